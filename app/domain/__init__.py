@@ -1,0 +1,1 @@
+"""Rules: pure decisions on values; standard library only, no I/O, no clock."""

@@ -1,0 +1,147 @@
+"""Exits: where a position is left. The ladder of take-profits, the orders that protect it, and what a price means."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from app.domain.money import ZERO, exact, floor_to_step
+from app.domain.orders import OrderType, Side
+from app.domain.signals import Level
+
+
+class CloseReason(StrEnum):
+    """Why a position ended; with several exits, the last one's."""
+
+    TAKE_PROFIT = "take_profit"
+    STOP_LOSS = "stop_loss"
+    TRAILING_STOP = "trailing_stop"
+    MANUAL = "manual"
+    SIGNAL = "signal"
+    LIQUIDATION = "liquidation"
+    EXTERNAL = "external"
+    RISK = "risk"
+    TIMEOUT = "timeout"
+    DUST = "dust"
+
+
+class Protection(StrEnum):
+    """Who watches over a position's stop and targets: the venue, our monitor, or nobody because it has none."""
+
+    NATIVE = "native"
+    SOFTWARE = "software"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Grain:
+    """How finely a quantity can be cut at the venue, and how small an order may be."""
+
+    quantity_step: Decimal
+    min_quantity: Decimal
+    min_notional: Decimal | None
+
+    @exact
+    def takes(self, quantity: Decimal, price: Decimal) -> bool:
+        """Whether the venue takes an order of `quantity` at `price`."""
+        if quantity <= ZERO or quantity < self.min_quantity:
+            return False
+        return self.min_notional is None or quantity * price >= self.min_notional
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One step of a ladder as it can really be placed: at `price`, close `quantity` (base units)."""
+
+    price: Decimal
+    quantity: Decimal
+
+
+@exact
+def ladder(
+    levels: Sequence[Level], quantity: Decimal, stop: Decimal | None, grain: Grain
+) -> tuple[Rung, ...]:
+    """Cut the filled `quantity` (net of base-coin fees) into rungs the venue takes.
+
+    Each rung is checked at its own price and, since its stop leg closes the same quantity, at the stop's. A rung
+    too small joins the next farther one, the last the previous. Portions that add up to 1 leave nothing over.
+    """
+    rungs: list[Rung] = []
+    carried, left = ZERO, quantity
+    all_out = sum((level.portion for level in levels), ZERO) == 1
+    for number, level in enumerate(levels, 1):
+        last = number == len(levels)
+        part = left - carried if last and all_out else min(quantity * level.portion, left - carried)
+        wanted = floor_to_step(carried + part, grain.quantity_step)
+        if grain.takes(wanted, level.price if stop is None else min(level.price, stop)):
+            rungs.append(Rung(level.price, wanted))
+            left -= wanted
+            carried = ZERO
+        else:
+            carried += part
+    if carried and rungs:
+        rungs[-1] = Rung(rungs[-1].price, rungs[-1].quantity + floor_to_step(carried, grain.quantity_step))
+    return tuple(rungs)
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectiveOrder:
+    """One order that waits at the venue: a stop, a target, or both with the same quantity."""
+
+    type: OrderType
+    quantity: Decimal
+    stop: Decimal | None
+    target: Decimal | None
+
+
+@exact
+def protective_orders(
+    rungs: Sequence[Rung], remaining: Decimal, stop: Decimal | None, grain: Grain
+) -> tuple[ProtectiveOrder, ...]:
+    """The orders that protect `remaining`: one per rung with its own stop leg, and a stop for what no rung covers.
+
+    A remainder too small for an order of its own joins the farthest rung, so that nothing stands without a stop.
+    """
+    rest = floor_to_step(remaining, grain.quantity_step) - sum((rung.quantity for rung in rungs), ZERO)
+    steps = list(rungs)
+    if steps and rest > ZERO and (stop is None or not grain.takes(rest, stop)):
+        if stop is not None:
+            steps[-1] = Rung(steps[-1].price, steps[-1].quantity + rest)
+        rest = ZERO
+    kind = OrderType.TAKE_PROFIT if stop is None else OrderType.OCO
+    orders = [ProtectiveOrder(kind, rung.quantity, stop, rung.price) for rung in steps]
+    if stop is not None and rest > ZERO:
+        orders.append(ProtectiveOrder(OrderType.STOP, rest, stop, None))
+    return tuple(orders)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """When to leave a position that our monitor watches."""
+
+    side: Side
+    """The side that opened it."""
+    remaining: Decimal
+    stop_loss: Decimal | None
+    rungs: tuple[Rung, ...]
+    """What is still to be taken, nearest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """Leave `quantity` now, for `reason`."""
+
+    reason: CloseReason
+    quantity: Decimal
+
+
+@exact
+def decide(plan: Plan, mark: Decimal) -> Exit | None:
+    """What the price `mark` (bid for longs, ask for shorts) asks for. The stop goes before any target."""
+    sign = plan.side.sign
+    if plan.stop_loss is not None and mark * sign <= plan.stop_loss * sign:
+        return Exit(CloseReason.STOP_LOSS, plan.remaining)
+    reached = sum((rung.quantity for rung in plan.rungs if mark * sign >= rung.price * sign), ZERO)
+    if reached > ZERO:
+        return Exit(CloseReason.TAKE_PROFIT, min(reached, plan.remaining))
+    return None

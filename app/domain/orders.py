@@ -1,0 +1,158 @@
+"""Orders: what we ask of a venue, what it says became of it, and how reports are merged."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+from app.domain.money import ZERO, exact
+
+
+class Side(StrEnum):
+    """Direction of an order."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+    @property
+    def opposite(self) -> "Side":
+        """The side that closes what this one opened."""
+        return Side.SELL if self is Side.BUY else Side.BUY
+
+    @property
+    def sign(self) -> int:
+        """+1 for buys, −1 for sells."""
+        return 1 if self is Side.BUY else -1
+
+
+class OrderType(StrEnum):
+    """How an order is filled.
+
+    `stop` waits at its trigger price and then sells at market; `take_profit` waits at its price;
+    `oco` is both at once, and whichever is reached first takes the quantity.
+    """
+
+    MARKET = "market"
+    LIMIT = "limit"
+    STOP = "stop"
+    TAKE_PROFIT = "take_profit"
+    OCO = "oco"
+
+
+class Purpose(StrEnum):
+    """Why an order exists: to open a position, to protect it at the venue, or to leave it now."""
+
+    ENTRY = "entry"
+    PROTECTION = "protection"
+    CLOSE = "close"
+
+
+class OrderStatus(StrEnum):
+    """Where an order of ours stands.
+
+    `pending` intended, not on its way. `sending` claimed: it may or may not have reached the venue.
+    `open` acknowledged and live. The rest is final; a final order may be filled in part.
+    """
+
+    PENDING = "pending"
+    SENDING = "sending"
+    OPEN = "open"
+    FILLED = "filled"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    NEEDS_REVIEW = "needs_review"
+
+
+LIVE = frozenset({OrderStatus.PENDING, OrderStatus.SENDING, OrderStatus.OPEN, OrderStatus.NEEDS_REVIEW})
+"""States in which an order may still change what we hold."""
+
+FINAL = frozenset(OrderStatus) - LIVE
+
+
+class Leg(StrEnum):
+    """Which leg of a protective order was filled."""
+
+    STOP = "stop"
+    TARGET = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderKey:
+    """What it takes to ask a venue about an order of ours."""
+
+    client_order_id: str
+    exchange_order_id: str | None
+    symbol: str
+    type: OrderType
+    signed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRequest:
+    """One order as it is put to a venue. Quantity in base units (lots for FX), prices in quote currency.
+
+    `signed_at` is the time of the claim, not of the send: a request that was held up is stale on arrival
+    and a venue with a validity window refuses it.
+    """
+
+    client_order_id: str
+    symbol: str
+    side: Side
+    type: OrderType
+    quantity: Decimal
+    signed_at: datetime
+    price: Decimal | None = None
+    trigger_price: Decimal | None = None
+    reduce_only: bool = False
+    expires_at: datetime | None = None
+
+    @property
+    def key(self) -> OrderKey:
+        """The key under which the venue is asked about it."""
+        return OrderKey(self.client_order_id, None, self.symbol, self.type, self.signed_at)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderReport:
+    """What a venue says of an order, in running totals: hearing one twice changes nothing."""
+
+    client_order_id: str
+    exchange_order_id: str
+    status: OrderStatus
+    filled_quantity: Decimal
+    average_price: Decimal | None
+    fees: Mapping[str, Decimal] = field(default_factory=dict)
+    """Fees paid so far by currency; positive is paid."""
+    leg: Leg | None = None
+    time: datetime | None = None
+    """When the venue last changed the order."""
+    message: str | None = None
+
+
+def client_order_id(order_id: UUID, attempt: int) -> str:
+    """32 lower-case hex digits, the same for the same order and attempt: the shape most venues take."""
+    return hashlib.sha256(f"{order_id}:{attempt}".encode()).hexdigest()[:32]
+
+
+def supersedes(known_status: OrderStatus, known_filled: Decimal, report: OrderReport) -> bool:
+    """Whether a report may be believed over what is recorded.
+
+    Late news never moves an order back: a final order stays final and the filled quantity never falls.
+    """
+    if known_status in FINAL:
+        return False
+    return report.filled_quantity >= known_filled
+
+
+@exact
+def merged_fees(fees: list[Mapping[str, Decimal]]) -> dict[str, Decimal]:
+    """Total per currency."""
+    total: dict[str, Decimal] = {}
+    for entry in fees:
+        for currency, amount in entry.items():
+            total[currency] = total.get(currency, ZERO) + amount
+    return total

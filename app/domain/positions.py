@@ -1,0 +1,138 @@
+"""Positions: what we hold, folded from the running totals of its orders. Hearing a report twice changes nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from app.domain.exits import Grain, Rung
+from app.domain.money import ZERO, exact
+from app.domain.orders import Side
+
+
+class PositionSide(StrEnum):
+    """Direction of a position."""
+
+    LONG = "long"
+    SHORT = "short"
+
+    @classmethod
+    def opened_by(cls, side: Side) -> "PositionSide":
+        """What an entry of `side` opens."""
+        return cls.LONG if side is Side.BUY else cls.SHORT
+
+    @property
+    def entry_side(self) -> Side:
+        """The order side that opens it."""
+        return Side.BUY if self is PositionSide.LONG else Side.SELL
+
+
+class PositionStatus(StrEnum):
+    """`closing` means an exit of everything is under way."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Fees:
+    """Fees of one order as its position books them."""
+
+    base: Decimal
+    """What the venue took in the base coin: it shrinks what is held."""
+    value: Decimal
+    """All fees in the position's currency, as far as a rate is known."""
+    complete: bool
+    """False when a fee in a third coin had no rate: it is itemised on the order and missing in `value`."""
+
+
+@exact
+def value_fees(
+    fees: Mapping[str, Decimal], base: str, currency: str, price: Decimal | None, rates: Mapping[str, Decimal]
+) -> Fees:
+    """Value an order's fees in the position's currency.
+
+    The base coin counts at the order's average fill price, a third coin at `rates[coin]`, its price in
+    `currency` at that moment. A coin without a rate makes the result incomplete; it never counts as zero.
+    """
+    total, complete = ZERO, True
+    for coin, amount in fees.items():
+        rate = Decimal(1) if coin == currency else price if coin == base else rates.get(coin)
+        if rate is None:
+            complete = False
+        else:
+            total += amount * rate
+    return Fees(fees.get(base, ZERO) if base != currency else ZERO, total, complete)
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """An order's running totals: quantity in base units, average price, fees."""
+
+    quantity: Decimal
+    average_price: Decimal
+    fees: Fees
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A position's numbers. Quantities in base units, money in the position's currency.
+
+    `gross_pnl` = Σ (exit − average entry) × quantity closed × sign; `realized_pnl` = gross − fees. Fees of the
+    entry are booked in proportion to what is closed, so the identity holds at every moment.
+    """
+
+    quantity: Decimal
+    remaining: Decimal
+    entry_price: Decimal
+    exit_price: Decimal | None
+    gross_pnl: Decimal
+    fees: Decimal
+    realized_pnl: Decimal
+    pnl_complete: bool
+
+
+@exact
+def fold(side: PositionSide, entry: Filled, exits: Sequence[Filled]) -> Figures:
+    """The position that an entry and its exits amount to."""
+    quantity = entry.quantity - entry.fees.base
+    closed = sum((each.quantity for each in exits), ZERO)
+    taken = closed + sum((each.fees.base for each in exits), ZERO)
+    proceeds = sum((each.quantity * each.average_price for each in exits), ZERO)
+    gross = (proceeds - closed * entry.average_price) * side.entry_side.sign
+    booked = entry.fees.value * min(closed / quantity, Decimal(1)) if quantity else ZERO
+    fees = booked + sum((each.fees.value for each in exits), ZERO)
+    return Figures(
+        quantity=quantity,
+        remaining=max(quantity - taken, ZERO),
+        entry_price=entry.average_price,
+        exit_price=proceeds / closed if closed else None,
+        gross_pnl=gross,
+        fees=fees,
+        realized_pnl=gross - fees,
+        pnl_complete=entry.fees.complete and all(each.fees.complete for each in exits),
+    )
+
+
+@exact
+def unrealized(side: PositionSide, remaining: Decimal, entry_price: Decimal, mark: Decimal) -> Decimal:
+    """(mark − average entry) × remaining quantity × sign."""
+    return (mark - entry_price) * remaining * side.entry_side.sign
+
+
+@exact
+def rungs_left(rungs: Sequence[Rung], taken: Decimal) -> tuple[Rung, ...]:
+    """What targets still have to take after `taken` of the ladder was filled, nearest first."""
+    left: list[Rung] = []
+    for rung in rungs:
+        used = min(taken, rung.quantity)
+        taken -= used
+        if rung.quantity > used:
+            left.append(Rung(rung.price, rung.quantity - used))
+    return tuple(left)
+
+
+def is_over(remaining: Decimal, price: Decimal, grain: Grain) -> bool:
+    """Whether nothing is left that the venue would take an order for: flat, or dust."""
+    return not grain.takes(remaining, price)

@@ -1,0 +1,227 @@
+"""Risk: the checks an entry passes before it is claimed. Each raises Denied with its numbers, or passes."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Self
+
+from app.domain.errors import Denied
+from app.domain.market import Instrument, MarketType, Quote
+from app.domain.money import exact, parse, text
+from app.domain.orders import OrderType, Side
+from app.domain.signals import Signal
+
+DEFAULT_MAX_AGE = timedelta(seconds=300)
+"""How old a market signal may be where the connection does not say."""
+
+LIQUIDATION_BUFFER = Decimal("0.1")
+"""Part of the way from entry to liquidation that the stop has to leave free."""
+
+
+class Mode(StrEnum):
+    """How far a connection, or the whole engine, may trade."""
+
+    ACTIVE = "active"
+    REDUCING = "reducing"
+    HALTED = "halted"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A connection's own limits; None is no limit."""
+
+    max_open_positions: int | None = None
+    max_positions_per_symbol: int | None = None
+    max_daily_trades: int | None = None
+    allow_symbols: Collection[str] = ()
+    deny_symbols: Collection[str] = ()
+    max_signal_age: timedelta | None = None
+    max_price_drift_percent: Decimal | None = None
+    max_spread_percent: Decimal | None = None
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self:
+        """From the JSON a connection keeps (amounts as decimal strings)."""
+        age = stored.get("max_signal_age_seconds")
+        return cls(
+            stored.get("max_open_positions"),
+            stored.get("max_positions_per_symbol"),
+            stored.get("max_daily_trades"),
+            tuple(stored.get("allow_symbols") or ()),
+            tuple(stored.get("deny_symbols") or ()),
+            None if age is None else timedelta(seconds=age),
+            _optional(stored.get("max_price_drift_percent")),
+            _optional(stored.get("max_spread_percent")),
+        )
+
+
+def _optional(value: object) -> Decimal | None:
+    return None if value is None else parse(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What of ours is already under way on a connection, counted under its lock."""
+
+    positions: int
+    """Pending, sending, open and needs-review entries, and open and closing positions."""
+    positions_of_symbol: int
+    sides_of_symbol: frozenset[Side]
+    entries_today: int
+    """Executions that reached `sending` since 00:00 UTC."""
+
+
+def check_mode(mode: Mode) -> None:
+    """Entries pass in mode `active` only."""
+    if mode is Mode.REDUCING:
+        raise Denied("trading_reducing", "The connection only reduces positions at the moment.")
+    if mode is Mode.HALTED:
+        raise Denied("trading_halted", "The connection is halted.")
+
+
+def check_age(signal: Signal, published_at: datetime, limits: Limits, now: datetime) -> None:
+    """The signal has not expired, and is young enough; limit entries age only where the connection says so."""
+    if signal.expires_at is not None and now >= signal.expires_at:
+        raise Denied("signal_expired", f"The signal expired at {signal.expires_at:%Y-%m-%dT%H:%M:%SZ}.")
+    longest = limits.max_signal_age
+    if longest is None and signal.order_type is OrderType.MARKET:
+        longest = DEFAULT_MAX_AGE
+    age = now - published_at
+    if longest is not None and age > longest:
+        raise Denied(
+            "signal_too_old",
+            f"The signal is {age.total_seconds():.0f} s old; {longest.total_seconds():.0f} s are accepted.",
+        )
+
+
+def check_symbol(instrument: Instrument, limits: Limits) -> None:
+    """The owner's lists allow the symbol; an empty allow list allows all."""
+    names = {instrument.symbol, f"{instrument.base}/{instrument.quote}", instrument.base + instrument.quote}
+    if limits.allow_symbols and names.isdisjoint(limits.allow_symbols):
+        raise Denied("symbol_not_allowed", f"{instrument.symbol} is not on the connection's allow list.")
+    if not names.isdisjoint(limits.deny_symbols):
+        raise Denied("symbol_not_allowed", f"{instrument.symbol} is on the connection's deny list.")
+
+
+def check_direction(signal: Signal, instrument: Instrument) -> None:
+    """Spot opens long only."""
+    if signal.direction is Side.SELL and instrument.market_type is MarketType.SPOT:
+        raise Denied("short_not_supported", f"{instrument.symbol} is spot, which opens long only.")
+
+
+def check_quote(quote: Quote | None, symbol: str, now: datetime, max_age: timedelta) -> Quote:
+    """The quote, when decisions may rest on it."""
+    if quote is None:
+        raise Denied("quote_stale", f"The venue quotes no price for {symbol}.")
+    if not quote.is_usable(now, max_age):
+        age = (now - quote.time).total_seconds()
+        raise Denied(
+            "quote_stale",
+            f"The last quote of {symbol} is {age:.0f} s old (bid {text(quote.bid)}, ask {text(quote.ask)}); "
+            f"at most {max_age.total_seconds():.0f} s are accepted.",
+        )
+    return quote
+
+
+@exact
+def check_price(signal: Signal, quote: Quote, limits: Limits) -> None:
+    """The live price has passed neither stop nor first target, has not drifted too far, and the spread is sane.
+
+    Drift counts the adverse move only: (ask − entry) ÷ entry for buys, mirrored for sells.
+    """
+    _check_not_passed(signal, quote)
+    if signal.order_type is OrderType.MARKET:
+        _check_drift(signal, quote.entering(signal.direction), limits)
+    widest = limits.max_spread_percent
+    if widest is not None and quote.spread_percent > widest:
+        raise Denied(
+            "spread_too_wide",
+            f"The spread is {quote.spread_percent:.4f} %; {text(widest)} % are accepted.",
+        )
+
+
+def _check_not_passed(signal: Signal, quote: Quote) -> None:
+    sign = signal.direction.sign
+    leaving = quote.leaving(signal.direction)
+    if signal.stop_loss is not None and leaving * sign <= signal.stop_loss * sign:
+        raise Denied(
+            "stop_already_passed",
+            f"The price is {text(leaving)}, already beyond the stop-loss {text(signal.stop_loss)}.",
+        )
+    if signal.take_profits and leaving * sign >= signal.take_profits[0].price * sign:
+        raise Denied(
+            "target_already_passed",
+            f"The price is {text(leaving)}, already beyond the first take-profit "
+            f"{text(signal.take_profits[0].price)}.",
+        )
+
+
+def _check_drift(signal: Signal, price: Decimal, limits: Limits) -> None:
+    most = limits.max_price_drift_percent
+    if most is None:
+        return
+    if signal.entry_price is None:
+        raise Denied("price_drift", "The connection limits price drift and the signal names no entry_price.")
+    drift = (price - signal.entry_price) / signal.entry_price * signal.direction.sign * 100
+    if drift > most:
+        raise Denied(
+            "price_drift",
+            f"The price {text(price)} is {drift:.4f} % worse than the entry {text(signal.entry_price)}; "
+            f"{text(most)} % are accepted.",
+        )
+
+
+@exact
+def check_stop_distance(price: Decimal, stop: Decimal, quote: Quote, fee_rate: Decimal) -> None:
+    """A stop that sizes the order lies further off than spread and fees, which would eat the whole risk."""
+    nearest = quote.spread + fee_rate * (price + stop)
+    if abs(price - stop) < nearest:
+        raise Denied(
+            "stop_too_close",
+            f"The stop is {text(abs(price - stop))} from the price; spread and fees alone are {nearest:.8f}.",
+        )
+
+
+@exact
+def check_liquidation(
+    side: Side, price: Decimal, stop: Decimal | None, leverage: Decimal, instrument: Instrument
+) -> None:
+    """On margin the stop is reached before the estimated liquidation price, with a buffer.
+
+    Estimate for an isolated linear contract: entry × (1 ∓ (1 ÷ leverage − maintenance margin)).
+    """
+    if stop is None or instrument.market_type is not MarketType.SWAP:
+        return
+    room = price * (1 / leverage - instrument.maintenance_margin)
+    if abs(price - stop) > room * (1 - LIQUIDATION_BUFFER):
+        liquidation = price - room * side.sign
+        raise Denied(
+            "stop_beyond_liquidation",
+            f"At {text(leverage)}x the position would be liquidated near {liquidation:.8f}, "
+            f"before or too close to the stop {text(stop)}.",
+        )
+
+
+def check_exposure(limits: Limits, exposure: Exposure, side: Side, symbol: str, *, netting: bool) -> None:
+    """Room for one more position; on a netting account none of ours in the symbol yet."""
+    if netting and exposure.positions_of_symbol:
+        if side.opposite in exposure.sides_of_symbol:
+            raise Denied("opposite_position", f"{symbol} is already held in the other direction.")
+        raise Denied("symbol_in_use", f"{symbol} already has a position or pending entry of ours.")
+    _check_count("max_open_positions", exposure.positions, limits.max_open_positions, "positions are open")
+    _check_count(
+        "max_positions_per_symbol",
+        exposure.positions_of_symbol,
+        limits.max_positions_per_symbol,
+        f"positions of {symbol} are open",
+    )
+    _check_count(
+        "max_daily_trades", exposure.entries_today, limits.max_daily_trades, "entries were sent today"
+    )
+
+
+def _check_count(code: str, count: int, limit: int | None, what: str) -> None:
+    if limit is not None and count >= limit:
+        raise Denied(code, f"{count} {what}; the limit is {limit}.")

@@ -1,0 +1,147 @@
+"""Signals: what a source told us to do, the rules that make one meaningful, and how later events change it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from app.domain.errors import Invalid
+from app.domain.money import ZERO, exact
+from app.domain.orders import OrderType, Side
+
+LIMIT_ENTRY_LIFETIME = timedelta(hours=24)
+"""How long a limit entry rests when its signal names no end."""
+
+
+class Market(StrEnum):
+    """The kind of market a signal is for."""
+
+    CRYPTO = "crypto"
+    FX = "fx"
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One take-profit: at `price`, close `portion` (0 < p ≤ 1) of the filled quantity."""
+
+    price: Decimal
+    portion: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One trading idea of a provider. Prices are in quote currency; times are aware UTC."""
+
+    symbol: str
+    direction: Side
+    order_type: OrderType = OrderType.MARKET
+    entry_price: Decimal | None = None
+    stop_loss: Decimal | None = None
+    take_profits: tuple[Level, ...] = ()
+    quantity: Decimal | None = None
+    market: Market | None = None
+    published_at: datetime | None = None
+    expires_at: datetime | None = None
+
+    def entry_ends_at(self, received_at: datetime) -> datetime | None:
+        """When an entry of this signal lapses: its own expiry, for limits at the latest 24 h after it came."""
+        if self.expires_at is not None or self.order_type is OrderType.MARKET:
+            return self.expires_at
+        return received_at + LIMIT_ENTRY_LIFETIME
+
+
+@exact
+def ladder_of(levels: Sequence[tuple[Decimal, Decimal | None]], direction: Side) -> tuple[Level, ...]:
+    """The take-profits of a signal, nearest first.
+
+    Portions are in (0, 1] and add up to at most 1; a single level may leave its portion out and means all.
+    Raises Invalid.
+    """
+    if len(levels) > 1 and any(portion is None for _, portion in levels):
+        raise Invalid("take_profits", "Each of several take-profits says its portion, for example 0.5.")
+    ladder = [Level(price, Decimal(1) if portion is None else portion) for price, portion in levels]
+    if any(not ZERO < level.portion <= 1 for level in ladder):
+        raise Invalid("take_profits", "A portion is above 0 and at most 1.")
+    if sum((level.portion for level in ladder), ZERO) > 1:
+        raise Invalid("take_profits", "The portions add up to more than 1.")
+    return tuple(sorted(ladder, key=lambda level: level.price * direction.sign))
+
+
+def check(signal: Signal) -> None:
+    """Raise Invalid where a signal contradicts itself: a limit without price, a stop or target on the wrong side."""
+    if signal.order_type is OrderType.LIMIT and signal.entry_price is None:
+        raise Invalid("entry_price", "A limit signal needs an entry_price.")
+    check_sides(signal.direction, signal.entry_price, signal.stop_loss, signal.take_profits)
+
+
+def check_sides(
+    direction: Side, reference: Decimal | None, stop: Decimal | None, targets: Sequence[Level]
+) -> None:
+    """Raise Invalid unless stop < reference < targets for buys, the mirror for sells; unknown ones are passed over."""
+    below, above = ("below", "above") if direction is Side.BUY else ("above", "below")
+    nearest = targets[0].price if targets else None
+    if stop is not None and reference is not None and not _precedes(direction, stop, reference):
+        raise Invalid("stop_loss", f"The stop-loss of a {direction} is {below} the entry price.")
+    if nearest is not None and reference is not None and not _precedes(direction, reference, nearest):
+        raise Invalid("take_profits", f"The take-profits of a {direction} are {above} the entry price.")
+    if stop is not None and nearest is not None and not _precedes(direction, stop, nearest):
+        raise Invalid("stop_loss", f"The stop-loss of a {direction} is {below} its take-profits.")
+
+
+def _precedes(direction: Side, first: Decimal, second: Decimal) -> bool:
+    return first < second if direction is Side.BUY else first > second
+
+
+class EventType(StrEnum):
+    """The webhook events we understand."""
+
+    PUBLISHED = "signal.published"
+    UPDATED = "signal.updated"
+    CANCELLED = "signal.cancelled"
+    CLOSED = "signal.closed"
+    SUBSCRIPTION = "subscription.updated"
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What `signal.updated` changes; `fields` says which of them it names (null is a value: it takes away)."""
+
+    timestamp: datetime
+    fields: frozenset[str]
+    stop_loss: Decimal | None = None
+    take_profits: tuple[tuple[Decimal, Decimal | None], ...] = ()
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What later events made of a signal: its present wording, and whether it is still meant."""
+
+    signal: Signal
+    cancelled: bool = False
+    closed: bool = False
+    open_portion: Decimal = field(default=Decimal(1))
+    """What part of an entry is still wanted after closes with a portion that came before it."""
+
+
+@exact
+def course_of(
+    signal: Signal, updates: Iterable[Update], *, cancelled: bool, closed_portions: Iterable[Decimal]
+) -> Course:
+    """Fold later events into a signal. Per field the update with the greatest timestamp wins, in any order heard.
+
+    A close of everything ends the signal; one of a portion p leaves 1 − p of what was still open.
+    """
+    current = signal
+    for update in sorted(updates, key=lambda each: each.timestamp):
+        if "stop_loss" in update.fields:
+            current = replace(current, stop_loss=update.stop_loss)
+        if "take_profits" in update.fields:
+            current = replace(current, take_profits=ladder_of(update.take_profits, signal.direction))
+        if "expires_at" in update.fields:
+            current = replace(current, expires_at=update.expires_at)
+    open_portion = Decimal(1)
+    for portion in closed_portions:
+        open_portion *= 1 - portion
+    return Course(current, cancelled, open_portion == ZERO, open_portion)

@@ -1,0 +1,189 @@
+"""Sizing: how much to order. Five strategies, two caps, always down to the step.
+
+With price the reference price (ask for buys, bid for sells, the limit price for limits), v the connection's value:
+
+    fixed             quantity = v
+    fixed_amount      quantity = v ÷ price                       v in quote (account) currency
+    percentage        quantity = free × v% ÷ price               free balance in that currency
+    signal_based      quantity = signal quantity × v             v defaults to 1
+    risk_percentage   quantity = equity × v% ÷ (|price − stop| + fee rate × (price + stop))
+
+`max_quantity` and `max_notional` shrink the result, and so does the venue's largest order. `percentage` and
+`risk_percentage` never ask for more than can be paid; the other strategies are denied instead.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Self
+
+from app.domain.errors import Denied
+from app.domain.market import Instrument
+from app.domain.money import ceil_to_step, exact, floor_to_step, parse, percent_of, text
+
+
+class Strategy(StrEnum):
+    """How a quantity is found; formulas in the module's docstring."""
+
+    FIXED = "fixed"
+    PERCENTAGE = "percentage"
+    FIXED_AMOUNT = "fixed_amount"
+    SIGNAL_BASED = "signal_based"
+    RISK_PERCENTAGE = "risk_percentage"
+
+
+class OnTooSmall(StrEnum):
+    """What to do when the size falls below the venue's minimum."""
+
+    SKIP = "skip"
+    MINIMUM = "minimum"
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """A connection's sizing terms."""
+
+    strategy: Strategy
+    value: Decimal
+    max_quantity: Decimal | None = None
+    max_notional: Decimal | None = None
+    on_too_small: OnTooSmall = OnTooSmall.SKIP
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self:
+        """From the JSON a connection keeps (amounts as decimal strings)."""
+        return cls(
+            Strategy(stored["strategy"]),
+            parse(stored.get("value") or "1"),
+            _optional(stored.get("max_quantity")),
+            _optional(stored.get("max_notional")),
+            OnTooSmall(stored.get("on_too_small") or OnTooSmall.SKIP),
+        )
+
+
+def _optional(value: object) -> Decimal | None:
+    return None if value is None else parse(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Funds:
+    """What an order may draw on, in the instrument's currency.
+
+    `free` is the venue's free balance minus what our own unsettled entries will need. `fee_rate` and
+    `slippage` are fractions of the notional; `leverage` is 1 on spot.
+    """
+
+    free: Decimal
+    equity: Decimal
+    fee_rate: Decimal
+    slippage: Decimal
+    leverage: Decimal = Decimal(1)
+
+    @exact
+    def affordable_notional(self) -> Decimal:
+        """The largest notional that margin, fee and slippage allowance leave room for."""
+        return max(self.free, Decimal(0)) / (1 / self.leverage + self.fee_rate + self.slippage)
+
+
+@exact
+def size(
+    sizing: Sizing,
+    instrument: Instrument,
+    price: Decimal,
+    stop: Decimal | None,
+    signal_quantity: Decimal | None,
+    funds: Funds,
+) -> Decimal:
+    """The quantity to order, in base units, a multiple of the step.
+
+    Raises Denied: `stop_loss_required`, `quantity_missing`, `insufficient_balance`,
+    `quantity_below_minimum`, `notional_below_minimum`.
+    """
+    wanted = _wanted(sizing, price, stop, signal_quantity, funds)
+    cap = _cap(sizing, instrument, price, funds)
+    quantity = floor_to_step(min(wanted, cap), instrument.quantity_step)
+    smallest = smallest_order(instrument, price)
+    if quantity >= smallest:
+        return _affordable(quantity, price, instrument, funds)
+    # Raising to the minimum may not cost more than was to be risked, nor go over a cap.
+    budget = min(wanted, cap) if sizing.strategy is Strategy.RISK_PERCENTAGE else cap
+    if sizing.on_too_small is OnTooSmall.MINIMUM and smallest <= budget:
+        return _affordable(smallest, price, instrument, funds)
+    raise _too_small(quantity, price, instrument)
+
+
+def _wanted(
+    sizing: Sizing, price: Decimal, stop: Decimal | None, signal_quantity: Decimal | None, funds: Funds
+) -> Decimal:
+    match sizing.strategy:
+        case Strategy.FIXED:
+            return sizing.value
+        case Strategy.FIXED_AMOUNT:
+            return sizing.value / price
+        case Strategy.PERCENTAGE:
+            return percent_of(max(funds.free, Decimal(0)), sizing.value) / price
+        case Strategy.SIGNAL_BASED:
+            if signal_quantity is None:
+                raise Denied(
+                    "quantity_missing", "The signal names no quantity, and this connection sizes by it."
+                )
+            return signal_quantity * sizing.value
+        case Strategy.RISK_PERCENTAGE:
+            return _within_risk(sizing.value, price, stop, funds)
+
+
+def _within_risk(percent: Decimal, price: Decimal, stop: Decimal | None, funds: Funds) -> Decimal:
+    if stop is None:
+        raise Denied("stop_loss_required", "risk_percentage needs a stop-loss, and the signal has none.")
+    lost_per_unit = abs(price - stop) + funds.fee_rate * (price + stop)
+    return percent_of(max(funds.equity, Decimal(0)), percent) / lost_per_unit
+
+
+def _cap(sizing: Sizing, instrument: Instrument, price: Decimal, funds: Funds) -> Decimal:
+    """The lowest of the limits that shrink an order of this strategy; infinite when there is none."""
+    caps = [cap for cap in (sizing.max_quantity, instrument.max_quantity) if cap is not None]
+    if sizing.max_notional is not None:
+        caps.append(sizing.max_notional / price)
+    if sizing.strategy in (Strategy.PERCENTAGE, Strategy.RISK_PERCENTAGE):
+        caps.append(funds.affordable_notional() / price)
+    return min(caps, default=Decimal("Infinity"))
+
+
+@exact
+def smallest_order(instrument: Instrument, price: Decimal) -> Decimal:
+    """The smallest quantity the venue takes at `price`: its minimum, and its minimum notional, up to the step."""
+    smallest = max(instrument.min_quantity, instrument.quantity_step)
+    if instrument.min_notional is not None:
+        smallest = max(smallest, instrument.min_notional / price)
+    return ceil_to_step(smallest, instrument.quantity_step)
+
+
+def _affordable(quantity: Decimal, price: Decimal, instrument: Instrument, funds: Funds) -> Decimal:
+    notional, limit = quantity * price, funds.affordable_notional()
+    if notional <= limit:
+        return quantity
+    raise Denied(
+        "insufficient_balance",
+        f"The order is worth {_short(notional)} {instrument.currency}; "
+        f"with fee and slippage allowance the free balance covers {_short(limit)}.",
+    )
+
+
+def _too_small(quantity: Decimal, price: Decimal, instrument: Instrument) -> Denied:
+    if quantity < instrument.min_quantity or quantity <= 0:
+        return Denied(
+            "quantity_below_minimum",
+            f"The size comes to {text(quantity)} {instrument.base}; "
+            f"the venue takes {text(smallest_order(instrument, price))} or more.",
+        )
+    return Denied(
+        "notional_below_minimum",
+        f"The order would be worth {_short(quantity * price)} {instrument.currency}; "
+        f"the venue takes {text(instrument.min_notional or Decimal(0))} or more.",
+    )
+
+
+def _short(amount: Decimal) -> str:
+    """An amount for a sentence: eight decimal places at most."""
+    return text(amount.quantize(Decimal("1e-8")))
