@@ -1,0 +1,1 @@
+"""The outside markets: the only place that knows a venue."""

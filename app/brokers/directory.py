@@ -1,0 +1,69 @@
+"""The directory: one open broker per connection and credentials version."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Protocol
+from uuid import UUID
+
+from app.brokers.port import Broker
+from app.domain.errors import Conflict
+from app.domain.market import MarketType
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What it takes to open a connection's broker. Holds no row and no session."""
+
+    connection_id: UUID
+    credentials_version: int
+    kind: str
+    exchange: str
+    market_type: MarketType
+    sandbox: bool
+    leverage: Decimal
+    native_protection: bool
+    """Whether the owner wants the venue to hold stop and targets."""
+    paper: Mapping[str, Any] | None
+    credentials_sealed: bytes | None
+
+
+class Venue(Protocol):
+    """Opens brokers of one kind of venue."""
+
+    async def open(self, access: Access) -> Broker:
+        """A broker for this connection. Raises VenueError, and Conflict for terms it cannot serve."""
+
+    async def close(self) -> None:
+        """Let go of whatever its brokers share."""
+
+
+class Directory:
+    """Brokers by connection. A change of credentials or terms opens a new one and lets the old one go."""
+
+    def __init__(self, venues: Mapping[str, Venue]) -> None:
+        self._venues = venues
+        self._open: dict[UUID, tuple[Access, Broker]] = {}
+
+    async def open(self, access: Access) -> Broker:
+        """The broker of a connection, opened on first use."""
+        known = self._open.get(access.connection_id)
+        if known is not None and known[0] == access:
+            return known[1]
+        venue = self._venues.get(access.kind)
+        if venue is None:
+            raise Conflict("conflict", f"Connections of kind {access.kind} cannot be opened here.")
+        broker = await venue.open(access)
+        replaced = self._open.get(access.connection_id)
+        self._open[access.connection_id] = (access, broker)
+        if replaced is not None:
+            await replaced[1].close()
+        return broker
+
+    async def close(self) -> None:
+        """Close every broker and venue."""
+        for _, broker in self._open.values():
+            await broker.close()
+        self._open.clear()
+        for venue in self._venues.values():
+            await venue.close()

@@ -1,0 +1,164 @@
+"""What the engine asks of a venue, and the three ways in which a venue may fail to do it.
+
+    VenueError
+    ├── Refused       the venue certainly did not do it and will say no again
+    ├── Unreachable   it certainly never arrived or was not executed; asking again is safe
+    └── Uncertain     anything else: it may have happened. Never resent on the strength of this
+
+A failed query is never "flat" and never "not found": `find` answers a report, `ABSENT` from a clean look-up,
+or `CANNOT_SAY`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Protocol
+from uuid import UUID
+
+from app.domain.market import Instrument, Quote
+from app.domain.orders import OrderKey, OrderReport, OrderRequest
+from app.domain.positions import PositionSide
+
+
+class VenueError(Exception):
+    """What a venue did with a request it did not simply carry out."""
+
+    def __init__(self, message: str, *, code: str = "rejected_by_venue") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+
+class Refused(VenueError):
+    """The venue certainly did not do it and would say no again; `code` may name a reason of the catalogue."""
+
+
+class Unreachable(VenueError):
+    """The request certainly never arrived, or was certainly not executed (rate limit, stale on arrival)."""
+
+
+class Uncertain(VenueError):
+    """It may have been executed: a time-out, a 5xx, a broken answer. Only a look-up can tell."""
+
+
+class Silence(Enum):
+    """Why a look-up brought no report."""
+
+    ABSENT = "absent"
+    """A clean look-up says that there is no such order."""
+    CANNOT_SAY = "cannot_say"
+    """The look-up failed, or the venue does not answer such questions."""
+
+
+ABSENT = Silence.ABSENT
+CANNOT_SAY = Silence.CANNOT_SAY
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One currency of an account. `free` can be spent now; `total` includes what orders and positions hold."""
+
+    free: Decimal
+    total: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What the credentials may do; None where the venue does not tell."""
+
+    trade: bool | None
+    withdraw: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account as the venue describes it.
+
+    `equity` per currency: on swap the wallet plus unrealised PnL, on spot the total of that currency.
+    `identity` is the venue's own name for the account (UID, login), equal for two connections to the same one.
+    """
+
+    identity: str
+    balances: Mapping[str, Balance]
+    equity: Mapping[str, Decimal]
+    permissions: Permissions
+    as_of: datetime
+    """The moment before which everything is included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What the venue says the account holds in one symbol (base units), whoever opened it."""
+
+    symbol: str
+    side: PositionSide
+    quantity: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """How a venue behaves, as data.
+
+    `validity` is how long after its claim an order may still be accepted, `settle` the time after which an order
+    that cannot be found will not appear any more (validity, the venue's own processing, clock skew).
+    """
+
+    netting: bool
+    native_protection: bool
+    fee_rate: Decimal
+    slippage: Decimal
+    validity: timedelta
+    settle: timedelta
+    clean_misses: int = field(default=2)
+    """How many clean look-ups without a find, after `settle`, prove an order absent."""
+
+
+class Market(Protocol):
+    """Public market data of a venue; connections with the same `market_key` share it."""
+
+    @property
+    def market_key(self) -> str:
+        """Equal for all connections that see the same prices."""
+
+    async def instruments(self) -> Mapping[str, Instrument]:
+        """Every instrument by its unified symbol. Raises VenueError."""
+
+    async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
+        """The present quotes, in as few requests as the venue allows; unknown symbols are left out."""
+
+
+class Broker(Market, Protocol):
+    """One account at a venue. Open for as long as its directory keeps it."""
+
+    @property
+    def traits(self) -> Traits:
+        """How this venue behaves for this connection."""
+
+    def client_order_id(self, order_id: UUID, attempt: int) -> str:
+        """The id under which an attempt is sent, in the shape the venue takes."""
+
+    async def account(self) -> Account:
+        """Balances, equity and permissions. Raises VenueError."""
+
+    async def place(self, request: OrderRequest) -> OrderReport:
+        """Send one order, once. Raises Refused, Unreachable or Uncertain."""
+
+    async def cancel(self, key: OrderKey) -> OrderReport:
+        """Take an order back and report what became of it; an order already final is reported as it is.
+
+        Raises VenueError; Refused when the venue has no such order.
+        """
+
+    async def find(self, key: OrderKey) -> OrderReport | Silence:
+        """What the venue knows of one order."""
+
+    async def survey(self, keys: Sequence[OrderKey]) -> Mapping[str, OrderReport | Silence]:
+        """The same for many orders, by client order id, in as few requests as the venue allows."""
+
+    async def holdings(self) -> Sequence[Holding]:
+        """Everything the account holds. Raises VenueError; an empty answer means flat."""
+
+    async def close(self) -> None:
+        """Let go of sessions and sockets."""

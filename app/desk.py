@@ -1,0 +1,101 @@
+"""The desk: what the engine can reach. Opened once per process, for the API, the worker, the CLI and tests alike."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from app.brokers.directory import Directory
+from app.brokers.paper.tape import Recordings
+from app.brokers.paper.venue import open_paper
+from app.queue import Queue, RedisQueue
+from app.settings import Settings
+from app.vault import Vault
+
+Sessions = async_sessionmaker[AsyncSession]
+
+DATABASE_LIMITS = {
+    "lock_timeout": "5s",
+    "statement_timeout": "15s",
+    "idle_in_transaction_session_timeout": "30s",
+}
+"""What PostgreSQL itself enforces, so that a stuck transaction frees its locks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Everything an activity of the engine works with."""
+
+    sessions: Sessions
+    brokers: Directory
+    queue: Queue
+    vault: Vault
+    now: Callable[[], datetime]
+    monitor_every: timedelta = timedelta(seconds=5)
+    entitlements_required: bool = True
+
+    @property
+    def quote_max_age(self) -> timedelta:
+        """The age at which a quote is no longer one: three rounds of the monitor, at least 30 s."""
+        return max(3 * self.monitor_every, timedelta(seconds=30))
+
+
+def utc_now() -> datetime:
+    """The clock of every process."""
+    return datetime.now(UTC)
+
+
+def open_database(url: str, *, pool_size: int = 10) -> AsyncEngine:
+    """A pooled engine. Bound values stay out of error messages: they may be credentials or balances."""
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={"server_settings": {"timezone": "UTC", **DATABASE_LIMITS}, "command_timeout": 20},
+    )
+
+
+def open_sessions(database: AsyncEngine) -> Sessions:
+    """Sessions whose rows can still be read after the commit."""
+    return async_sessionmaker(database, expire_on_commit=False)
+
+
+def open_redis(url: str) -> Redis:
+    """A client that gives up quickly: nobody waits for a doorbell."""
+    redis: Redis = Redis.from_url(url, socket_connect_timeout=1, socket_timeout=2)
+    return redis
+
+
+def _played(settings: Settings) -> Recordings | None:
+    """What the paper market plays in this process; None when it plays nothing."""
+    if not settings.candles or settings.candles_started_at is None:
+        return None
+    return Recordings(settings.candles, settings.candles_speed, settings.candles_started_at)
+
+
+@asynccontextmanager
+async def open_desk(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> AsyncIterator[Desk]:
+    """Open everything a process needs, and close it again."""
+    database = open_database(settings.database_url.get_secret_value())
+    redis = open_redis(settings.redis_url.get_secret_value())
+    sessions = open_sessions(database)
+    brokers = Directory({"paper": open_paper(sessions, _played(settings), now)})
+    try:
+        yield Desk(
+            sessions=sessions,
+            brokers=brokers,
+            queue=RedisQueue(redis),
+            vault=Vault.open(settings.vault_keys),
+            now=now,
+            monitor_every=timedelta(seconds=settings.monitor_seconds),
+            entitlements_required=settings.entitlements_required,
+        )
+    finally:
+        await brokers.close()
+        await redis.aclose()
+        await database.dispose()

@@ -1,0 +1,112 @@
+"""Looks at everything an installation needs and says what is wrong with it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from app.settings import InvalidSettings, Settings, read_settings
+from app.store.workers import latest_heartbeat
+from migrations import head_revision
+
+HEARTBEAT_MAX_AGE: Final = timedelta(minutes=1)
+_CHECK_SECONDS: Final = 10
+
+
+class Unwell(Exception):
+    """A check that found something wrong, in words."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check."""
+
+    subject: str
+    fine: bool
+    says: str
+
+
+def examine(env_files: Sequence[Path]) -> list[Finding]:
+    """Check the settings, then everything they name; without usable settings nothing else can be checked."""
+    try:
+        settings = read_settings(env_files)
+    except InvalidSettings as error:
+        return [Finding("settings", False, " ".join(str(error).split()))]
+    return [Finding("settings", True, "complete"), *asyncio.run(_examine(settings))]
+
+
+async def _examine(settings: Settings) -> list[Finding]:
+    checks: dict[str, Callable[[Settings], Awaitable[str]]] = {
+        "database": _database,
+        "migrations": _migrations,
+        "redis": _redis,
+        "worker": _worker,
+    }
+    return [await _finding(subject, check(settings)) for subject, check in checks.items()]
+
+
+async def _finding(subject: str, check: Awaitable[str]) -> Finding:
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            return Finding(subject, True, await check)
+    except TimeoutError:
+        return Finding(subject, False, f"no answer within {_CHECK_SECONDS} s")
+    except Unwell as error:
+        return Finding(subject, False, str(error))
+    except Exception as error:  # noqa: BLE001  whatever a check fails with is its finding
+        return Finding(subject, False, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+
+
+async def _database(settings: Settings) -> str:
+    return f"PostgreSQL {await _scalar(settings, 'SHOW server_version')}"
+
+
+async def _migrations(settings: Settings) -> str:
+    head = head_revision()
+    if await _scalar(settings, "SELECT to_regclass('alembic_version') IS NOT NULL") is not True:
+        raise Unwell("the database has no schema yet; run `alembic upgrade head`")
+    found = await _scalar(settings, "SELECT version_num FROM alembic_version")
+    if found != head:
+        raise Unwell(f"the database is at {found}, the code at {head}; run `alembic upgrade head`")
+    return f"at {head}"
+
+
+async def _redis(settings: Settings) -> str:
+    client = Redis.from_url(settings.redis_url.get_secret_value())
+    try:
+        information = await client.info("server")
+    finally:
+        await client.aclose()
+    return f"Redis {information['redis_version']}"
+
+
+async def _worker(settings: Settings) -> str:
+    engine = create_async_engine(settings.database_url.get_secret_value(), poolclass=NullPool)
+    try:
+        async with AsyncSession(engine) as session:
+            seen = await latest_heartbeat(session)
+    finally:
+        await engine.dispose()
+    if seen is None:
+        raise Unwell("no worker has ever been seen")
+    age = datetime.now(UTC) - seen
+    if age > HEARTBEAT_MAX_AGE:
+        raise Unwell(f"last seen {age.total_seconds():.0f} s ago, at {seen.isoformat()}")
+    return f"seen {age.total_seconds():.0f} s ago"
+
+
+async def _scalar(settings: Settings, query: str) -> object:
+    engine = create_async_engine(settings.database_url.get_secret_value(), poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            found: object = await connection.scalar(text(query))
+            return found
+    finally:
+        await engine.dispose()

@@ -1,0 +1,1 @@
+"""Rows and their questions: one file per table, row class and queries together."""

@@ -1,0 +1,647 @@
+"""Analytics: one row per connection, UTC day and currency, and the trades and capital they are computed from.
+
+Every figure follows from closed positions and from what a connection began with, so it is computed from them
+wherever it is wanted: for the rows, for a summary, for today. Only `balance` and `equity`, which a venue says
+once, are read back from the rows.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Annotated, Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Date,
+    Index,
+    Numeric,
+    Row,
+    Select,
+    and_,
+    case,
+    cast,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.domain.money import SCALE, ZERO, exact, parse, stored, text
+from app.domain.owners import Owner
+from app.domain.performance import (
+    Capital,
+    CurvePoint,
+    Flow,
+    Statistics,
+    Trade,
+    by_day,
+    curve,
+    pooled,
+    statistics,
+    utc_day,
+)
+from app.domain.positions import PositionStatus
+from app.store.connections import Connection, ConnectionStatus, connection_key
+from app.store.positions import Position
+from app.store.schema import Amount, Base, Key, Moment, Name
+from app.store.signals import SignalRow
+
+Rows = Select[*tuple[Any, ...]]
+"""A question whose columns are read by name."""
+
+ONE_DAY: Final = timedelta(days=1)
+
+_SIGNIFICANT: Final = Context(prec=38, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
+
+
+@exact
+def rounded(figure: Decimal) -> Decimal:
+    """A computed figure as rows keep it and answers carry it, half to even.
+
+    It has 18 decimal places as an amount has; from 10^20 on, where only a quotient can come, 38 digits.
+    """
+    digits = _SIGNIFICANT.plus(figure)
+    return stored(digits) if abs(digits) < Decimal(1).scaleb(_SIGNIFICANT.prec - SCALE) else digits
+
+
+def published(figures: Statistics) -> dict[str, Decimal | int | None]:
+    """Figures by name, `rounded`: as rows keep them and answers carry them."""
+    return {
+        name: rounded(value) if isinstance(value, Decimal) else value
+        for name, value in asdict(figures).items()
+    }
+
+
+Ratio = Annotated[Decimal, mapped_column(Numeric)]
+"""A quotient. Its size has no bound, as a denominator may be as small as an amount can be."""
+
+
+class DailyRow(Base):
+    """The performance of a completed UTC day: the fields of `Statistics`, by their definitions.
+
+    `balance` and `equity` are what the venue said when the day ended, and null when it did not answer. A day
+    is a period of its own, so what takes several days to be defined (`sharpe`, `sortino`, `calmar`) is null.
+    """
+
+    __tablename__ = "execution_analytics"
+
+    id: Mapped[Key]
+    connection_id: Mapped[UUID] = mapped_column(connection_key())
+    day: Mapped[date] = mapped_column(Date)
+    currency: Mapped[Name]
+    trades: Mapped[int]
+    wins: Mapped[int]
+    losses: Mapped[int]
+    breakeven: Mapped[int]
+    win_rate: Mapped[Amount | None]
+    profit_factor: Mapped[Ratio | None]
+    gross_profit: Mapped[Amount]
+    gross_loss: Mapped[Amount]
+    net_pnl: Mapped[Amount]
+    fees: Mapped[Amount]
+    average_win: Mapped[Amount | None]
+    average_loss: Mapped[Amount | None]
+    expectancy: Mapped[Amount | None]
+    largest_win: Mapped[Amount | None]
+    largest_loss: Mapped[Amount | None]
+    longest_win_streak: Mapped[int]
+    longest_loss_streak: Mapped[int]
+    average_holding_seconds: Mapped[Amount | None]
+    max_drawdown: Mapped[Amount]
+    max_drawdown_percent: Mapped[Ratio | None]
+    sharpe: Mapped[Ratio | None]
+    sortino: Mapped[Ratio | None]
+    calmar: Mapped[Ratio | None]
+    balance: Mapped[Amount | None]
+    equity: Mapped[Amount | None]
+    computed_at: Mapped[Moment]
+    """When the row was last found to be different from what it was."""
+
+    __table_args__ = (
+        Index("uq_execution_analytics_day", "connection_id", "day", "currency", unique=True),
+        Index("ix_execution_analytics_day", "day"),
+    )
+
+
+FIGURES: Final = tuple(field.name for field in fields(Statistics))
+"""The columns that can be computed again from positions at any time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose trades are meant: those of all the owner's connections, deleted ones too, or of one of them."""
+
+    owner: Owner
+    connection_id: UUID | None = None
+
+
+class ClosedPosition(NamedTuple):
+    """A closed position and the provider of its signal."""
+
+    position: Position
+    provider: str
+    closed_at: datetime
+
+    @property
+    def place(self) -> tuple[datetime, UUID]:
+        """Where it stands in the order of closing."""
+        return self.closed_at, self.position.id
+
+
+class HistoryKey(NamedTuple):
+    """What a history is known by: one connection in one currency."""
+
+    connection_id: UUID
+    currency: str
+
+
+class DayKey(NamedTuple):
+    """What a scope's daily row is known by."""
+
+    day: date
+    currency: str
+
+    def age(self) -> tuple[int, str]:
+        """The place in a list that has the newest day first."""
+        return -self.day.toordinal(), self.currency
+
+
+class Snapshot(NamedTuple):
+    """What venues said of accounts in one currency; None where one of them did not answer."""
+
+    balance: Decimal | None
+    equity: Decimal | None
+
+    @classmethod
+    def parse(cls, said: Mapping[str, str | None]) -> "Snapshot":
+        """From the JSON that a connection keeps per currency."""
+        return cls(*(None if said.get(name) is None else parse(said[name]) for name in cls._fields))
+
+    def text(self) -> dict[str, str | None]:
+        """As the JSON that a connection keeps per currency."""
+        return {name: None if said is None else text(said) for name, said in self._asdict().items()}
+
+
+UNANSWERED: Final = Snapshot(None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The trades of some days, in order, of a connection in one currency, and what there was before them.
+
+    A connection has a history in each currency that it began with or has traded in. `since` is its first
+    activation, or its first trade where nobody knows what it began with. `earlier` is the net PnL of the
+    trades before those days, `snapshot` what the venue last said.
+    """
+
+    key: HistoryKey
+    is_active: bool
+    since: datetime
+    starting_balance: Decimal | None
+    earlier: Decimal
+    trades: Sequence[Trade]
+    snapshot: Snapshot
+
+    @property
+    def begins(self) -> date:
+        """The UTC day from which it counts."""
+        return utc_day(self.since)
+
+    def is_reported(self, day: date) -> bool:
+        """Whether the day in progress has a row for it: it is active, or traded."""
+        return self.is_active or any(utc_day(trade.closed_at) == day for trade in self.trades)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """UTC days, both included, the capital that stood behind them and the trades they saw."""
+
+    first_day: date
+    last_day: date
+    starting_balance: Decimal | None
+    flows: tuple[Flow, ...]
+    trades: Sequence[Trade]
+
+    def statistics(self) -> Statistics:
+        """Every figure of the period."""
+        return statistics(
+            self.trades,
+            starting_balance=self.starting_balance,
+            flows=self.flows,
+            first_day=self.first_day,
+            last_day=self.last_day,
+        )
+
+    def curve(self) -> list[CurvePoint]:
+        """The equity curve: where it starts, then a point per trade."""
+        opening = midnight(self.first_day)
+        start = CurvePoint(opening, self._opening_capital(opening), ZERO, ZERO)
+        points = curve(
+            self.trades,
+            self.starting_balance,
+            self.flows,
+            first_day=self.first_day,
+            last_day=self.last_day,
+        )
+        return [start, *points]
+
+    @exact
+    def _opening_capital(self, opening: datetime) -> Decimal | None:
+        """Starting balance and what came up to the opening."""
+        if self.starting_balance is None:
+            return None
+        return sum((flow.amount for flow in self.flows if flow.time <= opening), self.starting_balance)
+
+
+def midnight(day: date) -> datetime:
+    """00:00 UTC, where a day begins."""
+    return datetime.combine(day, time.min, UTC)
+
+
+def period(histories: Sequence[History], first_day: date | None, last_day: date) -> Period | None:
+    """The period of histories in one currency that were loaded from `first_day` on, taken as one portfolio.
+
+    It begins no earlier than the first of them, and is None when it would end before that. What was earned
+    before it is a flow at its opening, which makes it part of the opening capital.
+    """
+    begun = [history for history in histories if history.begins <= last_day]
+    capital = _capital(begun)
+    if capital is None or (first_day or date.min) > last_day:
+        return None
+    opening_day = max(first_day or date.min, utc_day(capital.since))
+    earlier = tuple(Flow(midnight(opening_day), history.earlier) for history in begun if history.earlier)
+    trades = [trade for history in begun for trade in history.trades]
+    return Period(opening_day, last_day, capital.starting_balance, capital.flows + earlier, trades)
+
+
+@exact
+def daily(histories: Sequence[History], days: Iterable[date]) -> dict[date, Statistics]:
+    """The figures of each of these days by which any of the histories, all in one currency, had begun.
+
+    No day is before the first that the histories were loaded from.
+    """
+    wanted = set(days)
+    trades = by_day(trade for history in histories for trade in history.trades)
+    earned = sum((history.earlier for history in histories), ZERO)
+    figures = {}
+    for day in sorted(wanted | trades.keys()):
+        traded = trades.get(day, [])
+        capital = _capital(history for history in histories if history.begins <= day)
+        if day in wanted and capital is not None:
+            flows = (*capital.flows, Flow(midnight(day), earned))
+            figures[day] = Period(day, day, capital.starting_balance, flows, traded).statistics()
+        earned += sum((trade.net_pnl for trade in traded), ZERO)
+    return figures
+
+
+def by_currency(histories: Iterable[History]) -> dict[str, list[History]]:
+    """The histories of each currency, currencies in order."""
+    grouped = defaultdict(list)
+    for history in histories:
+        grouped[history.key.currency].append(history)
+    return dict(sorted(grouped.items()))
+
+
+def combined(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """The sum of what venues said; None as soon as one did not answer, never the sum of the others."""
+    said = list(snapshots)
+    return Snapshot(_total([each.balance for each in said]), _total([each.equity for each in said]))
+
+
+@exact
+def _total(amounts: Sequence[Decimal | None]) -> Decimal | None:
+    """The sum, None when something is missing or there is nothing to add."""
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known, ZERO) if known and len(known) == len(amounts) else None
+
+
+def _capital(histories: Iterable[History]) -> Capital | None:
+    """What histories began with, taken as one portfolio; None when there are none."""
+    return pooled(Capital(history.since, history.starting_balance) for history in histories)
+
+
+# What is read for an owner
+
+
+async def is_owned(session: AsyncSession, scope: Scope) -> bool:
+    """Whether the connection of the scope is its owner's; a scope without one is."""
+    if scope.connection_id is None:
+        return True
+    return bool(await session.scalar(select(exists().where(_within(scope)))))
+
+
+async def histories_of(
+    session: AsyncSession, scope: Scope, first_day: date | None, last_day: date
+) -> list[History]:
+    """The histories of the scope with their trades of these days; no first day means from the beginning."""
+    return await _histories(session, _within(scope), first_day, last_day)
+
+
+async def snapshots_on(session: AsyncSession, scope: Scope, day: date) -> dict[str, Snapshot]:
+    """What the venues said at the end of a day, by currency; currencies without a row are left out."""
+    rows = await session.execute(_reported(scope).where(DailyRow.day == day))
+    return {row.currency: Snapshot(row.balance, row.equity) for row in rows}
+
+
+async def page_of_days(
+    session: AsyncSession,
+    scope: Scope,
+    first_day: date | None,
+    last_day: date,
+    *,
+    after: DayKey | None,
+    limit: int,
+) -> dict[DayKey, Snapshot]:
+    """The days and currencies that have a row or a trade, by age, each with what the venues said."""
+    traded_day = _utc_day(Position.closed_at)
+    traded = (
+        _closed(scope, None if first_day is None else midnight(first_day), midnight(last_day + ONE_DAY))
+        .with_only_columns(traded_day.label("day"), Position.currency)
+        .group_by(traded_day, Position.currency)
+    )
+    reported = _reported(scope).where(DailyRow.day.between(first_day or date.min, last_day))
+
+    page: dict[DayKey, Snapshot] = {}
+    for row in await session.execute(_by_age(traded, traded_day, Position.currency, after).limit(limit)):
+        page[DayKey(row.day, row.currency)] = UNANSWERED
+    for row in await session.execute(_by_age(reported, DailyRow.day, DailyRow.currency, after).limit(limit)):
+        page[DayKey(row.day, row.currency)] = Snapshot(row.balance, row.equity)
+    return {key: page[key] for key in sorted(page, key=DayKey.age)[:limit]}
+
+
+async def closed_positions(
+    session: AsyncSession,
+    scope: Scope,
+    start: datetime | None,
+    end: datetime,
+    *,
+    after: tuple[datetime, UUID] | None,
+    limit: int,
+) -> Sequence[ClosedPosition]:
+    """Positions closed in [start, end), by `closed_at` then id, from behind a place on."""
+    wanted: Rows = (
+        _closed(scope, start, end)
+        .join(SignalRow, SignalRow.id == Position.signal_id)
+        .with_only_columns(Position, SignalRow.provider, Position.closed_at)
+        .order_by(Position.closed_at, Position.id)
+        .limit(limit)
+    )
+    if after is not None:
+        wanted = wanted.where(tuple_(Position.closed_at, Position.id) > after)
+    return [ClosedPosition(*row) for row in await session.execute(wanted)]
+
+
+# What the engine reads of all owners, and writes
+
+
+async def connections_to_report(
+    session: AsyncSession, day: date, *, after: UUID | None, limit: int
+) -> Sequence[UUID]:
+    """Connections that a day has rows for, by id: active, or traded that day, or with a row already."""
+    wanted = select(Connection.id).where(
+        or_(
+            _IS_ACTIVE & (Connection.first_activated_at < midnight(day + ONE_DAY)),
+            exists().where(
+                Position.connection_id == Connection.id, _closed_in(midnight(day), midnight(day + ONE_DAY))
+            ),
+            exists().where(DailyRow.connection_id == Connection.id, DailyRow.day == day),
+        )
+    )
+    if after is not None:
+        wanted = wanted.where(Connection.id > after)
+    return (await session.scalars(wanted.order_by(Connection.id).limit(limit))).all()
+
+
+async def histories_on(session: AsyncSession, connection_ids: Sequence[UUID], day: date) -> list[History]:
+    """The histories of these connections, whoever's they are, with their trades of one day."""
+    return await _histories(session, Connection.id.in_(connection_ids), day, day)
+
+
+async def first_activation(session: AsyncSession) -> datetime | None:
+    """When the first of all connections was activated; None when none ever was."""
+    return await session.scalar(select(func.min(Connection.first_activated_at)))
+
+
+async def reported_days(session: AsyncSession, first_day: date, last_day: date) -> set[date]:
+    """Which of these days have a row, and one for every history that traded."""
+    traded_day = _utc_day(Position.closed_at)
+    unreported = select(traded_day).where(
+        _closed_in(midnight(first_day), midnight(last_day + ONE_DAY)),
+        ~exists().where(
+            DailyRow.connection_id == Position.connection_id,
+            DailyRow.day == traded_day,
+            DailyRow.currency == Position.currency,
+        ),
+    )
+    reported = select(DailyRow.day).where(DailyRow.day.between(first_day, last_day))
+    return set(await session.scalars(reported.distinct())) - set(await session.scalars(unreported.distinct()))
+
+
+async def record(
+    session: AsyncSession,
+    day: date,
+    figures: Mapping[HistoryKey, Statistics],
+    snapshots: Mapping[HistoryKey, Snapshot],
+    now: datetime,
+) -> None:
+    """Write rows of a day. A balance or equity once known stays; a row that says the same is not touched."""
+    rows = [
+        {
+            **key._asdict(),
+            "day": day,
+            **published(figures[key]),
+            **snapshots.get(key, UNANSWERED)._asdict(),
+            "computed_at": now,
+        }
+        for key in sorted(figures)
+    ]
+    if rows:
+        # Without render_nulls a statement is sent for every run of rows that are null in the same columns.
+        await session.execute(_upsert(), rows, execution_options={"render_nulls": True})
+
+
+def _upsert() -> Insert:
+    """Insert a row, or bring its figures up to date and fill in what it lacks of balance and equity."""
+    new = insert(DailyRow)
+    old = DailyRow.__table__.columns
+    values: dict[str, ColumnElement[Any]] = {name: new.excluded[name] for name in FIGURES}
+    values |= {name: func.coalesce(old[name], new.excluded[name]) for name in Snapshot._fields}
+    return new.on_conflict_do_update(
+        index_elements=["connection_id", "day", "currency"],
+        set_={**values, "computed_at": new.excluded.computed_at},
+        where=or_(*(old[name].is_distinct_from(value) for name, value in values.items())),
+    )
+
+
+# How the questions are put together
+
+_IS_ACTIVE: Final = (Connection.status == ConnectionStatus.ACTIVE) & Connection.deleted_at.is_(None)
+
+
+def _within(scope: Scope) -> ColumnElement[bool]:
+    """The condition that a connection is of the scope: its owner's, deleted or not."""
+    owned = and_(Connection.owner_role == scope.owner.role, Connection.owner_id == scope.owner.id)
+    return owned if scope.connection_id is None else owned & (Connection.id == scope.connection_id)
+
+
+def _closed_in(start: datetime | None, end: datetime) -> ColumnElement[bool]:
+    """The condition that a position was closed in [start, end); no start means ever before the end."""
+    closed = and_(Position.status == PositionStatus.CLOSED, Position.closed_at < end)
+    return closed if start is None else closed & (Position.closed_at >= start)
+
+
+def _closed(scope: Scope, start: datetime | None, end: datetime) -> Rows:
+    """The positions of the scope closed in [start, end)."""
+    return (
+        select(Position)
+        .join(Connection, Connection.id == Position.connection_id)
+        .where(_within(scope), _closed_in(start, end))
+    )
+
+
+def _reported(scope: Scope) -> Rows:
+    """The days and currencies of the scope's rows, with the sums of what the venues said."""
+    return (
+        select(
+            DailyRow.day,
+            DailyRow.currency,
+            _sum_of_all(DailyRow.balance).label("balance"),
+            _sum_of_all(DailyRow.equity).label("equity"),
+        )
+        .join(Connection, Connection.id == DailyRow.connection_id)
+        .where(_within(scope))
+        .group_by(DailyRow.day, DailyRow.currency)
+    )
+
+
+def _sum_of_all(column: Any) -> ColumnElement[Decimal | None]:
+    """The sum, null as soon as one is null."""
+    return case((func.count(column) == func.count(), func.sum(column)), else_=None)
+
+
+def _by_age(wanted: Rows, day: Any, currency: Any, after: DayKey | None) -> Rows:
+    """In the order of `DayKey.age`, whatever the database's collation is, and beginning after a place."""
+    currency = currency.collate("C")
+    if after is not None:
+        wanted = wanted.where(or_(day < after.day, and_(day == after.day, currency > after.currency)))
+    return wanted.order_by(day.desc(), currency)
+
+
+def _utc_day(moment: Any) -> ColumnElement[date]:
+    """The UTC day of a timestamptz, whatever the session's zone is."""
+    return cast(func.timezone("UTC", moment), Date)
+
+
+class _Earlier(NamedTuple):
+    """What a history earned before some day, and when it closed its first trade."""
+
+    net_pnl: Decimal
+    since: datetime
+
+
+async def _histories(
+    session: AsyncSession, within: ColumnElement[bool], first_day: date | None, last_day: date
+) -> list[History]:
+    """The histories of the connections that meet a condition, in three queries however many they are."""
+    start = None if first_day is None else midnight(first_day)
+    trades = await _trades(session, within, start, midnight(last_day + ONE_DAY))
+    earlier = {} if start is None else await _earlier(session, within, start)
+    traded = defaultdict(set)
+    for key in (*trades, *earlier):
+        traded[key.connection_id].add(key.currency)
+
+    holders = select(
+        Connection.id,
+        _IS_ACTIVE.label("is_active"),
+        Connection.first_activated_at,
+        Connection.starting_balances,
+        Connection.balances,
+    ).where(within)
+    histories = []
+    for holder in await session.execute(holders.order_by(Connection.id)):
+        for currency in sorted(traded[holder.id] | _began_with(holder)):
+            key = HistoryKey(holder.id, currency)
+            histories.append(_history(holder, key, trades.get(key, []), earlier.get(key)))
+    return histories
+
+
+def _history(
+    holder: Row[*tuple[Any, ...]], key: HistoryKey, trades: Sequence[Trade], earlier: _Earlier | None
+) -> History:
+    """Put a history together from its connection and its trades."""
+    is_known = holder.first_activated_at is not None and key.currency in holder.starting_balances
+    beginnings = [
+        *([holder.first_activated_at] if is_known else []),
+        *([earlier.since] if earlier else []),
+        *(trade.closed_at for trade in trades[:1]),
+    ]
+    return History(
+        key=key,
+        is_active=holder.is_active,
+        since=min(beginnings),
+        starting_balance=parse(holder.starting_balances[key.currency]) if is_known else None,
+        earlier=earlier.net_pnl if earlier else ZERO,
+        trades=trades,
+        snapshot=Snapshot.parse(holder.balances.get(key.currency, {})),
+    )
+
+
+def _began_with(holder: Row[*tuple[Any, ...]]) -> set[str]:
+    """The currencies that a connection held when it was first activated."""
+    if holder.first_activated_at is None:
+        return set()
+    return {currency for currency, amount in holder.starting_balances.items() if parse(amount)}
+
+
+async def _trades(
+    session: AsyncSession, within: ColumnElement[bool], start: datetime | None, end: datetime
+) -> dict[HistoryKey, list[Trade]]:
+    """The positions closed in [start, end) as trades, by `closed_at` then id."""
+    wanted: Rows = (
+        select(
+            Position.connection_id,
+            Position.currency,
+            Position.id,
+            Position.opened_at,
+            Position.closed_at,
+            Position.gross_pnl,
+            Position.fees,
+            Position.funding,
+            Position.realized_pnl,
+        )
+        .join(Connection, Connection.id == Position.connection_id)
+        .where(within, _closed_in(start, end))
+        .order_by(Position.closed_at, Position.id)
+    )
+    trades = defaultdict(list)
+    for connection_id, currency, *trade in await session.execute(wanted):
+        trades[HistoryKey(connection_id, currency)].append(Trade(*trade))
+    return dict(trades)
+
+
+async def _earlier(
+    session: AsyncSession, within: ColumnElement[bool], before: datetime
+) -> dict[HistoryKey, _Earlier]:
+    """What each history earned with the positions closed before a moment."""
+    wanted: Rows = (
+        select(
+            Position.connection_id,
+            Position.currency,
+            func.sum(Position.realized_pnl),
+            func.min(Position.closed_at),
+        )
+        .join(Connection, Connection.id == Position.connection_id)
+        .where(within, _closed_in(None, before))
+        .group_by(Position.connection_id, Position.currency)
+    )
+    return {
+        HistoryKey(connection_id, currency): _Earlier(net_pnl, since)
+        for connection_id, currency, net_pnl, since in await session.execute(wanted)
+    }

@@ -1,0 +1,163 @@
+"""Connections: an owner's accounts at venues."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.domain.market import MarketType
+from app.domain.owners import Owner, Role
+from app.domain.risk import Mode
+from app.store.schema import Amount, Base, Json, Key, Moment, Name, checked
+
+
+class Kind(StrEnum):
+    """What sort of venue a connection leads to."""
+
+    CRYPTO = "crypto"
+    FX = "fx"
+    PAPER = "paper"
+
+
+class ConnectionStatus(StrEnum):
+    """`active` receives signals. The status gates entries only: what is open stays watched and closable."""
+
+    INACTIVE = "inactive"
+    TESTING = "testing"
+    ACTIVE = "active"
+    ERROR = "error"
+
+
+class Connection(Base):
+    """One account of one owner. Deleting keeps the row (executions are for ever) and wipes the credentials."""
+
+    __tablename__ = "execution_connections"
+
+    id: Mapped[Key]
+    owner_role: Mapped[Role] = mapped_column(checked(Role, "owner_role"))
+    owner_id: Mapped[Name]
+    name: Mapped[str] = mapped_column(String(100))
+    kind: Mapped[Kind] = mapped_column(checked(Kind, "kind"))
+    exchange: Mapped[Name]
+    market_type: Mapped[MarketType] = mapped_column(checked(MarketType, "market_type"))
+    sandbox: Mapped[bool] = mapped_column(default=False)
+    credentials_sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
+    credentials_version: Mapped[int] = mapped_column(default=1)
+    credentials_hint: Mapped[str | None] = mapped_column(String(16))
+    paper: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    sizing: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    limits: Mapped[Json] = mapped_column(default=dict)
+    protection: Mapped[Json] = mapped_column(default=dict)
+    leverage: Mapped[Amount | None]
+    margin_mode: Mapped[str | None] = mapped_column(String(16))
+    symbol_map: Mapped[Json] = mapped_column(default=dict)
+    status: Mapped[ConnectionStatus] = mapped_column(
+        checked(ConnectionStatus, "status"), default=ConnectionStatus.INACTIVE
+    )
+    mode: Mapped[Mode] = mapped_column(checked(Mode, "mode"), default=Mode.ACTIVE)
+    last_error: Mapped[str | None]
+    last_tested_at: Mapped[Moment | None]
+    last_used_at: Mapped[Moment | None]
+    tested_version: Mapped[int | None]
+    """The credentials version that last passed a test."""
+    account_identity: Mapped[str | None] = mapped_column(String(128))
+    """The venue's name for the account, as the last passed test told it."""
+    first_activated_at: Mapped[Moment | None]
+    starting_balances: Mapped[Json] = mapped_column(default=dict)
+    """Balance per currency at the first activation; analytics count from it."""
+    balances: Mapped[Json] = mapped_column(default=dict)
+    """What the venue last said, per currency: {"USDT": {"balance": "10", "equity": "10"}}."""
+    balances_at: Mapped[Moment | None]
+    watch_due_at: Mapped[Moment | None]
+    """When the monitor may look again: the lease that keeps two workers off the same account."""
+    created_at: Mapped[Moment]
+    updated_at: Mapped[Moment]
+    deleted_at: Mapped[Moment | None]
+
+    __table_args__ = (
+        Index("ix_execution_connections_owner", "owner_role", "owner_id", "id"),
+        Index(
+            "ix_execution_connections_active",
+            "status",
+            postgresql_where=text("status = 'active' AND deleted_at IS NULL"),
+        ),
+        Index(
+            "uq_execution_connections_account",
+            "exchange",
+            "sandbox",
+            "market_type",
+            "account_identity",
+            unique=True,
+            postgresql_where=text("status = 'active' AND deleted_at IS NULL"),
+        ),
+    )
+
+    @property
+    def owner(self) -> Owner:
+        """Whose it is."""
+        return Owner(self.owner_role, self.owner_id)
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether the present credentials have passed a test."""
+        return self.tested_version == self.credentials_version
+
+
+def owned_by(owner: Owner) -> Any:
+    """The condition that a connection is this owner's and not deleted."""
+    return (
+        (Connection.owner_role == owner.role)
+        & (Connection.owner_id == owner.id)
+        & Connection.deleted_at.is_(None)
+    )
+
+
+async def of_owner(session: AsyncSession, owner: Owner, connection_id: UUID) -> Connection | None:
+    """The owner's connection, or None for anybody else's."""
+    return await session.scalar(select(Connection).where(Connection.id == connection_id, owned_by(owner)))
+
+
+async def locked(session: AsyncSession, connection_id: UUID) -> Connection | None:
+    """The connection under its row lock: everything that counts against a limit queues here."""
+    return await session.scalar(
+        select(Connection).where(Connection.id == connection_id).with_for_update(key_share=True)
+    )
+
+
+async def count_of_owner(session: AsyncSession, owner: Owner) -> int:
+    """How many connections the owner has."""
+    return await session.scalar(select(func.count()).select_from(Connection).where(owned_by(owner))) or 0
+
+
+async def claim_watch(
+    session: AsyncSession, connection_ids: Sequence[UUID], now: datetime, lease: timedelta
+) -> set[UUID]:
+    """Take those connections that nobody else watches at the moment, until `now + lease`."""
+    claimed = await session.scalars(
+        update(Connection)
+        .where(
+            Connection.id.in_(connection_ids),
+            or_(Connection.watch_due_at.is_(None), Connection.watch_due_at <= now),
+        )
+        .values(watch_due_at=now + lease)
+        .returning(Connection.id)
+    )
+    return set(claimed)
+
+
+async def release_watch(session: AsyncSession, connection_ids: Sequence[UUID], due_at: datetime) -> None:
+    """Let the next round have them, not before `due_at`."""
+    await session.execute(
+        update(Connection).where(Connection.id.in_(connection_ids)).values(watch_due_at=due_at)
+    )
+
+
+def connection_key() -> Any:
+    """The foreign key every row of an account carries."""
+    return ForeignKey("execution_connections.id", ondelete="RESTRICT")

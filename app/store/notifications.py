@@ -1,0 +1,63 @@
+"""Notifications: what owners are told, written in the transaction that causes it."""
+
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.domain.owners import Owner, Role
+from app.store.connections import connection_key
+from app.store.schema import Base, Json, Key, Moment, Name, checked
+
+
+class NotificationType(StrEnum):
+    """What a notification is about."""
+
+    EXECUTION = "execution"
+    OPEN = "open"
+    CLOSE = "close"
+    SL_HIT = "sl_hit"
+    TP_HIT = "tp_hit"
+    LIQUIDATION = "liquidation"
+    ERROR = "error"
+    RISK = "risk"
+    CONNECTION = "connection"
+
+
+class Notification(Base):
+    """One message to one owner."""
+
+    __tablename__ = "execution_notifications"
+
+    id: Mapped[Key]
+    owner_role: Mapped[Role] = mapped_column(checked(Role, "owner_role"))
+    owner_id: Mapped[Name]
+    type: Mapped[NotificationType] = mapped_column(checked(NotificationType, "type"))
+    title: Mapped[str] = mapped_column(String(200))
+    message: Mapped[str]
+    data: Mapped[Json] = mapped_column(default=dict)
+    connection_id: Mapped[UUID | None] = mapped_column(connection_key())
+    signal_id: Mapped[UUID | None] = mapped_column(ForeignKey("execution_signals.id"))
+    position_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("execution_positions.id", deferrable=True, initially="DEFERRED")
+    )
+    read_at: Mapped[Moment | None]
+    created_at: Mapped[Moment]
+
+    __table_args__ = (
+        Index("ix_execution_notifications_owner", "owner_role", "owner_id", "id"),
+        Index(
+            "ix_execution_notifications_unread",
+            "owner_role",
+            "owner_id",
+            "id",
+            postgresql_where=text("read_at IS NULL"),
+        ),
+    )
+
+
+def owned_by(owner: Owner) -> Any:
+    """The condition that a notification is this owner's."""
+    return (Notification.owner_role == owner.role) & (Notification.owner_id == owner.id)

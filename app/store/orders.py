@@ -1,0 +1,185 @@
+"""Orders: every order ever sent or meant to be, with what the venue last said of it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, func, or_, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.domain.exits import CloseReason
+from app.domain.money import ZERO
+from app.domain.orders import LIVE, Leg, OrderKey, OrderRequest, OrderStatus, OrderType, Purpose, Side
+from app.domain.positions import Fees, Filled
+from app.store.connections import connection_key
+from app.store.schema import Amount, Base, Json, Key, Moment, Name, checked
+
+_LIVE_SQL = "status IN ('pending', 'sending', 'open', 'needs_review')"
+
+
+class Order(Base):
+    """One thing asked of a venue. `attempt` counts how often it was claimed, and fences every later write."""
+
+    __tablename__ = "execution_orders"
+
+    id: Mapped[Key]
+    connection_id: Mapped[UUID] = mapped_column(connection_key(), index=True)
+    execution_id: Mapped[UUID] = mapped_column(ForeignKey("execution_logs.id"), index=True)
+    position_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("execution_positions.id", deferrable=True, initially="DEFERRED"), index=True
+    )
+    purpose: Mapped[Purpose] = mapped_column(checked(Purpose, "purpose"))
+    symbol: Mapped[Name]
+    base: Mapped[Name]
+    currency: Mapped[Name]
+    side: Mapped[Side] = mapped_column(checked(Side, "side"))
+    type: Mapped[OrderType] = mapped_column(checked(OrderType, "type"))
+    quantity: Mapped[Amount]
+    price: Mapped[Amount | None]
+    trigger_price: Mapped[Amount | None]
+    reduce_only: Mapped[bool] = mapped_column(default=False)
+    expires_at: Mapped[Moment | None]
+    reserved: Mapped[Amount] = mapped_column(default=ZERO)
+    """What an entry will need of the free balance, in `currency`, until the venue's own figures include it."""
+    reason: Mapped[CloseReason | None] = mapped_column(checked(CloseReason, "reason"))
+    plan_revision: Mapped[int] = mapped_column(default=1)
+    """The revision of the exit plan it was made for."""
+    idempotency_key: Mapped[str | None] = mapped_column(String(128))
+    """The caller's own key of a close request; a repeated one starts nothing new."""
+    status: Mapped[OrderStatus] = mapped_column(checked(OrderStatus, "status"))
+    attempt: Mapped[int] = mapped_column(default=0)
+    client_order_id: Mapped[str | None] = mapped_column(String(64))
+    exchange_order_id: Mapped[str | None] = mapped_column(String(128))
+    signed_at: Mapped[Moment | None]
+    """The time of the claim; the validity window on the wire counts from it."""
+    due_at: Mapped[Moment | None]
+    """When somebody has to look after it again; null when final."""
+    misses: Mapped[int] = mapped_column(default=0)
+    """Clean look-ups of this attempt that found nothing, after the settle time."""
+    filled_quantity: Mapped[Amount] = mapped_column(default=ZERO)
+    average_price: Mapped[Amount | None]
+    leg: Mapped[Leg | None] = mapped_column(checked(Leg, "leg"))
+    fees: Mapped[Json] = mapped_column(default=dict)
+    """As the venue took them: {"USDT": "0.12"}."""
+    base_fee: Mapped[Amount] = mapped_column(default=ZERO)
+    fee_value: Mapped[Amount] = mapped_column(default=ZERO)
+    """All fees in `currency`, as far as a rate was known."""
+    fees_complete: Mapped[bool] = mapped_column(default=True)
+    code: Mapped[str | None] = mapped_column(String(64))
+    message: Mapped[str | None]
+    acknowledged_at: Mapped[Moment | None]
+    filled_at: Mapped[Moment | None]
+    created_at: Mapped[Moment]
+    updated_at: Mapped[Moment]
+
+    __table_args__ = (
+        CheckConstraint("quantity > 0", name="quantity_positive"),
+        Index("uq_execution_orders_client_id", "connection_id", "client_order_id", unique=True),
+        Index(
+            "uq_execution_orders_entry",
+            "execution_id",
+            unique=True,
+            postgresql_where=text("purpose = 'entry'"),
+        ),
+        # One live close per position is this index, not a lock: whoever comes second is told.
+        Index(
+            "uq_execution_orders_live_close",
+            "position_id",
+            unique=True,
+            postgresql_where=text(f"purpose = 'close' AND {_LIVE_SQL}"),
+        ),
+        Index(
+            "uq_execution_orders_idempotency",
+            "position_id",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+        Index("ix_execution_orders_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    )
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it may still change what we hold."""
+        return self.status in LIVE
+
+    @property
+    def key(self) -> OrderKey:
+        """What the venue is asked by. Only for orders that were claimed."""
+        if self.client_order_id is None or self.signed_at is None:
+            raise ValueError(f"order {self.id} was never claimed")
+        return OrderKey(self.client_order_id, self.exchange_order_id, self.symbol, self.type, self.signed_at)
+
+    def request(self) -> OrderRequest:
+        """The order as it is put to the venue. Only for orders that were claimed."""
+        return OrderRequest(
+            client_order_id=self.key.client_order_id,
+            symbol=self.symbol,
+            side=self.side,
+            type=self.type,
+            quantity=self.quantity,
+            signed_at=self.key.signed_at,
+            price=self.price,
+            trigger_price=self.trigger_price,
+            reduce_only=self.reduce_only,
+            expires_at=self.expires_at,
+        )
+
+    def filled(self) -> Filled | None:
+        """What a position folds; None while nothing is filled."""
+        if self.average_price is None or self.filled_quantity == ZERO:
+            return None
+        fees = Fees(self.base_fee, self.fee_value, self.fees_complete)
+        return Filled(self.filled_quantity, self.average_price, fees)
+
+
+async def of_execution(session: AsyncSession, execution_id: UUID) -> Sequence[Order]:
+    """All orders of an execution, oldest first, as they stand now."""
+    rows = await session.scalars(
+        select(Order)
+        .where(Order.execution_id == execution_id)
+        .order_by(Order.created_at, Order.id)
+        .execution_options(populate_existing=True)
+    )
+    return rows.all()
+
+
+async def open_at_venue(session: AsyncSession, connection_ids: Sequence[UUID]) -> Sequence[Order]:
+    """The orders that rest at a venue, entries and protection alike."""
+    rows = await session.scalars(
+        select(Order)
+        .where(Order.connection_id.in_(connection_ids), Order.status == OrderStatus.OPEN)
+        .order_by(Order.id)
+    )
+    return rows.all()
+
+
+async def resting_entries(session: AsyncSession, connection_ids: Sequence[UUID]) -> Sequence[Order]:
+    """Entries that rest at a venue, not or not wholly filled."""
+    rows = await session.scalars(
+        select(Order).where(
+            Order.connection_id.in_(connection_ids),
+            Order.purpose == Purpose.ENTRY,
+            Order.status == OrderStatus.OPEN,
+        )
+    )
+    return rows.all()
+
+
+async def reserved(session: AsyncSession, connection_id: UUID, currency: str, as_of: datetime) -> Decimal:
+    """What our own entries will take from the free balance that the venue told `as_of` does not show yet."""
+    unseen = or_(
+        Order.status.in_((OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)),
+        Order.acknowledged_at >= as_of,
+    )
+    total = await session.scalar(
+        select(func.sum(Order.reserved)).where(
+            Order.connection_id == connection_id,
+            Order.purpose == Purpose.ENTRY,
+            Order.currency == currency,
+            unseen,
+        )
+    )
+    return total or ZERO

@@ -1,0 +1,139 @@
+"""Positions: what connections hold, one row per execution that was filled."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.domain.exits import CloseReason, Grain, Protection, Rung
+from app.domain.market import QuantityUnit
+from app.domain.money import ZERO, parse
+from app.domain.owners import Owner, Role
+from app.domain.positions import PositionSide, PositionStatus
+from app.store.connections import connection_key
+from app.store.schema import Amount, Base, JsonList, Key, Moment, Name, checked
+
+OPEN = (PositionStatus.OPEN, PositionStatus.CLOSING)
+"""States in which something is held."""
+
+
+class Position(Base):
+    """What one execution opened and what is left of it. Money in `currency`; a projection of its orders."""
+
+    __tablename__ = "execution_positions"
+
+    id: Mapped[Key]
+    execution_id: Mapped[UUID] = mapped_column(ForeignKey("execution_logs.id"), unique=True)
+    signal_id: Mapped[UUID] = mapped_column(ForeignKey("execution_signals.id"), index=True)
+    connection_id: Mapped[UUID] = mapped_column(connection_key())
+    owner_role: Mapped[Role] = mapped_column(checked(Role, "owner_role"))
+    owner_id: Mapped[Name]
+    symbol: Mapped[Name]
+    currency: Mapped[Name]
+    quantity_unit: Mapped[QuantityUnit] = mapped_column(checked(QuantityUnit, "quantity_unit"))
+    side: Mapped[PositionSide] = mapped_column(checked(PositionSide, "side"))
+    quantity: Mapped[Amount]
+    remaining_quantity: Mapped[Amount]
+    dust: Mapped[Amount] = mapped_column(default=ZERO)
+    entry_price: Mapped[Amount]
+    exit_price: Mapped[Amount | None]
+    current_price: Mapped[Amount | None]
+    marked_at: Mapped[Moment | None]
+    stop_loss: Mapped[Amount | None]
+    levels: Mapped[JsonList] = mapped_column(default=list)
+    """The take-profits as they were asked for: [{"price", "portion"}], nearest first."""
+    take_profits: Mapped[JsonList] = mapped_column(default=list)
+    """The rungs the levels were cut into: [{"price", "quantity", "filled_quantity"}], nearest first."""
+    plan_revision: Mapped[int] = mapped_column(default=1)
+    """Counts the owner's edits; an exit order belongs to the ladder of its revision."""
+    plan_base: Mapped[Amount] = mapped_column(default=ZERO)
+    """What had been closed when the present ladder was set: it applies to what remained then."""
+    native: Mapped[bool]
+    """Whether the venue is to hold stop and targets."""
+    gross_pnl: Mapped[Amount] = mapped_column(default=ZERO)
+    fees: Mapped[Amount] = mapped_column(default=ZERO)
+    funding: Mapped[Amount] = mapped_column(default=ZERO)
+    realized_pnl: Mapped[Amount] = mapped_column(default=ZERO)
+    unrealized_pnl: Mapped[Amount] = mapped_column(default=ZERO)
+    pnl_complete: Mapped[bool] = mapped_column(default=True)
+    protection: Mapped[Protection] = mapped_column(checked(Protection, "protection"))
+    status: Mapped[PositionStatus] = mapped_column(checked(PositionStatus, "status"))
+    close_reason: Mapped[CloseReason | None] = mapped_column(checked(CloseReason, "close_reason"))
+    quantity_step: Mapped[Amount]
+    price_tick: Mapped[Amount]
+    min_quantity: Mapped[Amount]
+    min_notional: Mapped[Amount | None]
+    protect_due_at: Mapped[Moment | None]
+    """When the venue's protective orders have to be brought in line with the plan; null when they are."""
+    opened_at: Mapped[Moment]
+    closed_at: Mapped[Moment | None]
+    created_at: Mapped[Moment]
+    updated_at: Mapped[Moment]
+
+    __table_args__ = (
+        Index("ix_execution_positions_owner", "owner_role", "owner_id", "id"),
+        Index("ix_execution_positions_closed", "connection_id", "closed_at"),
+        Index(
+            "ix_execution_positions_open",
+            "connection_id",
+            "symbol",
+            postgresql_where=text("status IN ('open', 'closing')"),
+        ),
+        Index(
+            "ix_execution_positions_protect_due",
+            "protect_due_at",
+            postgresql_where=text("protect_due_at IS NOT NULL"),
+        ),
+    )
+
+    @property
+    def owner(self) -> Owner:
+        """Whose it is."""
+        return Owner(self.owner_role, self.owner_id)
+
+    @property
+    def grain(self) -> Grain:
+        """How finely it can be cut, as the venue said when it was opened."""
+        return Grain(self.quantity_step, self.min_quantity, self.min_notional)
+
+    @property
+    def rungs_left(self) -> tuple[Rung, ...]:
+        """What its targets still have to take, nearest first."""
+        return tuple(
+            Rung(parse(rung["price"]), left)
+            for rung in self.take_profits
+            if (left := parse(rung["quantity"]) - parse(rung["filled_quantity"])) > ZERO
+        )
+
+
+def owned_by(owner: Owner) -> Any:
+    """The condition that a position is this owner's."""
+    return (Position.owner_role == owner.role) & (Position.owner_id == owner.id)
+
+
+async def of_owner(session: AsyncSession, owner: Owner, position_id: UUID) -> Position | None:
+    """The owner's position, or None for anybody else's."""
+    return await session.scalar(select(Position).where(Position.id == position_id, owned_by(owner)))
+
+
+async def locked(session: AsyncSession, position_id: UUID) -> Position | None:
+    """The position under its row lock."""
+    return await session.scalar(
+        select(Position)
+        .where(Position.id == position_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+
+
+async def open_on(session: AsyncSession, connection_ids: Sequence[UUID]) -> Sequence[Position]:
+    """Everything that is held on these connections."""
+    rows = await session.scalars(
+        select(Position)
+        .where(Position.connection_id.in_(connection_ids), Position.status.in_(OPEN))
+        .order_by(Position.id)
+    )
+    return rows.all()

@@ -1,0 +1,92 @@
+"""What all tables share: the declarative base, ids that sort by time, and the column types of the house."""
+
+import secrets
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+from sqlalchemy import DateTime, Dialect, Enum, MetaData, Numeric, String, TypeDecorator
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+from app.domain.money import SCALE, stored, trimmed
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+def new_id() -> UUID:
+    """A UUID version 7: the first 48 bits are the Unix time in milliseconds, so that ids sort by age."""
+    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)
+
+
+class AmountType(TypeDecorator[Decimal]):
+    """Numeric(38, 18); written half to even at 18 places, read without trailing zeros."""
+
+    impl = Numeric(38, SCALE)
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Decimal | None:  # noqa: ARG002 - the hook's shape
+        """What is written is what will be read: rounding is ours, not the database's."""
+        return None if value is None else stored(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002 - the hook's shape
+        """Drop the column's padding zeros, so that equal amounts print alike."""
+        if value is None:
+            return None
+        return trimmed(value)
+
+
+class MomentType(TypeDecorator[datetime]):
+    """timestamptz that takes and gives aware UTC only."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the hook's shape
+        """Refuse naive times, which would silently mean the server's zone."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a naive time has no place in the database")
+        return value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the hook's shape
+        """In UTC, whatever the session's zone is."""
+        return None if value is None else value.astimezone(UTC)
+
+
+def checked(kind: type[StrEnum], name: str) -> Enum:
+    """A StrEnum as text with a CHECK constraint, so that the database refuses unknown words."""
+    return Enum(
+        kind,
+        name=name,
+        native_enum=False,
+        create_constraint=True,
+        length=32,
+        values_callable=lambda enum: [member.value for member in enum],
+        validate_strings=True,
+    )
+
+
+Amount = Annotated[Decimal, mapped_column(AmountType)]
+Moment = Annotated[datetime, mapped_column(MomentType)]
+Name = Annotated[str, mapped_column(String(64))]
+Json = Annotated[dict[str, Any], mapped_column(JSONB)]
+JsonList = Annotated[list[Any], mapped_column(JSONB)]
+Key = Annotated[UUID, mapped_column(primary_key=True, default=new_id)]
+
+
+class Base(DeclarativeBase):
+    """The one metadata of all tables."""
+
+    metadata = MetaData(naming_convention=NAMING)

@@ -1,0 +1,1 @@
+"""What every broker promises, tested once for all of them."""
