@@ -1,0 +1,137 @@
+"""Callers: who a bearer token says is calling, and what they may do.
+
+The algorithm is fixed here, never by the token. A caller sees what `(role, sub)` owns and nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import jwt
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import SecretStr
+
+from app.api.problems import Unauthenticated
+from app.domain.errors import Forbidden
+from app.domain.owners import Owner, Role
+
+ALGORITHM: Final = "HS256"
+REQUIRED_CLAIMS: Final = ("sub", "role", "aud", "exp")
+MAX_SUB_LENGTH: Final = 64
+
+
+class Scope(StrEnum):
+    """What a token allows: `read` alone may not change anything."""
+
+    READ = "read"
+    TRADE = "trade"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is calling, and what their token allows."""
+
+    owner: Owner
+    scopes: frozenset[Scope]
+    expires_at: datetime
+
+
+class Tokens:
+    """Reads the bearer tokens of one platform."""
+
+    def __init__(self, secret: SecretStr, audience: str, issuer: str | None) -> None:
+        self._secret = secret
+        self._audience = audience
+        self._issuer = issuer
+
+    def read(self, token: str) -> Caller:
+        """The caller a token names. Raises Unauthenticated."""
+        try:
+            claims = jwt.decode(
+                token,
+                self._secret.get_secret_value(),
+                algorithms=[ALGORITHM],
+                audience=self._audience,
+                issuer=self._issuer,
+                # A platform whose clock is ahead of ours still issues good tokens, hence no look at iat.
+                options={"require": list(REQUIRED_CLAIMS), "verify_iat": False},
+            )
+            return Caller(
+                owner=Owner(_role(claims["role"]), _subject(claims["sub"])),
+                scopes=_scopes(claims.get("scope")),
+                expires_at=datetime.fromtimestamp(int(claims["exp"]), UTC),
+            )
+        except jwt.ExpiredSignatureError:
+            raise _refused("The token has expired.") from None
+        except (jwt.InvalidTokenError, ValueError, OverflowError, OSError):
+            raise _refused("The token is not valid here.") from None
+
+
+def _refused(message: str) -> Unauthenticated:
+    return Unauthenticated(message, challenge='Bearer error="invalid_token"')
+
+
+def _role(claim: object) -> Role:
+    if not isinstance(claim, str):
+        raise ValueError("role is a text")  # noqa: TRY004 - refused with the other claims
+    return Role(claim)
+
+
+def _subject(claim: object) -> str:
+    if not isinstance(claim, str) or not 1 <= len(claim) <= MAX_SUB_LENGTH or not claim.isprintable():
+        raise ValueError("sub is 1 to 64 printable characters")
+    return claim
+
+
+def _scopes(claim: object) -> frozenset[Scope]:
+    """The scopes named; absent means both, and words we do not know mean nothing."""
+    if claim is None:
+        return frozenset(Scope)
+    if not isinstance(claim, str):
+        raise ValueError("scope is a text")  # noqa: TRY004 - refused with the other claims
+    words = set(claim.split())
+    return frozenset(scope for scope in Scope if scope in words)
+
+
+bearer = HTTPBearer(
+    scheme_name="bearer",
+    bearerFormat="JWT",
+    description="The platform's token, or one printed by `engine token --sub ID --role user|admin`.",
+    auto_error=False,
+)
+
+
+async def caller(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+) -> Caller:
+    """Who is calling. Raises Unauthenticated."""
+    if credentials is None:
+        raise Unauthenticated("Send a token: Authorization: Bearer …")
+    tokens: Tokens = request.app.state.tokens
+    return tokens.read(credentials.credentials)
+
+
+def _allowed(scope: Scope, role: Role | None = None) -> Callable[..., Any]:
+    """A dependency that passes callers with this scope, and of this role where one is named."""
+
+    async def allowed(caller: Annotated[Caller, Depends(caller)]) -> Caller:
+        if role is not None and caller.owner.role is not role:
+            raise Forbidden("admin_required", "This needs a token with the role admin.")
+        if scope not in caller.scopes:
+            raise Forbidden("scope_required", f"This needs a token with the scope {scope}.")
+        return caller
+
+    return allowed
+
+
+READERS_ONLY = Depends(_allowed(Scope.READ))
+ADMINS_ONLY = Depends(_allowed(Scope.READ, Role.ADMIN))
+"""For the `dependencies` of a router whose handlers need not know who is calling."""
+
+Reader = Annotated[Caller, READERS_ONLY]
+"""Anybody who may look."""
+Trader = Annotated[Caller, Depends(_allowed(Scope.TRADE))]
+"""Anybody who may change something."""

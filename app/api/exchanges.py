@@ -1,0 +1,51 @@
+"""Exchanges: what can be connected."""
+
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from app.api.bodies import ExactRoute
+from app.api.callers import READERS_ONLY
+from app.api.wire import View
+from app.domain.market import MarketType
+from app.engine.connections import OFFERS
+from app.store.connections import Kind
+
+router = APIRouter(
+    prefix="/exchanges", tags=["exchanges"], route_class=ExactRoute, dependencies=[READERS_ONLY]
+)
+
+
+class Exchange(View):
+    """A venue that accounts can be connected of."""
+
+    id: str = Field(examples=["paper"])
+    """What to write in a connection's `exchange`."""
+    name: str = Field(examples=["Paper trading"])
+    """Its name."""
+    kind: Kind = Field(examples=["paper"])
+    """What to write in a connection's `kind`."""
+    market_types: list[MarketType] = Field(examples=[["spot", "swap"]])
+    """What a connection's `market_type` may be."""
+    credential_fields: list[str] = Field(examples=[["api_key", "api_secret"]])
+    """Which credentials it needs."""
+    sandbox: bool = Field(examples=[False])
+    """Whether accounts of its sandbox or demo can be connected."""
+    native_stops: bool = Field(examples=[True])
+    """Whether it can hold stop and targets itself."""
+    tier: Literal["certified", "listed"] = Field(examples=["certified"])
+    """`certified`: passes the whole broker contract suite. `listed`: can be connected, at one's own risk."""
+
+
+class Catalogue(View):
+    """Everything that can be connected."""
+
+    items: list[Exchange]
+    """The venues, by id."""
+
+
+@router.get("")
+async def list_exchanges() -> Catalogue:
+    """What can be connected."""
+    return Catalogue(items=[Exchange.of(offer) for _, offer in sorted(OFFERS.items())])

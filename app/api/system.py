@@ -1,0 +1,142 @@
+"""System: how the engine as a whole is doing, for admins."""
+
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any, Final
+
+from fastapi import APIRouter
+from pydantic import Field
+from sqlalchemy import ScalarSelect, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.api.bodies import ExactRoute
+from app.api.callers import ADMINS_ONLY
+from app.api.health import RedisState, State, newest_revision, present_revision
+from app.api.sessions import OpenDesk, Reading
+from app.api.wire import Instant, View
+from app.domain.orders import OrderStatus
+from app.store.executions import Execution, ExecutionStatus
+from app.store.orders import Order
+from app.store.positions import OPEN, Position
+from app.store.workers import Worker
+
+router = APIRouter(prefix="/admin/system", tags=["admin"], route_class=ExactRoute, dependencies=[ADMINS_ONLY])
+
+VERSION: Final = version("trading-execution-engine")
+
+
+class DatabaseState(View):
+    """PostgreSQL, which answered this request."""
+
+    state: State = Field(examples=["ok"])
+    """`away` when it is not at the revision this build needs."""
+    revision: str | None = Field(examples=["0001"])
+    """The revision it is at."""
+    needed_revision: str | None = Field(examples=["0001"])
+    """The revision this build needs."""
+
+
+class WorkerState(View):
+    """One worker process."""
+
+    name: str = Field(examples=["worker-1:4242"])
+    """Host and process id."""
+    version: str = Field(examples=["0.1.0"])
+    """The build it runs."""
+    started_at: Instant
+    """When it started."""
+    seen_at: Instant
+    """Its last heartbeat."""
+    silent_seconds: int = Field(examples=[3])
+    """How long ago that was, in seconds."""
+
+
+class Counts(View):
+    """How much work there is."""
+
+    pending_executions: int = Field(examples=[0])
+    """Entries that wait for a worker."""
+    sending_orders: int = Field(examples=[0])
+    """Orders that may or may not have reached their venue."""
+    orders_in_review: int = Field(examples=[0])
+    """Orders whose venue cannot say what became of them; a human is needed."""
+    open_positions: int = Field(examples=[12])
+    """Positions that are open or closing."""
+    positions_to_protect: int = Field(examples=[0])
+    """Positions whose protective orders are not yet as planned."""
+
+
+class System(View):
+    """How the engine is doing."""
+
+    version: str = Field(examples=["0.1.0"])
+    """The build of the process that answers."""
+    time: Instant
+    """Its clock."""
+    database: DatabaseState
+    """PostgreSQL."""
+    redis: State = Field(examples=["ok"])
+    """Redis. While it is `away` the engine goes on, a few seconds slower."""
+    workers: list[WorkerState]
+    """The worker processes seen within a day, the freshest first."""
+    counts: Counts
+    """How much work there is."""
+    oldest_pending_seconds: int | None = Field(examples=[None])
+    """How long the oldest pending execution has waited, in seconds; null when none waits."""
+
+
+def _count(*conditions: Any) -> ScalarSelect[int]:
+    return select(func.count()).where(*conditions).scalar_subquery()
+
+
+async def _counts(session: AsyncSession) -> Counts:
+    row = (
+        await session.execute(
+            select(
+                _count(Execution.status == ExecutionStatus.PENDING).label("pending_executions"),
+                _count(Order.status == OrderStatus.SENDING).label("sending_orders"),
+                _count(Order.status == OrderStatus.NEEDS_REVIEW).label("orders_in_review"),
+                _count(Position.status.in_(OPEN)).label("open_positions"),
+                _count(Position.protect_due_at.is_not(None)).label("positions_to_protect"),
+            )
+        )
+    ).one()
+    return Counts.of(row)
+
+
+async def _workers(session: AsyncSession, now: datetime) -> list[WorkerState]:
+    rows = await session.scalars(select(Worker).order_by(Worker.seen_at.desc()))
+    return [WorkerState.of(row, silent_seconds=_seconds(row.seen_at, now)) for row in rows]
+
+
+async def _oldest_pending(session: AsyncSession, now: datetime) -> int | None:
+    waiting_since = await session.scalar(
+        select(func.min(Execution.received_at)).where(Execution.status == ExecutionStatus.PENDING)
+    )
+    return None if waiting_since is None else _seconds(waiting_since, now)
+
+
+def _seconds(start: datetime, end: datetime) -> int:
+    return max(0, int((end - start).total_seconds()))
+
+
+async def _database(session: AsyncSession) -> DatabaseState:
+    revision, needed = await present_revision(session), newest_revision()
+    return DatabaseState(
+        state=State.OK if revision == needed else State.AWAY, revision=revision, needed_revision=needed
+    )
+
+
+@router.get("")
+async def get_system(desk: OpenDesk, session: Reading, redis: RedisState) -> System:
+    """How the engine as a whole is doing."""
+    now = desk.now()
+    return System(
+        version=VERSION,
+        time=now,
+        database=await _database(session),
+        redis=redis,
+        workers=await _workers(session, now),
+        counts=await _counts(session),
+        oldest_pending_seconds=await _oldest_pending(session, now),
+    )

@@ -1,0 +1,202 @@
+"""Closing: one path out of a position, whoever asks. A close is an order row first, then an order at the venue.
+
+Before anything is sold the rest of the entry and the native legs are cancelled and confirmed, so that one quantity
+is never closed twice. A partial unique index allows one live close per position; whoever comes second is told.
+"""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import structlog
+from sqlalchemy import select
+
+from app.brokers.port import Broker, VenueError
+from app.desk import Desk
+from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.exits import CloseReason
+from app.domain.money import ZERO, exact, floor_to_step, text
+from app.domain.orders import OrderStatus, OrderType, Purpose
+from app.domain.owners import Owner
+from app.domain.positions import PositionStatus
+from app.engine import placing, protection, trades
+from app.engine.connections import access_of
+from app.engine.trades import Trade
+from app.store import positions
+from app.store.connections import Connection
+from app.store.orders import Order
+from app.store.positions import Position
+from app.store.schema import new_id
+
+log = structlog.get_logger(__name__)
+
+_AGAIN = timedelta(seconds=1)
+
+
+async def request_close(
+    desk: Desk, owner: Owner, position_id: UUID, portion: Decimal | None, *, idempotency_key: str | None
+) -> Position:
+    """Start to close a position at market: all of it, or a portion (0 < p ≤ 1) of what remains.
+
+    A repeated `idempotency_key` starts nothing new. Raises NotFound, Conflict when the position is closed or another
+    close is under way, Invalid when the portion is too small to be an order.
+    """
+    async with desk.sessions.begin() as session:
+        known = await positions.of_owner(session, owner, position_id)
+        if known is None:
+            raise NotFound("position")
+        trade = await trades.locked(session, known.execution_id)
+        position = _held(trade)
+        if idempotency_key and any(order.idempotency_key == idempotency_key for order in trade.orders):
+            return position
+        if position.status is PositionStatus.CLOSED:
+            raise Conflict("conflict", "The position is already closed.")
+        if trade.live_close is not None:
+            raise Conflict("conflict", "Another close of this position is under way.")
+        quantity = closing_quantity(position, portion)
+        order = start(trade, quantity, CloseReason.MANUAL, desk.now())
+        order.idempotency_key = idempotency_key
+    await desk.queue.close_position(order.id)
+    return position
+
+
+def _held(trade: Trade) -> Position:
+    if trade.position is None:
+        raise NotFound("position")
+    return trade.position
+
+
+@exact
+def closing_quantity(position: Position, portion: Decimal | None) -> Decimal:
+    """The quantity that a portion of what remains means; a rest too small to be sold is closed with it.
+
+    Raises Invalid with the numbers when the portion itself is too small.
+    """
+    remaining = position.remaining_quantity
+    if portion is None or portion == 1:
+        return remaining
+    price = position.current_price or position.entry_price
+    wanted = floor_to_step(remaining * portion, position.quantity_step)
+    if not position.grain.takes(wanted, price):
+        least = f"{text(position.min_quantity)} or more"
+        if position.min_notional is not None:
+            least += f", worth {text(position.min_notional)} {position.currency} or more"
+        raise Invalid("portion", f"The portion comes to {text(wanted)}; the venue takes {least}.")
+    return whole(position, wanted)
+
+
+@exact
+def whole(position: Position, quantity: Decimal) -> Decimal:
+    """`quantity`, or everything where the rest would be too small ever to be sold."""
+    price = position.current_price or position.entry_price
+    rest = position.remaining_quantity - quantity
+    return quantity if position.grain.takes(rest, price) else position.remaining_quantity
+
+
+def start(trade: Trade, quantity: Decimal, reason: CloseReason, now: datetime) -> Order:
+    """Store the intent to close `quantity`; the caller's transaction commits it."""
+    position, entry = _held(trade), trade.entry
+    if entry is None:
+        raise ValueError(f"position {position.id} has no entry order")
+    order = Order(
+        id=new_id(),
+        connection_id=position.connection_id,
+        execution_id=position.execution_id,
+        position_id=position.id,
+        purpose=Purpose.CLOSE,
+        symbol=position.symbol,
+        base=entry.base,
+        currency=entry.currency,
+        side=position.side.entry_side.opposite,
+        type=OrderType.MARKET,
+        quantity=quantity,
+        reduce_only=True,
+        reserved=ZERO,
+        reason=reason,
+        plan_revision=position.plan_revision,
+        status=OrderStatus.PENDING,
+        attempt=0,
+        filled_quantity=ZERO,
+        fees={},
+        due_at=now + _AGAIN,
+        created_at=now,
+        updated_at=now,
+    )
+    trade.session.add(order)
+    trade.orders.append(order)
+    trades.refresh(trade, now)
+    return order
+
+
+async def carry_out(desk: Desk, order_id: UUID) -> None:
+    """Carry a pending close as far as the venue: legs away, quantity fixed, sold, the rest protected again."""
+    async with desk.sessions() as session:
+        row = (
+            await session.execute(
+                select(Order, Connection)
+                .join(Connection, Connection.id == Order.connection_id)
+                .where(Order.id == order_id, Order.status == OrderStatus.PENDING)
+            )
+        ).one_or_none()
+    if row is None:
+        return
+    order, connection = row
+    try:
+        broker = await desk.brokers.open(access_of(connection))
+        if not await _clear_the_way(desk, broker, order.execution_id):
+            return
+    except VenueError as failure:
+        log.warning("close_put_off", order_id=str(order_id), reason=failure.message)
+        return
+    claimed = await _claim(desk, broker, order)
+    if claimed is not None:
+        await placing.send(desk, broker, claimed)
+    await protection.after(desk, order.execution_id)
+
+
+async def _clear_the_way(desk: Desk, broker: Broker, execution_id: UUID) -> bool:
+    """Cancel native legs, and for a full close the rest of the entry; True when all are confirmed final."""
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, execution_id)
+        close = trade.live_close
+        if close is None:
+            return True
+        close.due_at = desk.now() + _AGAIN
+        in_the_way = list(trade.live_protection)
+        entry = trade.entry
+        if entry is not None and entry.is_live and _held(trade).status is PositionStatus.CLOSING:
+            in_the_way.append(entry)
+    for order in in_the_way:
+        # One still on its way can be neither cancelled nor passed over: resolution finds out about it first.
+        if order.status is not OrderStatus.OPEN or not await placing.cancel(desk, broker, order):
+            return False
+    return True
+
+
+async def _claim(desk: Desk, broker: Broker, order: Order) -> Order | None:
+    """Fix what is really left to sell and make the order ours to send; None when nothing is left to do."""
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, order.execution_id)
+        close, position = trade.live_close, _held(trade)
+        if close is None or close.id != order.id or close.status is not OrderStatus.PENDING:
+            return None
+        if trade.live_protection:
+            return None
+        quantity = _sellable(close, position)
+        price = position.current_price or position.entry_price
+        if not position.grain.takes(quantity, price):
+            close.status = OrderStatus.CANCELLED
+            close.message = "Nothing was left that the venue would take an order for."
+            close.due_at = None
+            close.updated_at = now
+            trades.refresh(trade, now)
+            return None
+        close.quantity = quantity
+        placing.claim(close, broker, now)
+    return close
+
+
+@exact
+def _sellable(close: Order, position: Position) -> Decimal:
+    return floor_to_step(min(close.quantity, position.remaining_quantity), position.quantity_step)

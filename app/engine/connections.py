@@ -1,0 +1,557 @@
+"""Connections: an owner's accounts at venues, from being connected to being deleted.
+
+A connection is created inactive, tested, activated, and may go back at any time. The status gates entries
+only: what is open stays watched and closable. Going inactive takes back every entry not filled yet.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final, Literal, TypedDict
+from uuid import UUID
+
+import structlog
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.brokers.directory import Access
+from app.brokers.port import Account, Refused, VenueError
+from app.desk import Desk
+from app.domain.errors import Conflict, Denied, EngineError, Forbidden, Invalid, NotFound
+from app.domain.exits import Protection
+from app.domain.market import MarketType
+from app.domain.money import text
+from app.domain.owners import Owner, Role
+from app.engine import trades
+from app.engine.notifying import notify
+from app.engine.trades import Trade
+from app.store import connections
+from app.store.connections import Connection, ConnectionStatus, Kind
+from app.store.entitlements import Entitlement
+from app.store.executions import Execution, ExecutionStatus
+from app.store.notifications import NotificationType
+from app.store.positions import OPEN, Position
+from app.store.schema import new_id
+
+log = structlog.get_logger(__name__)
+
+_ACCOUNT_INDEX: Final = "uq_execution_connections_account"
+_KEY_FIELDS: Final = ("api_key", "account_id")
+"""Which credential names the account, in the order they are looked for; its end is the hint."""
+_HINT_LENGTH: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A venue that accounts can be connected of, as it is listed to owners."""
+
+    id: str
+    name: str
+    kind: Kind
+    market_types: tuple[MarketType, ...]
+    credential_fields: tuple[str, ...]
+    sandbox: bool
+    """Whether a sandbox or demo account can be connected."""
+    native_stops: bool
+    """Whether the venue itself can hold stops and targets."""
+    tier: Literal["certified", "listed"]
+    """`certified`: passes the whole broker contract suite. `listed`: can be connected, at one's own risk."""
+
+
+OFFERS: Final[Mapping[str, Offer]] = {
+    offer.id: offer
+    for offer in (
+        Offer(
+            id="paper",
+            name="Paper trading",
+            kind=Kind.PAPER,
+            market_types=(MarketType.SPOT, MarketType.SWAP),
+            credential_fields=(),
+            sandbox=False,
+            native_stops=True,
+            tier="certified",
+        ),
+    )
+}
+"""What can be connected, by exchange id."""
+
+
+class Terms(TypedDict, total=False):
+    """What an owner may set on a connection, as the row keeps it (amounts in JSON are decimal strings)."""
+
+    name: str
+    credentials: Mapping[str, str]
+    paper: Mapping[str, Any]
+    sizing: Mapping[str, Any]
+    limits: Mapping[str, Any]
+    protection: Mapping[str, Any]
+    leverage: Decimal | None
+    margin_mode: str | None
+    symbol_map: Mapping[str, str]
+
+
+_KEPT_PAPER_TERMS: Final = ("prices", "balance", "currency", "seed")
+"""What a paper account is opened with once and for all; what trading costs there may change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What a test of a connection brought to light; `account` is None where the venue did not show it."""
+
+    ok: bool
+    code: str | None
+    message: str
+    account: Account | None
+    checked_at: datetime
+
+
+def access_of(connection: Connection) -> Access:
+    """What it takes to open the broker of a connection."""
+    return Access(
+        connection_id=connection.id,
+        credentials_version=connection.credentials_version,
+        kind=connection.kind,
+        exchange=connection.exchange,
+        market_type=connection.market_type,
+        sandbox=connection.sandbox,
+        leverage=connection.leverage or Decimal(1),
+        native_protection=bool(connection.protection.get("native", True)),
+        paper=connection.paper,
+        credentials_sealed=connection.credentials_sealed,
+    )
+
+
+async def create(
+    desk: Desk,
+    owner: Owner,
+    *,
+    kind: Kind,
+    exchange: str,
+    market_type: MarketType,
+    sandbox: bool,
+    terms: Terms,
+) -> Connection:
+    """Connect an account, inactive and untested.
+
+    Raises Invalid, Forbidden `plan_required`, Conflict `max_connections`.
+    """
+    now = desk.now()
+    _check_offer(kind, exchange, market_type, sandbox=sandbox)
+    connection = Connection(
+        id=new_id(),
+        owner_role=owner.role,
+        owner_id=owner.id,
+        kind=kind,
+        exchange=exchange,
+        market_type=market_type,
+        sandbox=sandbox,
+        credentials_version=1,
+        limits={},
+        protection={},
+        symbol_map={},
+        status=ConnectionStatus.INACTIVE,
+        created_at=now,
+        updated_at=now,
+    )
+    _set_plain(connection, terms)
+    if "credentials" in terms:
+        seal_credentials(desk, connection, terms["credentials"], version=1)
+    _check_terms(connection)
+    async with desk.sessions.begin() as session:
+        await _check_room(session, desk, owner, now)
+        session.add(connection)
+    return connection
+
+
+async def change(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) -> Connection:
+    """Change what is named, objects as a whole. With other credentials it has to be tested again.
+
+    Raises NotFound, Invalid, and Conflict `positions_open` for other credentials while something is open.
+    """
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        connection = await _locked(session, owner, connection_id)
+        _check_paper_is_kept(connection, terms)
+        if "credentials" in terms:
+            await _check_nothing_open(session, connection, "The credentials cannot be changed now")
+            await _go(session, connection, ConnectionStatus.INACTIVE, "Its credentials were changed.", now)
+            seal_credentials(
+                desk, connection, terms["credentials"], version=connection.credentials_version + 1
+            )
+        _set_plain(connection, terms)
+        _check_terms(connection)
+        connection.updated_at = now
+    return connection
+
+
+async def test(desk: Desk, owner: Owner, connection_id: UUID) -> Examination:
+    """Ask the venue for the account, and record what came of it. A venue's no is an answer, not an exception.
+
+    Raises NotFound, Forbidden `plan_required`, and Conflict when the credentials were changed meanwhile.
+    """
+    async with desk.sessions.begin() as session:
+        connection = await _locked(session, owner, connection_id)
+        await _check_plan(session, desk, owner, desk.now())
+        if connection.status is not ConnectionStatus.ACTIVE:
+            connection.status = ConnectionStatus.TESTING
+    examination = await _examine(desk, access_of(connection))
+    async with desk.sessions.begin() as session:
+        current = await _locked(session, owner, connection_id)
+        if current.credentials_version != connection.credentials_version:
+            raise Conflict("conflict", "The credentials were changed during the test; test again.")
+        was_active = current.status is ConnectionStatus.ACTIVE
+        if examination.ok:
+            _record_passed(current, examination)
+        else:
+            await _record_failed(session, current, examination)
+    log.info("connection_tested", connection_id=str(connection_id), ok=examination.ok, code=examination.code)
+    if was_active and not examination.ok:
+        await _cancel_entries(desk, connection_id)
+    return examination
+
+
+async def activate(desk: Desk, owner: Owner, connection_id: UUID) -> Connection:
+    """Let a tested connection receive signals. The first time its balances become the starting capital.
+
+    Raises NotFound, Forbidden `plan_required`, Invalid without sizing, Conflict `not_tested` or
+    `account_in_use`.
+    """
+    now = desk.now()
+    try:
+        async with desk.sessions.begin() as session:
+            connection = await _locked(session, owner, connection_id)
+            await _check_plan(session, desk, owner, now)
+            if connection.status is ConnectionStatus.ACTIVE:
+                return connection
+            if connection.sizing is None:
+                raise Invalid("sizing", "There is no default size: say how entries are sized.")
+            if not connection.is_tested:
+                raise Conflict("not_tested", "Test the connection first; as it is now it has passed no test.")
+            if connection.first_activated_at is None:
+                connection.first_activated_at = now
+                connection.starting_balances = {
+                    currency: held["balance"] for currency, held in connection.balances.items()
+                }
+            await _go(session, connection, ConnectionStatus.ACTIVE, "It receives signals now.", now)
+    except IntegrityError as error:
+        if _ACCOUNT_INDEX not in str(error.orig):
+            raise
+        raise Conflict("account_in_use", "Another active connection already trades this account.") from None
+    return connection
+
+
+async def deactivate(desk: Desk, owner: Owner, connection_id: UUID) -> Connection:
+    """Stop receiving signals and take back unfilled entries; what is open stays watched and closable."""
+    async with desk.sessions.begin() as session:
+        connection = await _locked(session, owner, connection_id)
+        await _go(session, connection, ConnectionStatus.INACTIVE, "It was deactivated.", desk.now())
+    await _cancel_entries(desk, connection_id)
+    return connection
+
+
+async def delete(desk: Desk, owner: Owner, connection_id: UUID, *, force: bool) -> None:
+    """Forget an account: its credentials are wiped, its history stays.
+
+    While something is open that takes `force`, which only stops managing it and cancels nothing at the venue.
+    Raises NotFound, Conflict `positions_open`.
+    """
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        connection = await _locked(session, owner, connection_id)
+        if not force:
+            await _check_nothing_open(session, connection, "The connection cannot be deleted now")
+        left = await _let_go(session, connection.id)
+        await _deny_pending(session, connection, now)
+        connection.status = ConnectionStatus.INACTIVE
+        connection.credentials_sealed = None
+        connection.credentials_hint = None
+        connection.tested_version = None
+        connection.updated_at = connection.deleted_at = now
+        _tell(session, connection, "deleted", _farewell(left), now, positions=[str(each.id) for each in left])
+    log.info("connection_deleted", connection_id=str(connection_id), forced=force, left_open=len(left))
+
+
+async def account(desk: Desk, owner: Owner, connection_id: UUID) -> Account:
+    """The account as the venue describes it now. Raises NotFound and VenueError."""
+    async with desk.sessions() as session:
+        connection = await connections.of_owner(session, owner, connection_id)
+    if connection is None:
+        raise NotFound("connection")
+    broker = await desk.brokers.open(access_of(connection))
+    return await broker.account()
+
+
+def seal_credentials(
+    desk: Desk, connection: Connection, credentials: Mapping[str, str], *, version: int
+) -> None:
+    """Give a connection its credentials, sealed for this row and version; they have passed no test yet."""
+    connection.credentials_sealed = desk.vault.seal(credentials, connection_id=connection.id, version=version)
+    connection.credentials_version = version
+    connection.credentials_hint = _hint(credentials)
+    connection.tested_version = None
+    connection.account_identity = None
+    connection.last_error = None
+
+
+def _hint(credentials: Mapping[str, str]) -> str | None:
+    """The end of the key or login, where that gives away less than half of it."""
+    key = next((credentials[field] for field in _KEY_FIELDS if field in credentials), "")
+    return key[-_HINT_LENGTH:] if len(key) >= 2 * _HINT_LENGTH else None
+
+
+def _set_plain(connection: Connection, terms: Terms) -> None:
+    for field, value in terms.items():
+        if field != "credentials":
+            setattr(connection, field, value)
+
+
+def _check_paper_is_kept(connection: Connection, terms: Terms) -> None:
+    """A paper account that has been opened keeps what it was opened with; no change would reach it."""
+    if "paper" not in terms or connection.paper is None or connection.account_identity is None:
+        return
+    for field in _KEPT_PAPER_TERMS:
+        if terms["paper"].get(field) != connection.paper.get(field):
+            raise Invalid(
+                f"paper.{field}", "A paper account keeps what it was opened with; connect another one."
+            )
+
+
+def _check_offer(kind: Kind, exchange: str, market_type: MarketType, *, sandbox: bool) -> None:
+    """The venue is one of those on offer, with that market."""
+    of_kind = [offer for offer in OFFERS.values() if offer.kind is kind]
+    if not of_kind:
+        kinds = sorted({offer.kind.value for offer in OFFERS.values()})
+        raise Invalid("kind", f"At present only {', '.join(kinds)} can be connected; see GET /exchanges.")
+    offer = OFFERS.get(exchange)
+    if offer not in of_kind:
+        names = ", ".join(offer.id for offer in of_kind)
+        raise Invalid("exchange", f"The exchanges of kind {kind} are {names}; see GET /exchanges.")
+    if market_type not in offer.market_types:
+        raise Invalid("market_type", f"{offer.name} trades {' and '.join(offer.market_types)}.")
+    if sandbox and not offer.sandbox:
+        raise Invalid("sandbox", f"{offer.name} has no sandbox.")
+
+
+def _check_terms(connection: Connection) -> None:
+    """What is set fits the kind of account."""
+    is_paper = connection.kind is Kind.PAPER
+    if is_paper and connection.paper is None:
+        raise Invalid("paper", "A paper connection says what it trades with in `paper`.")
+    if is_paper and connection.credentials_sealed is not None:
+        raise Invalid("credentials", "A paper connection has no credentials.")
+    if not is_paper and connection.credentials_sealed is None:
+        raise Invalid("credentials", "The credentials of the account are missing.")
+    if not is_paper and connection.paper is not None:
+        raise Invalid("paper", "Only a connection of kind paper has paper terms.")
+    is_swap = connection.market_type is MarketType.SWAP
+    if not is_swap and connection.leverage not in (None, 1):
+        raise Invalid("leverage", f"There is no leverage on {connection.market_type}.")
+    if connection.margin_mode is not None and (is_paper or not is_swap):
+        raise Invalid("margin_mode", "There is no choice of margin mode on this account.")
+
+
+async def _check_plan(session: AsyncSession, desk: Desk, owner: Owner, now: datetime) -> Entitlement | None:
+    """The owner's entitlement, locked; None for those who need none. Raises Forbidden."""
+    if owner.role is Role.ADMIN or not desk.entitlements_required:
+        return None
+    entitlement = await session.scalar(
+        select(Entitlement).where(Entitlement.user_id == owner.id).with_for_update(key_share=True)
+    )
+    if entitlement is None or not entitlement.is_current(now):
+        raise Forbidden("plan_required", "This needs a current plan, and there is none.")
+    return entitlement
+
+
+async def _check_room(session: AsyncSession, desk: Desk, owner: Owner, now: datetime) -> None:
+    """The owner may have one connection more; two at the same time queue for the entitlement's lock."""
+    entitlement = await _check_plan(session, desk, owner, now)
+    if entitlement is None or entitlement.max_connections is None:
+        return
+    if await connections.count_of_owner(session, owner) >= entitlement.max_connections:
+        raise Conflict("max_connections", f"Your plan allows {entitlement.max_connections} connections.")
+
+
+async def _check_nothing_open(session: AsyncSession, connection: Connection, what: str) -> None:
+    """No position is open and no entry may still open one. Raises Conflict with the numbers."""
+    positions = await session.scalar(
+        select(func.count())
+        .select_from(Position)
+        .where(Position.connection_id == connection.id, Position.status.in_(OPEN))
+    )
+    entries = await session.scalar(
+        select(func.count())
+        .select_from(Execution)
+        .where(
+            Execution.connection_id == connection.id,
+            Execution.status.in_(
+                (ExecutionStatus.SENDING, ExecutionStatus.OPEN, ExecutionStatus.NEEDS_REVIEW)
+            ),
+        )
+    )
+    if positions or entries:
+        raise Conflict(
+            "positions_open",
+            f"{what} (open positions: {positions}, entries under way: {entries}). Deactivate it, which takes "
+            "back unfilled entries, and close the positions first.",
+        )
+
+
+async def _examine(desk: Desk, access: Access) -> Examination:
+    try:
+        broker = await desk.brokers.open(access)
+        found = await broker.account()
+    except VenueError as failure:
+        code = failure.code if isinstance(failure, Refused) else "venue_unreachable"
+        return Examination(False, code, failure.message, None, desk.now())
+    except EngineError as error:
+        return Examination(False, error.code, error.message, None, desk.now())
+    if found.permissions.withdraw:
+        message = "This key can withdraw funds. Make one that can only read and trade."
+        return Examination(False, "withdrawal_permission", message, found, desk.now())
+    if found.permissions.trade is False:
+        message = "This key cannot trade. Allow it to, or make one that can."
+        return Examination(False, "trade_permission_missing", message, found, desk.now())
+    return Examination(True, None, "The account can be reached and traded.", found, desk.now())
+
+
+def _record_passed(connection: Connection, examination: Examination) -> None:
+    """Status stays active where it was; otherwise the connection may be activated now."""
+    if examination.account is None:
+        raise ValueError("a passed examination shows the account")
+    if connection.status is not ConnectionStatus.ACTIVE:
+        connection.status = ConnectionStatus.INACTIVE
+    connection.last_error = None
+    connection.last_tested_at = connection.updated_at = examination.checked_at
+    connection.tested_version = connection.credentials_version
+    connection.account_identity = examination.account.identity
+    connection.balances = _snapshot(examination.account)
+    connection.balances_at = examination.account.as_of
+
+
+async def _record_failed(session: AsyncSession, connection: Connection, examination: Examination) -> None:
+    await _go(session, connection, ConnectionStatus.ERROR, examination.message, examination.checked_at)
+    connection.last_error = examination.message
+    connection.last_tested_at = examination.checked_at
+    connection.tested_version = None
+
+
+def _snapshot(found: Account) -> dict[str, dict[str, str]]:
+    """Balance and equity per currency, as rows keep them."""
+    return {
+        currency: {
+            "balance": text(balance.total),
+            "equity": text(found.equity.get(currency, balance.total)),
+        }
+        for currency, balance in found.balances.items()
+    }
+
+
+_BECOMES: Final = {
+    ConnectionStatus.ACTIVE: "active",
+    ConnectionStatus.INACTIVE: "inactive",
+    ConnectionStatus.ERROR: "in error",
+}
+
+
+async def _go(
+    session: AsyncSession, connection: Connection, status: ConnectionStatus, why: str, now: datetime
+) -> None:
+    """Change the status. Leaving `active` denies what waits; the caller cancels what is at the venue."""
+    if connection.status is status:
+        return
+    was_active = connection.status is ConnectionStatus.ACTIVE
+    connection.status = status
+    connection.updated_at = now
+    denied = await _deny_pending(session, connection, now) if was_active else 0
+    if was_active or status is not ConnectionStatus.INACTIVE:
+        aftermath = f" {denied} waiting entries were denied." if denied else ""
+        _tell(session, connection, f"is {_BECOMES[status]}", why + aftermath, now, status=status.value)
+
+
+async def _deny_pending(session: AsyncSession, connection: Connection, now: datetime) -> int:
+    """Deny every execution that waits on this connection, whose lock is held; answers how many."""
+    waiting = (
+        await session.scalars(
+            select(Execution.id)
+            .where(Execution.connection_id == connection.id, Execution.status == ExecutionStatus.PENDING)
+            .order_by(Execution.id)
+        )
+    ).all()
+    denial = Denied("connection_inactive", "The connection went inactive before the signal was executed.")
+    for execution_id in waiting:
+        _deny(await trades.locked(session, execution_id), denial, now)
+    return len(waiting)
+
+
+async def _let_go(session: AsyncSession, connection_id: UUID) -> Sequence[Position]:
+    """The positions that stay open unmanaged. What only our monitor protected has no protection any more."""
+    held = (
+        await session.scalars(
+            select(Position)
+            .where(Position.connection_id == connection_id, Position.status.in_(OPEN))
+            .order_by(Position.id)
+        )
+    ).all()
+    for position in held:
+        trade = await trades.locked(session, position.execution_id)
+        if trade.position is not None and trade.position.protection is Protection.SOFTWARE:
+            trade.position.protection = Protection.NONE
+    return held
+
+
+def _farewell(left: Sequence[Position]) -> str:
+    """What deleting ended, in words."""
+    if not left:
+        return "Its credentials were wiped; its history stays."
+    unprotected = [each.symbol for each in left if each.protection is Protection.NONE]
+    native = [each.symbol for each in left if each.protection is Protection.NATIVE]
+    sentences = [
+        f"No longer managed: {len(left)} of its positions are open. Nothing was cancelled at the venue."
+    ]
+    if native:
+        sentences.append(f"Stop and targets stay at the venue for {', '.join(native)}.")
+    if unprotected:
+        sentences.append(f"Nobody watches stop and targets any more for {', '.join(unprotected)}.")
+    return " ".join(sentences)
+
+
+def _tell(
+    session: AsyncSession, connection: Connection, event: str, message: str, now: datetime, **data: Any
+) -> None:
+    notify(
+        session,
+        connection.owner,
+        NotificationType.CONNECTION,
+        f"Connection {connection.name} {event}",
+        message,
+        now=now,
+        data=data,
+        connection_id=connection.id,
+    )
+
+
+async def _locked(session: AsyncSession, owner: Owner, connection_id: UUID) -> Connection:
+    """The owner's connection under its row lock. Raises NotFound."""
+    connection = await session.scalar(
+        select(Connection)
+        .where(Connection.id == connection_id, connections.owned_by(owner))
+        .with_for_update(key_share=True)
+    )
+    if connection is None:
+        raise NotFound("connection")
+    return connection
+
+
+def _deny(trade: Trade, denial: Denied, now: datetime) -> None:
+    # Execution opens brokers through `access_of` above, so it can only be imported when everything is there.
+    from app.engine.execution import deny
+
+    deny(trade, denial, now)
+
+
+async def _cancel_entries(desk: Desk, connection_id: UUID) -> None:
+    from app.engine.execution import cancel_entries
+
+    await cancel_entries(desk, connection_id)

@@ -1,0 +1,247 @@
+"""Intake: what the signal platform says is made durable before it is answered.
+
+A published signal costs one statement: the event, the signal and one execution per eligible connection are written
+together or not at all. Redis is rung afterwards and may be away.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import insert
+
+from app.desk import Desk
+from app.domain.signals import EventType
+from app.store import entitlements, events, signals
+from app.store.events import Event, Reception
+from app.store.schema import new_id
+
+log = structlog.get_logger(__name__)
+
+FIRST_CHANCE = timedelta(seconds=3)
+"""How long rung work is left to the queue before the sweep takes it up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A verified webhook message. `data` holds JSON with amounts as exact decimal strings."""
+
+    webhook_id: str
+    type: str
+    timestamp: datetime
+    body_sha256: bytes
+    data: Mapping[str, Any]
+    provider: str | None = None
+    source_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the sender is answered."""
+
+    event_id: str
+    signal_id: UUID | None
+    status: Reception
+
+
+# The uuid expression makes a version 7 id per row in plain SQL: uuidv7() exists from PostgreSQL 18 on only.
+_PUBLISH = text(
+    """
+    WITH given AS (
+        SELECT CAST(:event_id AS uuid) AS event_id, CAST(:webhook_id AS varchar) AS webhook_id,
+               CAST(:type AS varchar) AS type, CAST(:provider AS varchar) AS provider,
+               CAST(:source_id AS varchar) AS source_id, CAST(:timestamp AS timestamptz) AS timestamp,
+               CAST(:data AS jsonb) AS data, CAST(:body_sha256 AS bytea) AS body_sha256,
+               CAST(:signal_id AS uuid) AS signal_id, CAST(:symbol AS varchar) AS symbol,
+               CAST(:market AS varchar) AS market, CAST(:direction AS varchar) AS direction,
+               CAST(:order_type AS varchar) AS order_type, CAST(:entry_price AS numeric) AS entry_price,
+               CAST(:stop_loss AS numeric) AS stop_loss, CAST(:take_profits AS jsonb) AS take_profits,
+               CAST(:quantity AS numeric) AS quantity, CAST(:timeframe AS varchar) AS timeframe,
+               CAST(:plans AS varchar[]) AS plans, CAST(:published_at AS timestamptz) AS published_at,
+               CAST(:expires_at AS timestamptz) AS expires_at, CAST(:title AS varchar) AS title,
+               CAST(:note AS varchar) AS note, CAST(:now AS timestamptz) AS now,
+               CAST(:due_at AS timestamptz) AS due_at, CAST(:plans_needed AS boolean) AS plans_needed
+    ), event AS (
+        INSERT INTO execution_events
+            (id, webhook_id, type, provider, source_id, timestamp, data, body_sha256, status, received_at)
+        SELECT event_id, webhook_id, type, provider, source_id, timestamp, data, body_sha256,
+               CASE WHEN EXISTS (SELECT FROM execution_signals AS known
+                                 WHERE known.provider = given.provider AND known.source_id = given.source_id)
+                    THEN 'duplicate' ELSE 'accepted' END,
+               now
+        FROM given
+        ON CONFLICT (webhook_id) DO NOTHING
+        RETURNING id
+    ), signal AS (
+        INSERT INTO execution_signals
+            (id, provider, source_id, symbol, market, direction, order_type, entry_price, stop_loss,
+             take_profits, quantity, timeframe, plans, published_at, expires_at, title, note, received_at)
+        SELECT signal_id, provider, source_id, symbol, market, direction, order_type, entry_price, stop_loss,
+               take_profits, quantity, timeframe, plans, published_at, expires_at, title, note, now
+        FROM given CROSS JOIN event
+        ON CONFLICT (provider, source_id) DO NOTHING
+        RETURNING id
+    ), started AS (
+        INSERT INTO execution_logs
+            (id, signal_id, connection_id, owner_role, owner_id, status, symbol, direction, order_type,
+             due_at, received_at, queued_at, created_at, updated_at)
+        SELECT encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) PLACING
+                   substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+                   FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid,
+               signal.id, connection.id, connection.owner_role, connection.owner_id, 'pending',
+               given.symbol, given.direction, given.order_type, given.due_at,
+               given.now, given.now, given.now, given.now
+        FROM given
+        CROSS JOIN signal
+        CROSS JOIN execution_connections AS connection
+        LEFT JOIN execution_entitlements AS entitlement
+               ON connection.owner_role = 'user' AND entitlement.user_id = connection.owner_id
+        WHERE connection.status = 'active' AND connection.deleted_at IS NULL
+          AND (given.market IS NULL
+               OR given.market = CASE WHEN connection.kind = 'fx' THEN 'fx' ELSE 'crypto' END)
+          AND (connection.owner_role = 'admin' OR NOT given.plans_needed
+               OR (entitlement.user_id IS NOT NULL
+                   AND (entitlement.expires_at IS NULL OR entitlement.expires_at > given.now)
+                   AND (cardinality(given.plans) = 0 OR entitlement.plans && given.plans)))
+        RETURNING id
+    )
+    SELECT (SELECT id FROM signal) AS signal_id, (SELECT array_agg(id) FROM started) AS execution_ids
+    """
+)
+
+
+async def publish(desk: Desk, message: Message, signal: Mapping[str, Any]) -> Receipt:
+    """Store a new signal with its executions and ring for them; a signal known already is a duplicate.
+
+    `signal` holds the columns of `execution_signals` that the source decides.
+    """
+    now = desk.now()
+    values = {
+        **signal,
+        **_event_values(message, now),
+        "signal_id": new_id(),
+        "event_id": new_id(),
+        "due_at": now + FIRST_CHANCE,
+        "plans_needed": desk.entitlements_required,
+    }
+    async with desk.sessions.begin() as session:
+        row = (await session.execute(_PUBLISH, values)).one()
+        signal_id = row.signal_id or await signals.id_of(
+            session, message.provider or "", message.source_id or ""
+        )
+    if row.signal_id is None:
+        return Receipt(message.webhook_id, signal_id, Reception.DUPLICATE)
+    execution_ids = row.execution_ids or []
+    log.info("signal_accepted", signal_id=str(signal_id), executions=len(execution_ids))
+    await desk.queue.execute(execution_ids)
+    return Receipt(message.webhook_id, signal_id, Reception.ACCEPTED)
+
+
+async def change_signal(desk: Desk, message: Message) -> Receipt:
+    """Store an update, cancel or close of a signal, known already or not, and ring for what is under way from it."""
+    now = desk.now()
+    provider, source_id = message.provider or "", message.source_id or ""
+    followed = message.type in (EventType.CANCELLED, EventType.CLOSED)
+    async with desk.sessions.begin() as session:
+        await events.speak(session, provider, source_id)
+        event_id = await session.scalar(
+            _insert_event(message, Reception.ACCEPTED, now, due_at=now + FIRST_CHANCE if followed else None)
+        )
+        signal_id = await signals.id_of(session, provider, source_id)
+    if event_id is None:
+        return Receipt(message.webhook_id, signal_id, Reception.DUPLICATE)
+    log.info("signal_event_accepted", type=message.type, event_id=str(event_id))
+    if followed:
+        await desk.queue.follow(event_id)
+    return Receipt(message.webhook_id, signal_id, Reception.ACCEPTED)
+
+
+async def subscribe(
+    desk: Desk,
+    message: Message,
+    *,
+    user_id: str,
+    plans: Sequence[str],
+    expires_at: datetime | None,
+    max_connections: int | None,
+) -> Receipt:
+    """Store a user's entitlement; of several statements the one with the greatest timestamp holds."""
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        event_id = await session.scalar(_insert_event(message, Reception.ACCEPTED, now))
+        if event_id is None:
+            return Receipt(message.webhook_id, None, Reception.DUPLICATE)
+        await entitlements.state(
+            session,
+            user_id=user_id,
+            plans=plans,
+            expires_at=expires_at,
+            max_connections=max_connections,
+            stated_at=message.timestamp,
+            now=now,
+        )
+    return Receipt(message.webhook_id, None, Reception.ACCEPTED)
+
+
+async def ignore(desk: Desk, message: Message) -> Receipt:
+    """Keep an event of a type we do not know, and say so."""
+    async with desk.sessions.begin() as session:
+        event_id = await session.scalar(_insert_event(message, Reception.IGNORED, desk.now()))
+    return Receipt(message.webhook_id, None, Reception.IGNORED if event_id else Reception.DUPLICATE)
+
+
+async def entitle(desk: Desk, user_id: str, plans: Sequence[str], expires_at: datetime | None) -> None:
+    """State an entitlement by hand, as of now, for installations without a platform behind them."""
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        await entitlements.state(
+            session,
+            user_id=user_id,
+            plans=plans,
+            expires_at=expires_at,
+            max_connections=None,
+            stated_at=now,
+            now=now,
+        )
+
+
+def _event_values(message: Message, now: datetime) -> dict[str, Any]:
+    return {
+        "webhook_id": message.webhook_id,
+        "type": message.type,
+        "provider": message.provider,
+        "source_id": message.source_id,
+        "timestamp": message.timestamp,
+        "body_sha256": message.body_sha256,
+        "data": json.dumps(message.data),
+        "now": now,
+    }
+
+
+def _insert_event(
+    message: Message, status: Reception, now: datetime, *, due_at: datetime | None = None
+) -> Any:
+    """Insert unless the webhook id is known already; answers the new row's id or nothing."""
+    return (
+        insert(Event)
+        .values(
+            id=new_id(),
+            webhook_id=message.webhook_id,
+            type=message.type,
+            provider=message.provider,
+            source_id=message.source_id,
+            timestamp=message.timestamp,
+            data=dict(message.data),
+            body_sha256=message.body_sha256,
+            status=status,
+            received_at=now,
+            due_at=due_at,
+        )
+        .on_conflict_do_nothing(index_elements=[Event.webhook_id])
+        .returning(Event.id)
+    )

@@ -1,0 +1,281 @@
+"""Monitoring: looking after everything that is open, in bulk.
+
+One quote request per market, one survey of resting orders per account, one statement for all marks. Connections
+are leased for the round, so each is watched by one worker at a time.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import structlog
+from sqlalchemy import bindparam, select, union, update
+
+from app.brokers.port import ABSENT, Broker, VenueError
+from app.desk import Desk
+from app.domain.exits import Plan, Protection, decide
+from app.domain.market import Quote
+from app.domain.orders import OrderReport, OrderStatus, Purpose
+from app.domain.positions import PositionStatus, unrealized
+from app.domain.risk import Mode
+from app.engine import closing, placing, protection, trades
+from app.engine.connections import access_of
+from app.store import connections, orders, positions
+from app.store.connections import Connection, ConnectionStatus
+from app.store.orders import Order
+from app.store.positions import Position
+
+log = structlog.get_logger(__name__)
+
+LEASE = timedelta(seconds=30)
+"""How long a round may take before another worker may watch the same connections."""
+
+MISSES = 2
+"""In how many rounds running a resting order must be missing before it counts as gone."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """One connection of a round with what is open on it."""
+
+    connection: Connection
+    broker: Broker
+    positions: list[Position] = field(default_factory=list)
+    orders: list[Order] = field(default_factory=list)
+
+    @property
+    def symbols(self) -> set[str]:
+        """Every symbol a quote is needed for."""
+        return {position.symbol for position in self.positions}
+
+
+async def watch(desk: Desk) -> int:
+    """One round over all connections that are due; answers how many were watched."""
+    claimed = await _claim(desk)
+    if not claimed:
+        return 0
+    try:
+        watched = await _open(desk, claimed)
+        quotes = await _quotes(watched)
+        await asyncio.gather(*(_survey(desk, each) for each in watched))
+        marks = await _mark(desk, watched, quotes)
+        await _leave(desk, watched, marks)
+    finally:
+        await _release(desk, claimed)
+    return len(claimed)
+
+
+async def _claim(desk: Desk) -> set[UUID]:
+    """Lease every connection with something open that nobody else watches at the moment."""
+    open_somewhere = union(
+        select(Position.connection_id).where(Position.status.in_(positions.OPEN)),
+        select(Order.connection_id).where(Order.status == OrderStatus.OPEN),
+    )
+    async with desk.sessions.begin() as session:
+        ids = (await session.scalars(open_somewhere)).all()
+        return await connections.claim_watch(session, ids, desk.now(), LEASE) if ids else set()
+
+
+async def _release(desk: Desk, claimed: set[UUID]) -> None:
+    """Give the leases back, due again in half a round: whichever worker's round comes next takes them."""
+    async with desk.sessions.begin() as session:
+        await connections.release_watch(session, list(claimed), desk.now() + desk.monitor_every / 2)
+
+
+async def _open(desk: Desk, claimed: set[UUID]) -> list[Watched]:
+    """Load what is open on these connections and open their brokers; one that cannot be opened is left out."""
+    ids = list(claimed)
+    async with desk.sessions() as session:
+        rows = (await session.scalars(select(Connection).where(Connection.id.in_(ids)))).all()
+        held = await positions.open_on(session, ids)
+        resting = await orders.open_at_venue(session, ids)
+    watched: dict[UUID, Watched] = {}
+    for connection in rows:
+        try:
+            broker = await desk.brokers.open(access_of(connection))
+        except VenueError as failure:
+            log.warning("broker_unavailable", connection_id=str(connection.id), reason=failure.message)
+            continue
+        watched[connection.id] = Watched(connection, broker)
+    for position in held:
+        if position.connection_id in watched:
+            watched[position.connection_id].positions.append(position)
+    for order in resting:
+        if order.connection_id in watched:
+            watched[order.connection_id].orders.append(order)
+    return list(watched.values())
+
+
+async def _quotes(watched: Sequence[Watched]) -> Mapping[tuple[str, str], Quote]:
+    """One request per market for all symbols held there, whoever holds them; by (market, symbol)."""
+    wanted: dict[str, set[str]] = defaultdict(set)
+    brokers: dict[str, Broker] = {}
+    for each in watched:
+        wanted[each.broker.market_key] |= each.symbols
+        brokers[each.broker.market_key] = each.broker
+
+    async def ask(market: str) -> Mapping[str, Quote]:
+        try:
+            return await brokers[market].quotes(sorted(wanted[market]))
+        except VenueError as failure:
+            log.warning("quotes_unavailable", market=market, reason=failure.message)
+            return {}
+
+    markets = [market for market, symbols in wanted.items() if symbols]
+    answers = await asyncio.gather(*(ask(market) for market in markets))
+    return {
+        (market, symbol): quote
+        for market, answer in zip(markets, answers, strict=True)
+        for symbol, quote in answer.items()
+    }
+
+
+async def _survey(desk: Desk, watched: Watched) -> None:
+    """Ask the venue about the orders that rest there, and take over what has changed."""
+    if not watched.orders:
+        return
+    try:
+        answers = await watched.broker.survey([order.key for order in watched.orders])
+    except VenueError as failure:
+        log.warning("survey_failed", connection_id=str(watched.connection.id), reason=failure.message)
+        return
+    changed: set[UUID] = set()
+    for order in watched.orders:
+        answer = answers.get(order.key.client_order_id)
+        if isinstance(answer, OrderReport):
+            if _tells_news(order, answer) and await placing.record(desk, order, answer):
+                changed.add(order.execution_id)
+        elif answer is ABSENT and await _miss(desk, order):
+            changed.add(order.execution_id)
+    for execution_id in changed:
+        await protection.after(desk, execution_id)
+    await _take_back_entries(desk, watched)
+
+
+def _tells_news(order: Order, report: OrderReport) -> bool:
+    return (order.status, order.filled_quantity, order.exchange_order_id) != (
+        report.status,
+        report.filled_quantity,
+        report.exchange_order_id,
+    )
+
+
+async def _miss(desk: Desk, order: Order) -> bool:
+    """Count a clean look that did not find a resting order; True when it is now known to be gone."""
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, order.execution_id)
+        current = trade.order(order.id)
+        if current.status is not OrderStatus.OPEN or current.attempt != order.attempt:
+            return False
+        current.misses += 1
+        if current.misses < MISSES:
+            return False
+        log.warning("resting_order_gone", order_id=str(order.id))
+        trades.vanish(trade, current, now)
+        return True
+
+
+async def _take_back_entries(desk: Desk, watched: Watched) -> None:
+    """An entry rests only as long as its connection may open positions."""
+    connection = watched.connection
+    if connection.status is ConnectionStatus.ACTIVE and connection.mode is Mode.ACTIVE:
+        return
+    for order in watched.orders:
+        if order.purpose is Purpose.ENTRY and order.is_live:
+            await placing.cancel(desk, watched.broker, order)
+            await protection.after(desk, order.execution_id)
+
+
+async def _mark(
+    desk: Desk, watched: Sequence[Watched], quotes: Mapping[tuple[str, str], Quote]
+) -> Mapping[UUID, Decimal]:
+    """Write the leaving price of every position that has a sound quote, in one statement; answers the marks."""
+    now = desk.now()
+    marks: dict[UUID, Decimal] = {}
+    rows = []
+    for each, position in _all_positions(watched):
+        quote = quotes.get((each.broker.market_key, position.symbol))
+        if quote is None or not quote.is_usable(now, desk.quote_max_age):
+            continue
+        price = quote.leaving(position.side.entry_side)
+        marks[position.id] = price
+        profit = unrealized(position.side, position.remaining_quantity, position.entry_price, price)
+        rows.append(
+            {
+                "position": position.id,
+                "held": position.remaining_quantity,
+                "price": price,
+                "profit": profit,
+                "moment": quote.time,
+            }
+        )
+    if rows:
+        await _write_marks(desk, rows)
+    return marks
+
+
+async def _write_marks(desk: Desk, rows: Sequence[Mapping[str, object]]) -> None:
+    # A position that was filled further or left in the meantime is skipped: its profit is for another quantity.
+    statement = (
+        update(Position.__table__)  # type: ignore[arg-type]
+        .where(
+            Position.__table__.c.id == bindparam("position"),
+            Position.__table__.c.remaining_quantity == bindparam("held"),
+            Position.__table__.c.status != PositionStatus.CLOSED,
+        )
+        .values(
+            current_price=bindparam("price"),
+            unrealized_pnl=bindparam("profit"),
+            marked_at=bindparam("moment"),
+        )
+    )
+    async with desk.sessions.begin() as session:
+        connection = await session.connection()
+        await connection.execute(statement, list(rows))
+
+
+def _all_positions(watched: Iterable[Watched]) -> Iterable[tuple[Watched, Position]]:
+    return ((each, position) for each in watched for position in each.positions)
+
+
+async def _leave(desk: Desk, watched: Sequence[Watched], marks: Mapping[UUID, Decimal]) -> None:
+    """Start the exits that the marks ask for, where our monitor is the one who protects."""
+    reached = [
+        (position, marks[position.id])
+        for _, position in _all_positions(watched)
+        if position.id in marks and position.protection is Protection.SOFTWARE
+    ]
+    started = [order_id for position, mark in reached if (order_id := await _trigger(desk, position, mark))]
+    await asyncio.gather(*(closing.carry_out(desk, order_id) for order_id in started))
+
+
+async def _trigger(desk: Desk, position: Position, mark: Decimal) -> UUID | None:
+    """Store the close that `mark` asks for, if it does and nobody else is closing; its order id."""
+    now = desk.now()
+    if decide(_plan(position), mark) is None:
+        return None
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, position.execution_id)
+        current = trade.position
+        if current is None or current.status is not PositionStatus.OPEN or trade.live_close is not None:
+            return None
+        if current.protection is not Protection.SOFTWARE:
+            return None
+        way_out = decide(_plan(current), mark)
+        if way_out is None:
+            return None
+        current.current_price, current.marked_at = mark, now
+        order = closing.start(trade, closing.whole(current, way_out.quantity), way_out.reason, now)
+        log.info("exit_triggered", position_id=str(current.id), reason=way_out.reason, mark=str(mark))
+        return order.id
+
+
+def _plan(position: Position) -> Plan:
+    return Plan(
+        position.side.entry_side, position.remaining_quantity, position.stop_loss, position.rungs_left
+    )

@@ -1,0 +1,138 @@
+"""Placing: one call to the venue for one claimed order, and what is recorded of each way it may end.
+
+The claim is committed before, the outcome is recorded after; no transaction is open while the venue is asked.
+An order whose outcome is unknown stays `sending`, with `due_at` telling resolution when to look it up.
+"""
+
+from datetime import datetime, timedelta
+
+import structlog
+
+from app.brokers.port import Broker, Refused, Silence, Uncertain, Unreachable, VenueError
+from app.desk import Desk
+from app.domain.exits import CloseReason
+from app.domain.orders import OrderReport, OrderStatus, Purpose
+from app.engine import trades
+from app.engine.notifying import notify
+from app.engine.trades import Trade
+from app.store.notifications import NotificationType
+from app.store.orders import Order
+
+log = structlog.get_logger(__name__)
+
+_FIRST_WAIT = timedelta(seconds=1)
+_LONGEST_WAIT = timedelta(seconds=30)
+
+_OWNERS_WISH = frozenset({CloseReason.MANUAL, CloseReason.SIGNAL})
+
+
+def backoff(tries: int) -> timedelta:
+    """1, 2, 4 … 30 seconds."""
+    return min(_FIRST_WAIT * (1 << min(tries, 10)), _LONGEST_WAIT)
+
+
+def claim(order: Order, broker: Broker, now: datetime) -> None:
+    """Make an order ours to send: the next attempt, its client order id and signing time, stored before any byte."""
+    order.attempt += 1
+    order.status = OrderStatus.SENDING
+    order.client_order_id = broker.client_order_id(order.id, order.attempt)
+    order.exchange_order_id = None
+    order.signed_at = now
+    order.due_at = now + broker.traits.settle
+    order.misses = 0
+    order.updated_at = now
+
+
+async def send(desk: Desk, broker: Broker, order: Order) -> None:
+    """Put a claimed order to the venue, once, and record the outcome under its attempt."""
+    words = {"order_id": str(order.id), "execution_id": str(order.execution_id), "attempt": order.attempt}
+    try:
+        report = await broker.place(order.request())
+    except Refused as refusal:
+        log.info("order_refused", **words, reason=refusal.message)
+        await _record_refusal(desk, order, refusal)
+    except Unreachable as failure:
+        log.info("order_not_executed", **words, reason=failure.message)
+        await _record_not_executed(desk, order, failure)
+    except Uncertain as doubt:
+        # It may have been executed. Nothing is resent on the strength of an error: resolution asks by client id.
+        log.warning("order_uncertain", **words, reason=doubt.message)
+    else:
+        log.info("order_acknowledged", **words, status=report.status, filled=str(report.filled_quantity))
+        await record(desk, order, report)
+
+
+async def record(desk: Desk, order: Order, report: OrderReport) -> bool:
+    """Take over a report, unless another attempt has taken over meanwhile; True when it told something new."""
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, order.execution_id)
+        current = trade.order(order.id)
+        if current.attempt != order.attempt:
+            return False
+        return trades.apply(trade, current, report, desk.now())
+
+
+async def cancel(desk: Desk, broker: Broker, order: Order) -> bool:
+    """Take a live order back; True when it is known to be final, whatever it filled until then."""
+    try:
+        report: OrderReport | Silence = await broker.cancel(order.key)
+    except Refused:
+        # "No such order" after we know it was there: it was filled or is gone. The look-up says which.
+        report = await broker.find(order.key)
+    except VenueError as failure:
+        log.warning("cancel_unconfirmed", order_id=str(order.id), reason=failure.message)
+        return False
+    if isinstance(report, Silence):
+        return False
+    await record(desk, order, report)
+    return report.status not in (OrderStatus.OPEN, OrderStatus.SENDING)
+
+
+async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, order.execution_id)
+        current = trade.order(order.id)
+        if not _is_ours(current, order):
+            return
+        if current.purpose is Purpose.CLOSE and current.reason not in _OWNERS_WISH:
+            # A stop or target has been reached: leaving is not optional, so it is tried again for as long as it takes.
+            trades.put_back(trade, current, refusal.message, now + backoff(current.attempt), now)
+        else:
+            trades.refuse(trade, current, refusal.code, refusal.message, now)
+        if current.purpose is not Purpose.ENTRY and current.attempt == 1:
+            _tell_refused_exit(trade, current, refusal, now)
+
+
+async def _record_not_executed(desk: Desk, order: Order, failure: Unreachable) -> None:
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, order.execution_id)
+        current = trade.order(order.id)
+        if not _is_ours(current, order):
+            return
+        if current.purpose is Purpose.PROTECTION:
+            trades.refuse(trade, current, trades.NEVER_ARRIVED, failure.message, now)
+        else:
+            trades.put_back(trade, current, failure.message, now + backoff(current.attempt), now)
+
+
+def _is_ours(current: Order, sent: Order) -> bool:
+    """Whether the attempt we sent is still the one in force and undecided."""
+    return current.attempt == sent.attempt and current.status is OrderStatus.SENDING
+
+
+def _tell_refused_exit(trade: Trade, order: Order, refusal: Refused, now: datetime) -> None:
+    what = "protective order" if order.purpose is Purpose.PROTECTION else "closing order"
+    notify(
+        trade.session,
+        trade.execution.owner,
+        NotificationType.ERROR,
+        f"{order.symbol}: {what} refused",
+        f"The venue refused the {what}: {refusal.message} The position stays watched by the engine.",
+        now=now,
+        data={"order_id": str(order.id)},
+        connection_id=order.connection_id,
+        signal_id=trade.execution.signal_id,
+        position_id=order.position_id,
+    )

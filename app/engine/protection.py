@@ -1,0 +1,293 @@
+"""Protection: the venue's protective orders are brought in line with the exit plan of a position.
+
+What the plan wants is computed from the position as it stands; what stands at the venue is compared with it;
+the difference is cancelled, confirmed, and placed. Running it again when all is well changes nothing.
+While venue and plan differ the monitor watches the position itself (`protection: software`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import structlog
+from sqlalchemy import select
+
+from app.brokers.port import Broker
+from app.desk import Desk
+from app.domain.errors import Conflict, NotFound
+from app.domain.exits import Protection, ProtectiveOrder, Rung, protective_orders
+from app.domain.money import ZERO, exact, round_to_tick
+from app.domain.orders import OrderStatus, Purpose
+from app.domain.owners import Owner
+from app.domain.positions import PositionStatus
+from app.domain.signals import Level, check_sides, ladder_of
+from app.engine import placing, trades
+from app.engine.connections import access_of
+from app.engine.trades import NEVER_ARRIVED, Trade
+from app.store import positions
+from app.store.connections import Connection
+from app.store.orders import Order
+from app.store.positions import Position
+from app.store.schema import new_id
+from app.store.signals import levels_of
+
+log = structlog.get_logger(__name__)
+
+AGAIN = timedelta(seconds=2)
+"""When to look again while an order of ours is still undecided."""
+
+ROUNDS = 4
+"""Compare-and-mend rounds of one run; what takes longer is taken up by the sweep."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanChange:
+    """An edit of an exit plan; `fields` says which of the two it names (null takes it away)."""
+
+    fields: frozenset[str]
+    stop_loss: Decimal | None = None
+    take_profits: tuple[tuple[Decimal, Decimal | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What has to happen at the venue: first the cancels, each confirmed, then the placements."""
+
+    surplus: Sequence[Order]
+    missing: Sequence[ProtectiveOrder]
+
+
+async def after(desk: Desk, execution_id: UUID) -> None:
+    """Protect what an execution has opened, if it has opened anything that needs it."""
+    async with desk.sessions() as session:
+        position_id = await session.scalar(
+            select(Position.id).where(
+                Position.execution_id == execution_id, Position.protect_due_at.is_not(None)
+            )
+        )
+    if position_id is not None:
+        await protect(desk, position_id)
+
+
+async def protect(desk: Desk, position_id: UUID) -> None:
+    """Bring the venue's protective orders in line with the plan of one position."""
+    async with desk.sessions() as session:
+        row = (
+            await session.execute(
+                select(Position.execution_id, Connection)
+                .join(Connection, Connection.id == Position.connection_id)
+                .where(Position.id == position_id)
+            )
+        ).one_or_none()
+    if row is None:
+        return
+    execution_id, connection = row
+    broker = None
+    for _ in range(ROUNDS):
+        difference = await _compare(desk, execution_id)
+        if difference is None:
+            return
+        broker = broker or await desk.brokers.open(access_of(connection))
+        if not await _mend(desk, broker, execution_id, difference):
+            return
+
+
+async def _compare(desk: Desk, execution_id: UUID) -> Difference | None:
+    """What differs between plan and venue; None when nothing does, or nothing can be done about it now."""
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, execution_id)
+        position = trade.position
+        if position is None or trade.live_close is not None:
+            # A close under way owns the legs; it asks for protection of the rest when it ends.
+            return None
+        difference = _difference(trade, position)
+        undecided = [order for order in _legs(trade, position) if order.status is not OrderStatus.OPEN]
+        if undecided:
+            position.protect_due_at = now + AGAIN
+            return None
+        if not difference.surplus and not difference.missing:
+            _settle(trade, position)
+            return None
+        if position.protection is Protection.NATIVE:
+            position.protection = Protection.SOFTWARE
+        position.protect_due_at = now + AGAIN
+    return difference
+
+
+def _legs(trade: Trade, position: Position) -> list[Order]:
+    """Live orders at the venue that protection is responsible for: of a closed position also a rest of its entry."""
+    entry = trade.entry
+    rest = position.remaining_quantity == ZERO and entry is not None and entry.is_live
+    return trade.live_protection + ([entry] if rest and entry is not None else [])
+
+
+def _difference(trade: Trade, position: Position) -> Difference:
+    wanted = list(_wanted(position))
+    surplus = []
+    for order in _legs(trade, position):
+        leg = _as_wanted(order)
+        if leg in wanted:
+            wanted.remove(leg)
+        else:
+            surplus.append(order)
+    return Difference(surplus, wanted)
+
+
+def _wanted(position: Position) -> Sequence[ProtectiveOrder]:
+    if position.status is PositionStatus.CLOSED or not position.native:
+        return ()
+    rungs = capped(position.rungs_left, position.remaining_quantity)
+    return protective_orders(rungs, position.remaining_quantity, position.stop_loss, position.grain)
+
+
+@exact
+def capped(rungs: Sequence[Rung], remaining: Decimal) -> tuple[Rung, ...]:
+    """A ladder of never more than what remains, the nearest rungs first."""
+    kept: list[Rung] = []
+    for rung in rungs:
+        quantity = min(rung.quantity, remaining)
+        remaining -= quantity
+        if quantity > ZERO:
+            kept.append(Rung(rung.price, quantity))
+    return tuple(kept)
+
+
+@exact
+def _as_wanted(order: Order) -> ProtectiveOrder:
+    return ProtectiveOrder(
+        order.type, order.quantity - order.filled_quantity, order.trigger_price, order.price
+    )
+
+
+def _settle(trade: Trade, position: Position) -> None:
+    """Plan and venue agree: say who protects the position now."""
+    position.protect_due_at = None
+    if position.status is PositionStatus.CLOSED:
+        position.protection = Protection.NONE
+    elif trade.live_protection:
+        position.protection = Protection.NATIVE
+    elif position.stop_loss is not None or position.rungs_left:
+        position.protection = Protection.SOFTWARE
+    else:
+        position.protection = Protection.NONE
+
+
+async def _mend(desk: Desk, broker: Broker, execution_id: UUID, difference: Difference) -> bool:
+    """Cancel what is too much, then place what is missing; False when it has to be tried later."""
+    for order in difference.surplus:
+        if not await placing.cancel(desk, broker, order):
+            return False
+    if difference.surplus:
+        # A cancelled leg may have been filled in part: what is missing is computed afresh.
+        return True
+    sent = []
+    for leg in difference.missing:
+        claimed = await _claim_leg(desk, broker, execution_id, leg)
+        if claimed is None:
+            return True
+        await placing.send(desk, broker, claimed)
+        sent.append(claimed.id)
+    return await _accept_outcome(desk, execution_id, sent)
+
+
+async def _claim_leg(desk: Desk, broker: Broker, execution_id: UUID, leg: ProtectiveOrder) -> Order | None:
+    """Store the intent of one leg; None when the position has changed and the plan has to be read again."""
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, execution_id)
+        position, entry = trade.position, trade.entry
+        if position is None or entry is None or trade.live_close is not None:
+            return None
+        if leg not in _difference(trade, position).missing:
+            return None
+        order = Order(
+            id=new_id(),
+            connection_id=position.connection_id,
+            execution_id=execution_id,
+            position_id=position.id,
+            purpose=Purpose.PROTECTION,
+            symbol=entry.symbol,
+            base=entry.base,
+            currency=entry.currency,
+            side=position.side.entry_side.opposite,
+            type=leg.type,
+            quantity=leg.quantity,
+            price=leg.target,
+            trigger_price=leg.stop,
+            reduce_only=True,
+            reserved=ZERO,
+            plan_revision=position.plan_revision,
+            attempt=0,
+            filled_quantity=ZERO,
+            fees={},
+            created_at=now,
+        )
+        placing.claim(order, broker, now)
+        session.add(order)
+    return order
+
+
+async def _accept_outcome(desk: Desk, execution_id: UUID, sent: Sequence[UUID]) -> bool:
+    """Look at what became of the legs just sent; True when plan and venue can be compared again at once.
+
+    A venue that refuses a leg (it would trigger at once, it takes no such order) leaves the whole position to our
+    monitor; one that could not be reached is asked again in a moment.
+    """
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, execution_id)
+        position = trade.position
+        failed = [order for order in trade.orders if order.id in sent and order.status is OrderStatus.REJECTED]
+        if position is None or not failed:
+            return True
+        if all(order.code == NEVER_ARRIVED for order in failed):
+            position.protect_due_at = desk.now() + AGAIN
+            return False
+        position.native = False
+        position.protect_due_at = desk.now()
+        log.warning("protection_refused", position_id=str(position.id))
+        return True
+
+
+async def edit_plan(desk: Desk, owner: Owner, position_id: UUID, changes: PlanChange) -> Position:
+    """Change stop-loss or take-profits of an open position. New ladders apply to what remains.
+
+    Raises NotFound, Conflict when it is closed or closing, Invalid for prices on the wrong side.
+    """
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        known = await positions.of_owner(session, owner, position_id)
+        if known is None:
+            raise NotFound("position")
+        trade = await trades.locked(session, known.execution_id)
+        position = trade.position
+        if position is None or position.status is not PositionStatus.OPEN:
+            raise Conflict("conflict", "The position is closed or being closed.")
+        _change(position, changes)
+        position.protect_due_at = now
+        # Until the venue has acknowledged the new orders, the monitor watches the new plan.
+        position.protection = Protection.SOFTWARE
+        trades.refresh(trade, now)
+    await desk.queue.protect(position_id)
+    return position
+
+
+def _change(position: Position, changes: PlanChange) -> None:
+    """Put the named fields on the position; both are checked against the last price, and against each other."""
+    side, tick = position.side.entry_side, position.price_tick
+    reference = position.current_price or position.entry_price
+    if "take_profits" in changes.fields:
+        levels = [
+            Level(round_to_tick(level.price, tick), level.portion)
+            for level in ladder_of(changes.take_profits, side)
+        ]
+        check_sides(side, reference, None, levels)
+        position.levels = trades.stored_levels(levels)
+        position.plan_revision += 1
+        position.plan_base = trades.closed_quantity(position)
+    if "stop_loss" in changes.fields:
+        stop = None if changes.stop_loss is None else round_to_tick(changes.stop_loss, tick)
+        check_sides(side, reference, stop, levels_of(position.levels) if position.rungs_left else ())
+        position.stop_loss = stop

@@ -1,0 +1,93 @@
+"""Resolution: what became of orders whose outcome is unknown. The venue is asked by our client order id.
+
+Found: its report is taken over. Absent counts only from clean look-ups later than the venue's settle time, and
+more than one of them; then an entry or close is intended again, a protective order is planned again. A venue
+that cannot say for long ends in `needs_review`: a human is told, and the engine goes on asking.
+"""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy import select
+
+from app.brokers.port import ABSENT, CANNOT_SAY, Broker, Silence, VenueError
+from app.desk import Desk
+from app.domain.orders import OrderReport, OrderStatus, Purpose
+from app.engine import placing, protection, trades
+from app.engine.connections import access_of
+from app.engine.trades import Trade
+from app.store.connections import Connection
+from app.store.orders import Order
+
+log = structlog.get_logger(__name__)
+
+_BETWEEN_LOOKS = timedelta(seconds=2)
+_REVIEW_AFTER = timedelta(minutes=5)
+_REVIEW_EVERY = timedelta(minutes=1)
+
+
+async def resolve(desk: Desk, order_id: UUID) -> None:
+    """Ask the venue about one order that is `sending` or in review, and record what it says."""
+    async with desk.sessions() as session:
+        row = (
+            await session.execute(
+                select(Order, Connection)
+                .join(Connection, Connection.id == Order.connection_id)
+                .where(
+                    Order.id == order_id,
+                    Order.status.in_((OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)),
+                )
+            )
+        ).one_or_none()
+    if row is None:
+        return
+    order, connection = row
+    broker = await desk.brokers.open(access_of(connection))
+    answer = await _ask(broker, order)
+    if isinstance(answer, OrderReport):
+        log.info("order_found", order_id=str(order.id), status=answer.status)
+        await placing.record(desk, order, answer)
+    else:
+        await _record_silence(desk, broker, order, answer)
+    await protection.after(desk, order.execution_id)
+
+
+async def _ask(broker: Broker, order: Order) -> OrderReport | Silence:
+    try:
+        return await broker.find(order.key)
+    except VenueError as failure:
+        log.warning("lookup_failed", order_id=str(order.id), reason=failure.message)
+        return CANNOT_SAY
+
+
+async def _record_silence(desk: Desk, broker: Broker, order: Order, silence: Silence) -> None:
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, order.execution_id)
+        current = trade.order(order.id)
+        if current.attempt != order.attempt or not current.is_live or current.status is OrderStatus.OPEN:
+            return
+        signed_at = current.key.signed_at
+        settled = now >= signed_at + broker.traits.settle
+        if silence is ABSENT and settled:
+            current.misses += 1
+        if current.misses >= broker.traits.clean_misses:
+            _record_absence(trade, current, now)
+        elif now - signed_at > _REVIEW_AFTER:
+            current.status = OrderStatus.NEEDS_REVIEW
+            current.message = "The venue cannot say whether this order was placed; please look there."
+            current.due_at = now + _REVIEW_EVERY
+            trades.refresh(trade, now)
+        else:
+            current.due_at = now + _BETWEEN_LOOKS
+
+
+def _record_absence(trade: Trade, order: Order, now: datetime) -> None:
+    """The attempt is proven never to have reached the venue: nothing can come of it any more."""
+    log.info("order_absent", order_id=str(order.id), attempt=order.attempt)
+    message = f"Attempt {order.attempt} never reached the venue."
+    if order.purpose is Purpose.PROTECTION:
+        trades.refuse(trade, order, trades.NEVER_ARRIVED, message, now)
+    else:
+        trades.put_back(trade, order, message, now, now)

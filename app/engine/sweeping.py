@@ -1,0 +1,93 @@
+"""Sweeping: finding the work that was left behind. The rows are the queue; this is how they are read.
+
+Each finding is leased by moving its `due_at` ahead, so that several workers share the work; doing a thing twice
+is harmless anyway, because every activity claims its row before it acts.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.desk import Desk
+from app.domain.orders import OrderStatus
+from app.engine import closing, execution, following, protection, resolution
+from app.store.events import Event
+from app.store.executions import Execution
+from app.store.orders import Order
+from app.store.positions import Position
+
+LEASE = timedelta(seconds=10)
+"""How long a finding is left to whoever found it."""
+
+BATCH = 200
+"""How many rows of a kind one sweep takes."""
+
+
+class Kind(StrEnum):
+    """What has to be done with a row."""
+
+    CLOSE = "close_position"
+    PROTECT = "protect"
+    RESOLVE = "resolve"
+    FOLLOW = "follow"
+    EXECUTE = "execute"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One row that somebody has to look after."""
+
+    kind: Kind
+    id: UUID
+
+
+ACTIVITIES: Mapping[Kind, Callable[[Desk, UUID], Awaitable[None]]] = {
+    Kind.CLOSE: closing.carry_out,
+    Kind.PROTECT: protection.protect,
+    Kind.RESOLVE: resolution.resolve,
+    Kind.FOLLOW: following.follow,
+    Kind.EXECUTE: execution.execute,
+}
+"""What is done with each finding."""
+
+
+async def carry_out(desk: Desk, finding: Finding) -> None:
+    """Do what a finding asks for."""
+    await ACTIVITIES[finding.kind](desk, finding.id)
+
+
+async def sweep(desk: Desk) -> list[Finding]:
+    """Lease what is due: exits first, entries last."""
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        orders = await _lease(session, Order, Order.due_at, now)
+        return [
+            *(Finding(_order_kind(row), row.id) for row in orders),
+            *(
+                Finding(Kind.PROTECT, row.id)
+                for row in await _lease(session, Position, Position.protect_due_at, now)
+            ),
+            *(Finding(Kind.FOLLOW, row.id) for row in await _lease(session, Event, Event.due_at, now)),
+            *(
+                Finding(Kind.EXECUTE, row.id)
+                for row in await _lease(session, Execution, Execution.due_at, now)
+            ),
+        ]
+
+
+def _order_kind(order: Order) -> Kind:
+    return Kind.CLOSE if order.status is OrderStatus.PENDING else Kind.RESOLVE
+
+
+async def _lease(session: AsyncSession, table: type[Any], due: Any, now: datetime) -> list[Any]:
+    found = select(table.id).where(due <= now).order_by(due).limit(BATCH).with_for_update(skip_locked=True)
+    rows = await session.scalars(
+        update(table).where(table.id.in_(found.scalar_subquery())).values({due: now + LEASE}).returning(table)
+    )
+    return list(rows)

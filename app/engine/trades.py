@@ -1,0 +1,461 @@
+"""Trades: an execution, its orders and its position as one, and how a venue's report changes all three.
+
+The execution's row lock guards the whole: every write to one of its orders or to its position happens under it,
+so there is one order of locking (connection, then execution) and no deadlock.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.domain.entries import Entry
+from app.domain.exits import CloseReason, Protection, Rung, ladder
+from app.domain.market import QuantityUnit
+from app.domain.money import ZERO, exact, parse, text
+from app.domain.orders import FINAL, Leg, OrderReport, OrderStatus, Purpose, supersedes
+from app.domain.positions import (
+    Figures,
+    PositionSide,
+    PositionStatus,
+    fold,
+    is_over,
+    rungs_left,
+    unrealized,
+    value_fees,
+)
+from app.domain.signals import Level
+from app.engine.notifying import notify
+from app.store import executions, orders
+from app.store.executions import Execution, ExecutionStatus
+from app.store.notifications import NotificationType
+from app.store.orders import Order
+from app.store.positions import Position
+from app.store.schema import new_id
+from app.store.signals import levels_of
+
+_AFTER_ENTRY = {
+    OrderStatus.PENDING: ExecutionStatus.PENDING,
+    OrderStatus.SENDING: ExecutionStatus.SENDING,
+    OrderStatus.OPEN: ExecutionStatus.OPEN,
+    OrderStatus.FILLED: ExecutionStatus.EXECUTED,
+    OrderStatus.CANCELLED: ExecutionStatus.CANCELLED,
+    OrderStatus.REJECTED: ExecutionStatus.REJECTED,
+    OrderStatus.EXPIRED: ExecutionStatus.EXPIRED,
+    OrderStatus.NEEDS_REVIEW: ExecutionStatus.NEEDS_REVIEW,
+}
+
+
+NEVER_ARRIVED = "never_arrived"
+"""The code of an order that provably did not reach its venue."""
+
+
+@dataclass(slots=True)
+class Trade:
+    """One execution under lock, with everything that hangs on it."""
+
+    session: AsyncSession
+    execution: Execution
+    orders: list[Order]
+    position: Position | None
+
+    @property
+    def entry(self) -> Order | None:
+        """The entry order, once it was claimed for the first time."""
+        return next((order for order in self.orders if order.purpose is Purpose.ENTRY), None)
+
+    @property
+    def live_protection(self) -> list[Order]:
+        """Protective orders that may still fill."""
+        return [order for order in self.orders if order.purpose is Purpose.PROTECTION and order.is_live]
+
+    @property
+    def live_close(self) -> Order | None:
+        """The close under way, of which there is at most one."""
+        return next(
+            (order for order in self.orders if order.purpose is Purpose.CLOSE and order.is_live), None
+        )
+
+    def order(self, order_id: UUID) -> Order:
+        """One of its orders."""
+        return next(order for order in self.orders if order.id == order_id)
+
+
+async def locked(session: AsyncSession, execution_id: UUID) -> Trade:
+    """The trade under its lock, as it stands now."""
+    execution = await executions.locked(session, execution_id)
+    if execution is None:
+        raise LookupError(f"execution {execution_id} vanished; executions are never deleted")
+    rows = await orders.of_execution(session, execution_id)
+    position = await session.scalar(
+        select(Position)
+        .where(Position.execution_id == execution_id)
+        .execution_options(populate_existing=True)
+    )
+    return Trade(session, execution, list(rows), position)
+
+
+def plan_of(entry: Entry, levels: Sequence[Level], *, native: bool) -> dict[str, Any]:
+    """What an execution remembers of its decision until the position exists."""
+    instrument = entry.instrument
+    return {
+        "stop_loss": None if entry.stop_loss is None else text(entry.stop_loss),
+        "levels": stored_levels(levels),
+        "native": native,
+        "quantity_unit": instrument.quantity_unit.value,
+        "quantity_step": text(instrument.quantity_step),
+        "price_tick": text(instrument.price_tick),
+        "min_quantity": text(instrument.min_quantity),
+        "min_notional": None if instrument.min_notional is None else text(instrument.min_notional),
+    }
+
+
+def stored_levels(levels: Sequence[Level]) -> list[dict[str, str]]:
+    """Take-profit levels as a row keeps them."""
+    return [{"price": text(level.price), "portion": text(level.portion)} for level in levels]
+
+
+@exact
+def closed_quantity(position: Position) -> Decimal:
+    """How much of a position has been left so far."""
+    return position.quantity - position.remaining_quantity
+
+
+def apply(trade: Trade, order: Order, report: OrderReport, now: datetime) -> bool:
+    """Take over what the venue says of an order; False when it tells nothing new or comes too late."""
+    known = (order.status, order.filled_quantity, order.exchange_order_id)
+    if known == (report.status, report.filled_quantity, report.exchange_order_id):
+        return False
+    if not supersedes(order.status, order.filled_quantity, report):
+        return False
+    filled_before = order.filled_quantity
+    fees = value_fees(report.fees, order.base, order.currency, report.average_price, {})
+    order.status = report.status
+    order.exchange_order_id = report.exchange_order_id
+    order.filled_quantity = report.filled_quantity
+    order.average_price = report.average_price
+    order.leg = report.leg
+    order.fees = {currency: text(amount) for currency, amount in report.fees.items()}
+    order.base_fee, order.fee_value, order.fees_complete = fees.base, fees.value, fees.complete
+    order.message = report.message or order.message
+    order.acknowledged_at = order.acknowledged_at or now
+    order.misses = 0
+    order.due_at = None
+    if report.filled_quantity > filled_before:
+        order.filled_at = report.time or now
+    if order.purpose is Purpose.PROTECTION and report.leg is not None:
+        order.reason = CloseReason.STOP_LOSS if report.leg is Leg.STOP else CloseReason.TAKE_PROFIT
+    order.updated_at = now
+    refresh(trade, now)
+    if order.purpose is not Purpose.ENTRY and report.filled_quantity > filled_before:
+        _tell_exit(trade, order, now)
+    return True
+
+
+def refuse(trade: Trade, order: Order, code: str, message: str, now: datetime) -> None:
+    """Record that the venue certainly did not and will not take an order."""
+    order.status = OrderStatus.REJECTED
+    order.code, order.message = code, message
+    order.due_at = None
+    order.updated_at = now
+    refresh(trade, now)
+
+
+def vanish(trade: Trade, order: Order, now: datetime) -> None:
+    """Record that an order that rested at the venue is no longer there, and nobody can say what became of it."""
+    order.status = OrderStatus.CANCELLED
+    order.message = "The order is no longer at the venue."
+    order.updated_at = now
+    refresh(trade, now)
+
+
+def put_back(trade: Trade, order: Order, message: str, due_at: datetime, now: datetime) -> None:
+    """Record that an attempt certainly was not executed: the order is intended again, from `due_at`."""
+    order.status = OrderStatus.PENDING
+    order.message = message
+    order.due_at = due_at
+    order.misses = 0
+    order.updated_at = now
+    if order.purpose is Purpose.ENTRY:
+        trade.execution.due_at = due_at
+        order.due_at = None
+    refresh(trade, now)
+
+
+def refresh(trade: Trade, now: datetime) -> None:
+    """Project execution and position from the orders as they stand."""
+    entry = trade.entry
+    if entry is None:
+        return
+    was = trade.execution.status
+    _project_execution(trade.execution, entry, now)
+    if trade.execution.status is not was:
+        _tell_execution(trade, entry, now)
+    if entry.filled() is not None:
+        _project_position(trade, entry, now)
+
+
+def _project_execution(execution: Execution, entry: Order, now: datetime) -> None:
+    status = _AFTER_ENTRY[entry.status]
+    if entry.filled_quantity > ZERO and status in (ExecutionStatus.CANCELLED, ExecutionStatus.EXPIRED):
+        status = ExecutionStatus.PARTIAL
+    execution.status = status
+    execution.code = entry.code if status is ExecutionStatus.REJECTED else execution.code
+    execution.message = entry.message
+    execution.filled_quantity = entry.filled_quantity
+    execution.average_price = entry.average_price
+    execution.fees = [{"currency": currency, "amount": amount} for currency, amount in entry.fees.items()]
+    execution.client_order_id = entry.client_order_id
+    execution.exchange_order_id = entry.exchange_order_id
+    execution.attempts = entry.attempt
+    execution.sent_at = entry.signed_at
+    execution.acknowledged_at = entry.acknowledged_at
+    execution.filled_at = entry.filled_at
+    if status is not ExecutionStatus.PENDING:
+        execution.due_at = None
+    execution.updated_at = now
+
+
+def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
+    filled = entry.filled()
+    if filled is None:
+        return
+    side = PositionSide.opened_by(entry.side)
+    exits = [each for order in trade.orders if order is not entry and (each := order.filled()) is not None]
+    figures = fold(side, filled, exits)
+    if trade.position is None:
+        trade.position = _open_position(trade, entry, side, figures, now)
+        trade.session.add(trade.position)
+        _tell_opened(trade, trade.position, now)
+    position = trade.position
+    _take_over(position, figures)
+    position.take_profits = _cut_ladder(position, trade.orders)
+    position.protect_due_at = now
+    position.updated_at = now
+    if _is_finished(trade, entry, position):
+        _finish(trade, position, now)
+    else:
+        position.status = (
+            PositionStatus.CLOSING if _closes_everything(trade, position) else PositionStatus.OPEN
+        )
+    _remark(position)
+
+
+def _open_position(
+    trade: Trade, entry: Order, side: PositionSide, figures: Figures, now: datetime
+) -> Position:
+    execution = trade.execution
+    plan = execution.plan
+    if plan is None:
+        raise ValueError(f"execution {execution.id} was claimed without a plan")
+    stop = None if plan["stop_loss"] is None else parse(plan["stop_loss"])
+    guarded = stop is not None or bool(plan["levels"])
+    position = Position(
+        id=new_id(),
+        execution_id=execution.id,
+        signal_id=execution.signal_id,
+        connection_id=execution.connection_id,
+        owner_role=execution.owner_role,
+        owner_id=execution.owner_id,
+        symbol=entry.symbol,
+        currency=entry.currency,
+        quantity_unit=QuantityUnit(plan["quantity_unit"]),
+        side=side,
+        quantity=figures.quantity,
+        remaining_quantity=figures.remaining,
+        entry_price=figures.entry_price,
+        stop_loss=stop,
+        levels=plan["levels"],
+        native=plan["native"],
+        # Our monitor is on from the first unit; the venue takes over when it has acknowledged its orders.
+        protection=Protection.SOFTWARE if guarded else Protection.NONE,
+        status=PositionStatus.OPEN,
+        quantity_step=parse(plan["quantity_step"]),
+        price_tick=parse(plan["price_tick"]),
+        min_quantity=parse(plan["min_quantity"]),
+        min_notional=None if plan["min_notional"] is None else parse(plan["min_notional"]),
+        plan_revision=1,
+        plan_base=ZERO,
+        dust=ZERO,
+        funding=ZERO,
+        opened_at=entry.filled_at or now,
+        created_at=now,
+    )
+    entry.position_id = position.id
+    return position
+
+
+def _take_over(position: Position, figures: Figures) -> None:
+    position.quantity = figures.quantity
+    position.remaining_quantity = figures.remaining
+    position.entry_price = figures.entry_price
+    position.exit_price = figures.exit_price
+    position.gross_pnl = figures.gross_pnl
+    position.fees = figures.fees
+    position.realized_pnl = figures.realized_pnl + position.funding
+    position.pnl_complete = figures.pnl_complete
+
+
+@exact
+def _cut_ladder(position: Position, all_orders: Sequence[Order]) -> list[dict[str, str]]:
+    """The levels cut for what was held when they were set, and what of each rung has been taken."""
+    held = position.quantity - position.plan_base
+    rungs = _distinct(ladder(levels_of(position.levels), held, position.stop_loss, position.grain))
+    taken = sum(
+        (
+            order.filled_quantity
+            for order in all_orders
+            if order.reason is CloseReason.TAKE_PROFIT and order.plan_revision == position.plan_revision
+        ),
+        ZERO,
+    )
+    left = {rung.price: rung.quantity for rung in rungs_left(rungs, taken)}
+    return [
+        {
+            "price": text(rung.price),
+            "quantity": text(rung.quantity),
+            "filled_quantity": text(rung.quantity - left.get(rung.price, ZERO)),
+        }
+        for rung in rungs
+    ]
+
+
+def _distinct(rungs: Sequence[Rung]) -> list[Rung]:
+    """Rungs at the same price are one."""
+    merged: dict[Decimal, Decimal] = {}
+    for rung in rungs:
+        merged[rung.price] = merged.get(rung.price, ZERO) + rung.quantity
+    return [Rung(price, quantity) for price, quantity in merged.items()]
+
+
+def _is_finished(trade: Trade, entry: Order, position: Position) -> bool:
+    """Nothing is left that could be sold, and nothing is under way that could change that."""
+    if entry.status not in FINAL:
+        return False
+    if position.remaining_quantity == ZERO:
+        return True
+    under_way = trade.live_close is not None or any(o.filled_quantity for o in trade.live_protection)
+    price = position.current_price or position.entry_price
+    return not under_way and is_over(position.remaining_quantity, price, position.grain)
+
+
+def _closes_everything(trade: Trade, position: Position) -> bool:
+    close = trade.live_close
+    return close is not None and close.quantity - close.filled_quantity >= position.remaining_quantity
+
+
+def _finish(trade: Trade, position: Position, now: datetime) -> None:
+    position.dust = position.remaining_quantity
+    position.remaining_quantity = ZERO
+    if position.status is PositionStatus.CLOSED:
+        return
+    ended = [order for order in trade.orders if order.purpose is not Purpose.ENTRY and order.filled_quantity]
+    last = max(ended, key=lambda order: (order.filled_at or now, order.id), default=None)
+    position.status = PositionStatus.CLOSED
+    position.closed_at = (last.filled_at if last else None) or now
+    position.close_reason = (last.reason if last else None) or CloseReason.DUST
+    position.protection = Protection.NONE
+    _tell_closed(trade, position, now)
+
+
+def _remark(position: Position) -> None:
+    if position.status is PositionStatus.CLOSED:
+        position.unrealized_pnl = ZERO
+    elif position.current_price is not None:
+        position.unrealized_pnl = unrealized(
+            position.side, position.remaining_quantity, position.entry_price, position.current_price
+        )
+    else:
+        position.unrealized_pnl = ZERO
+
+
+def _tell(trade: Trade, type: NotificationType, title: str, message: str, now: datetime, **data: str) -> None:
+    notify(
+        trade.session,
+        trade.execution.owner,
+        type,
+        title,
+        message,
+        now=now,
+        data={"execution_id": str(trade.execution.id), **data},
+        connection_id=trade.execution.connection_id,
+        signal_id=trade.execution.signal_id,
+        position_id=trade.position.id if trade.position else None,
+    )
+
+
+_WORTH_TELLING = {
+    ExecutionStatus.OPEN: "rests at the venue",
+    ExecutionStatus.EXECUTED: "was filled",
+    ExecutionStatus.PARTIAL: "was filled in part",
+    ExecutionStatus.REJECTED: "was rejected by the venue",
+    ExecutionStatus.CANCELLED: "was cancelled",
+    ExecutionStatus.EXPIRED: "expired unfilled",
+    ExecutionStatus.NEEDS_REVIEW: "needs your review: the venue cannot say whether it was placed",
+}
+
+
+def _tell_execution(trade: Trade, entry: Order, now: datetime) -> None:
+    status = trade.execution.status
+    if status not in _WORTH_TELLING:
+        return
+    type = NotificationType.ERROR if status is ExecutionStatus.NEEDS_REVIEW else NotificationType.EXECUTION
+    summary = f"The {entry.side} of {text(entry.quantity)} {entry.symbol} {_WORTH_TELLING[status]}."
+    detail = f" {entry.message}" if entry.message else ""
+    _tell(trade, type, f"{entry.symbol}: order {status}", summary + detail, now, status=status)
+
+
+def _tell_opened(trade: Trade, position: Position, now: datetime) -> None:
+    _tell(
+        trade,
+        NotificationType.OPEN,
+        f"{position.symbol}: {position.side} opened",
+        f"Opened a {position.side} position of {text(position.quantity)} {position.symbol} "
+        f"at {text(position.entry_price)}.",
+        now,
+        quantity=text(position.quantity),
+        price=text(position.entry_price),
+    )
+
+
+_HITS = {
+    CloseReason.STOP_LOSS: (NotificationType.SL_HIT, "stop-loss"),
+    CloseReason.TRAILING_STOP: (NotificationType.SL_HIT, "trailing stop"),
+    CloseReason.TAKE_PROFIT: (NotificationType.TP_HIT, "take-profit"),
+}
+
+
+def _tell_exit(trade: Trade, order: Order, now: datetime) -> None:
+    if order.reason not in _HITS or order.average_price is None or order.status not in FINAL:
+        return
+    type, what = _HITS[order.reason]
+    _tell(
+        trade,
+        type,
+        f"{order.symbol}: {what} hit",
+        f"The {what} closed {text(order.filled_quantity)} {order.symbol} at {text(order.average_price)}.",
+        now,
+        quantity=text(order.filled_quantity),
+        price=text(order.average_price),
+    )
+
+
+def _tell_closed(trade: Trade, position: Position, now: datetime) -> None:
+    reason = position.close_reason or CloseReason.DUST
+    rest = f" {text(position.dust)} was too small to sell and stays as dust." if position.dust else ""
+    _tell(
+        trade,
+        NotificationType.CLOSE,
+        f"{position.symbol}: {position.side} closed ({reason})",
+        f"Closed {text(position.quantity)} {position.symbol}: realised "
+        f"{text(position.realized_pnl)} {position.currency} after fees.{rest}",
+        now,
+        close_reason=reason,
+        realized_pnl=text(position.realized_pnl),
+        currency=position.currency,
+    )

@@ -1,0 +1,142 @@
+"""The HTTP service: settings in, application out; its lifespan opens the desk.
+
+uvicorn app.main:app
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp
+
+from app.api import (
+    admin,
+    analytics,
+    bodies,
+    connections,
+    denials,
+    docs,
+    exchanges,
+    executions,
+    health,
+    me,
+    notifications,
+    positions,
+    problems,
+    signals,
+    system,
+    webhooks,
+)
+from app.api.callers import Tokens
+from app.api.edge import Edge
+from app.api.webhooks import Senders
+from app.desk import Desk, open_desk, open_redis
+from app.logs import configure_logs
+from app.settings import Settings, load_settings
+
+DESCRIPTION: Final = """
+Turns signed trading signals into protected positions and their analytics.
+
+Press **Authorize** and paste a token; `engine token --sub ID --role user|admin` prints one. You see what you own
+and nothing else; what is under `/v1/admin` is for admins.
+
+* Ids are UUIDs. Times are ISO-8601 in UTC with `Z`.
+* Amounts are decimal strings without trailing zeros; a JSON number is taken, too, and kept exact.
+* Percentages are per cent: `"1"` is 1 %.
+* Lists are newest first; pass `next_cursor` as `cursor` for the page after.
+* Everything that goes wrong is a problem document (RFC 9457) with a stable `code`.
+"""
+
+TAGS: Final = [
+    {"name": "connections", "description": "Your accounts at venues: create, test, activate."},
+    {"name": "positions", "description": "What is held: edit its protection, or close it."},
+    {"name": "executions", "description": "What became of each signal on each connection, and why."},
+    {"name": "signals", "description": "What providers published."},
+    {"name": "analytics", "description": "How it went, by day, currency and connection."},
+    {"name": "notifications", "description": "What you were told."},
+    {"name": "exchanges", "description": "What can be connected."},
+    {"name": "me", "description": "Who the token says you are, and what your plan allows."},
+    {"name": "webhooks", "description": "How signals come in: signed events of the signal platform."},
+    {"name": "admin", "description": "For admins: lists over all owners, and how the engine is doing."},
+    {"name": "health", "description": "For load balancers and probes."},
+]
+
+RESOURCES: Final = (
+    connections,
+    positions,
+    executions,
+    signals,
+    analytics,
+    notifications,
+    exchanges,
+    denials,
+    me,
+    webhooks,
+    admin,
+    system,
+)
+
+
+class Service(FastAPI):
+    """The application, with the edge around it and its problems in the OpenAPI document."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The framework's own, behind the edge."""
+        return Edge(super().build_middleware_stack())
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, made once."""
+        if self.openapi_schema is None:
+            self.openapi_schema = problems.document(super().openapi())
+        return self.openapi_schema
+
+
+def create_app(settings: Settings, desk: Desk | None = None) -> Service:
+    """The service. With a desk given it works on that one and leaves it open; else it opens its own."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as open_things:
+            redis = open_redis(settings.redis_url.get_secret_value())
+            open_things.push_async_callback(redis.aclose)
+            app.state.redis = redis
+            app.state.desk = desk or await open_things.enter_async_context(open_desk(settings))
+            yield
+
+    service = Service(
+        title=docs.TITLE,
+        version=system.VERSION,
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        max_body_size=bodies.MAX_SIZE,
+    )
+    service.state.tokens = Tokens(settings.jwt_secret, settings.jwt_audience, settings.jwt_issuer)
+    service.state.senders = Senders(settings.webhook_secrets)
+    problems.install(service)
+    _route(service)
+    return service
+
+
+def _route(service: Service) -> None:
+    v1 = APIRouter(prefix="/v1")
+    for resource in RESOURCES:
+        v1.include_router(resource.router)
+    service.include_router(v1)
+    service.include_router(health.router)
+    service.include_router(docs.router)
+    service.mount("/docs", docs.assets(), name="docs-assets")
+
+
+def __getattr__(name: str) -> Service:
+    """`app`, made when uvicorn asks for it and not on import: others import this module without settings."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    settings = load_settings()
+    configure_logs(settings.log_format, settings.log_level)
+    return create_app(settings)

@@ -1,0 +1,148 @@
+"""The OpenAPI page: complete, and without the internet."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from app.api.problems import CODES
+from app.main import Service, create_app
+from app.settings import Settings
+
+
+@pytest.fixture
+def document(serverless_settings: Settings) -> dict[str, Any]:
+    """The document, made without any server."""
+    return create_app(serverless_settings).openapi()
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def _codes(operation: dict[str, Any]) -> set[str]:
+    return {
+        code
+        for response in operation["responses"].values()
+        for code in response.get("content", {}).get("application/problem+json", {}).get("examples", {})
+    }
+
+
+def test_every_operation_says_what_it_does(document: dict[str, Any]) -> None:
+    tags = {tag["name"] for tag in document["tags"]}
+    ids = [operation["operationId"] for _, operation in _operations(document)]
+    assert len(ids) == len(set(ids))
+    for name, operation in _operations(document):
+        assert operation["summary"], name
+        assert operation["description"].endswith("."), name
+        assert set(operation["tags"]) <= tags, name
+        assert len(operation["tags"]) == 1, name
+    assert all(tag["description"].endswith(".") for tag in document["tags"])
+
+
+def test_every_operation_lists_its_problems(document: dict[str, Any]) -> None:
+    for name, operation in _operations(document):
+        codes = _codes(operation)
+        assert codes <= set(CODES), name
+        assert "internal" in codes, name
+        if operation.get("security"):
+            assert {"unauthenticated", "scope_required", "unavailable"} <= codes, name
+        if "/admin/" in name:
+            assert "admin_required" in codes, name
+        if operation.get("requestBody"):
+            assert {"malformed_body", "body_too_large", "unsupported_media_type", "invalid"} <= codes, name
+        if operation.get("parameters"):
+            assert "invalid" in codes, name
+        if "{" in name:
+            assert "not_found" in codes, name
+
+
+def test_every_problem_is_documented_with_its_status(document: dict[str, Any]) -> None:
+    for name, operation in _operations(document):
+        for status, response in operation["responses"].items():
+            for media_type, content in response.get("content", {}).items():
+                if not status.startswith("2"):
+                    assert media_type == "application/problem+json", name
+                    assert content["schema"] == {"$ref": "#/components/schemas/Problem"}, name
+                for example in content.get("examples", {}).values():
+                    if media_type == "application/problem+json":
+                        assert str(example["value"]["status"]) == status, name
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def _properties(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, schema in document["components"]["schemas"].items():
+        for field, definition in schema.get("properties", {}).items():
+            yield f"{name}.{field}", definition
+
+
+def _describes(document: dict[str, Any], definition: dict[str, Any]) -> bool:
+    """Whether a field is described, by itself or by the schema it refers to."""
+    referred = document["components"]["schemas"].get(definition.get("$ref", "").rpartition("/")[2], {})
+    return bool(definition.get("description") or referred.get("description"))
+
+
+def _is_plain(definition: dict[str, Any]) -> bool:
+    """Whether a value needs an example: not one that is made of other described things, or a time."""
+    variants = definition.get("anyOf", [definition])
+    return not any(
+        "$ref" in each or "$ref" in str(each.get("items", "")) or each.get("format") == "date-time"
+        for each in variants
+    )
+
+
+def test_every_field_is_described_with_an_example(document: dict[str, Any]) -> None:
+    for name, definition in _properties(document):
+        assert _describes(document, definition), name
+        if _is_plain(definition):
+            assert "examples" in definition or "example" in definition, name
+
+
+def test_every_parameter_is_described(document: dict[str, Any]) -> None:
+    for name, operation in _operations(document):
+        for parameter in operation.get("parameters", []):
+            assert parameter.get("description"), (name, parameter["name"])
+
+
+def test_every_schema_that_is_referred_to_is_there(document: dict[str, Any]) -> None:
+    names = set(re.findall(r"#/components/schemas/([\w.-]+)", str(document)))
+    assert names <= set(document["components"]["schemas"])
+
+
+def test_credentials_are_written_and_never_read(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    holders = {name for name, schema in schemas.items() if "credentials" in schema.get("properties", {})}
+    assert holders == {"ConnectionDraft", "ConnectionChange"}
+    for name in holders:
+        assert schemas[name]["properties"]["credentials"]["writeOnly"] is True
+
+
+def test_amounts_go_out_as_strings(document: dict[str, Any]) -> None:
+    price = document["components"]["schemas"]["Position"]["properties"]["entry_price"]
+    assert price["type"] == "string"
+
+
+def test_the_authorize_button_takes_a_token(document: dict[str, Any]) -> None:
+    scheme = document["components"]["securitySchemes"]["bearer"]
+    assert (scheme["type"], scheme["scheme"], scheme["bearerFormat"]) == ("http", "bearer", "JWT")
+
+
+async def test_the_page_needs_no_other_host(http: httpx.AsyncClient) -> None:
+    page = await http.get("/docs")
+    assert page.status_code == 200
+    assert not re.search(r"(?:https?:)?//[a-z]", page.text, re.IGNORECASE)
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    assert "persistAuthorization: true" in page.text
+    for address in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        assert (await http.get(f"/{address}")).status_code == 200, address
+    assert (await http.get("/openapi.json")).json()["info"]["title"] == "Trading execution engine"
+
+
+def test_the_document_is_made_once(service: Service) -> None:
+    assert service.openapi() is service.openapi()
