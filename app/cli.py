@@ -1,0 +1,269 @@
+"""The command `engine`: thin, everything it does is done elsewhere."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from dotenv import dotenv_values
+
+from app.local import (
+    LOCAL_URL,
+    Installation,
+    LocalFailure,
+    StopRequested,
+    Wishes,
+    bearer_token,
+    running,
+    settings_file,
+)
+from app.local.tokens import Role
+from app.logs import configure_logs
+from app.settings import InvalidSettings, Settings, load_settings, new_vault_key
+
+DATA: Final = Path(".engine")
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+DEMO_USER: Final = "demo-user"
+ADMIN: Final = "admin"
+TOKEN_HOURS_OF_UP: Final = 24
+
+app = typer.Typer(
+    name="engine",
+    help="Turns signed trading signals into protected positions and their analytics.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+keys = typer.Typer(help="Keys that seal broker credentials.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+DataOption = Annotated[
+    Path,
+    typer.Option("--data", help="Data directory of the `engine up` meant; the environment wins over it."),
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.command()
+def up(
+    host: Annotated[str, typer.Option(help="Address the API listens on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port the API listens on; 0 takes a free one.")] = 8000,
+    data: Annotated[Path, typer.Option(help="Where data and secrets are kept.")] = DATA,
+    candles: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SYMBOL=FILE.csv", help="A recording the paper market plays; repeatable."),
+    ] = None,
+    speed: Annotated[str, typer.Option(help="Candles a second.")] = "1",
+) -> None:
+    """Start everything on one machine and stay until Ctrl-C or SIGTERM."""
+    wishes = Wishes(data, host, port, parse_candles(candles or []), parse_speed(speed))
+    configure_logs("console", "INFO")
+    _until_stopped(_stay_up(wishes))
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Where data and secrets are kept; without it a directory that is removed."),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port the API listens on; 0 takes a free one.")] = 0,
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards.")] = False,
+) -> None:
+    """Show the main job end to end; exit code 0 when all of it happened.
+
+    It runs servers of its own, whatever the environment and `.env` say.
+    """
+    from app.demo import run, secluded
+
+    configure_logs("console", "WARNING")
+    with secluded(data) as directory:
+        _until_stopped(run(Wishes(directory, port=port, quiet=True), keep=keep))
+
+
+@app.command()
+def token(
+    sub: Annotated[str, typer.Option(help="Who the token is for, 1 to 64 characters.")],
+    role: Annotated[Role, typer.Option(help="user or admin.")],
+    scope: Annotated[str | None, typer.Option(help='"read", "trade" or both; all when left out.')] = None,
+    hours: Annotated[float, typer.Option(min=0, help="How long it is valid.")] = 1,
+    data: DataOption = DATA,
+) -> None:
+    """Print a bearer token signed with the configured secret."""
+    if not 1 <= len(sub) <= 64:
+        raise typer.BadParameter("must have 1 to 64 characters", param_hint="--sub")
+    if scope is not None and not set(scope.split()) <= {"read", "trade"}:
+        raise typer.BadParameter('may hold "read" and "trade"', param_hint="--scope")
+    settings = _settings(data)
+    typer.echo(bearer_token(settings, sub, role, timedelta(hours=hours), datetime.now(UTC), scope))
+
+
+@app.command()
+def entitle(
+    user: Annotated[str, typer.Option(help="The user, as in the `sub` of the token.")],
+    plans: Annotated[str, typer.Option(help="Plans, separated by commas; empty for none.")],
+    expires: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d"], help="End; UTC when no offset is given."),
+    ] = None,
+    data: DataOption = DATA,
+) -> None:
+    """Entitle a user, as a `subscription.updated` event would."""
+    names = [name for plan in plans.split(",") if (name := plan.strip())]
+    ends = expires.replace(tzinfo=expires.tzinfo or UTC) if expires else None
+    asyncio.run(_entitle(_settings(data), user, names, ends))
+    typer.echo(f"{user} is entitled {'until ' + ends.isoformat() if ends else 'without end'}")
+
+
+@app.command()
+def report(
+    day: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="A completed UTC day; yesterday by default.")
+    ] = None,
+    data: DataOption = DATA,
+) -> None:
+    """Compute the daily analytics of a completed UTC day, again if need be."""
+    today = datetime.now(UTC).date()
+    wanted = day.date() if day else today - timedelta(days=1)
+    if wanted >= today:
+        raise typer.BadParameter("the day is not over yet", param_hint="--day")
+    asyncio.run(_report(_settings(data), wanted))
+    typer.echo(f"Analytics of {wanted} are computed")
+
+
+@app.command()
+def signal(
+    file: Annotated[Path, typer.Argument(help="A JSON event; - reads it from the standard input.")],
+    url: Annotated[
+        str | None, typer.Option(help=f"Where the API answers, for example {DEFAULT_URL}.")
+    ] = None,
+    data: DataOption = DATA,
+) -> None:
+    """Sign a JSON event and post it to the webhook; non-zero when it is refused."""
+    from app.local.webhook import CannotPost, post_event
+
+    settings = _settings(data)
+    known = dotenv_values(settings_file(data)).get(LOCAL_URL)
+    body = sys.stdin.read() if str(file) == "-" else file.read_text()
+    try:
+        answer = post_event(url or known or DEFAULT_URL, settings.webhook_secrets[0], body, datetime.now(UTC))
+    except CannotPost as error:
+        raise _failure(str(error)) from None
+    typer.echo(f"{answer.status_code} {answer.text}")
+    if not answer.is_success:
+        raise typer.Exit(1)
+
+
+@keys.command("new")
+def keys_new() -> None:
+    """Print a new vault key, for the front of ENGINE_VAULT_KEYS."""
+    typer.echo(new_vault_key())
+
+
+@app.command()
+def doctor(data: DataOption = DATA) -> None:
+    """Check settings, database, migrations, Redis and worker: a line each, non-zero when one is wrong."""
+    from app.local.doctor import examine
+
+    findings = examine(_env_files(data))
+    for finding in findings:
+        typer.echo(f"{'ok   ' if finding.fine else 'WRONG'}  {finding.subject}: {finding.says}")
+    if not all(finding.fine for finding in findings):
+        raise typer.Exit(1)
+
+
+def parse_candles(pairs: list[str]) -> dict[str, Path]:
+    """Read SYMBOL=FILE pairs; raises typer.BadParameter for another shape or a file that is not there."""
+    recordings: dict[str, Path] = {}
+    for pair in pairs:
+        symbol, _, file = pair.partition("=")
+        if not symbol or not file:
+            raise typer.BadParameter(f"{pair!r} is not SYMBOL=FILE.csv", param_hint="--candles")
+        if not Path(file).is_file():
+            raise typer.BadParameter(f"there is no file {file}", param_hint="--candles")
+        recordings[symbol] = Path(file)
+    return recordings
+
+
+def parse_speed(text: str) -> Decimal:
+    """Read candles a second; raises typer.BadParameter for what is no number above zero."""
+    try:
+        speed = Decimal(text)
+    except InvalidOperation:
+        raise typer.BadParameter("must be a number", param_hint="--speed") from None
+    if not speed.is_finite() or speed <= 0:
+        raise typer.BadParameter("must be above 0", param_hint="--speed")
+    return speed
+
+
+async def _stay_up(wishes: Wishes) -> int:
+    async with running(wishes) as installation:
+        await _entitle(installation.settings, DEMO_USER, [], None)
+        typer.echo(_welcome(installation, datetime.now(UTC)))
+        await asyncio.Event().wait()
+    return 0
+
+
+def _welcome(installation: Installation, now: datetime) -> str:
+    settings, lifetime = installation.settings, timedelta(hours=TOKEN_HOURS_OF_UP)
+    lines = {
+        "docs": f"{installation.url}/docs",
+        "data": str(installation.data),
+        f"user token ({DEMO_USER}, entitled, {TOKEN_HOURS_OF_UP} h)": bearer_token(
+            settings, DEMO_USER, "user", lifetime, now
+        ),
+        f"admin token ({TOKEN_HOURS_OF_UP} h)": bearer_token(settings, ADMIN, "admin", lifetime, now),
+        "webhook secret": settings.webhook_secrets[0].get_secret_value(),
+    }
+    return "\n".join(
+        ("The engine is up; Ctrl-C stops it.", *(f"  {name}: {line}" for name, line in lines.items()))
+    )
+
+
+def _until_stopped(work: Coroutine[Any, Any, int]) -> None:
+    """Run an installation to its end and leave with its exit code; asked to stop it ends with 0."""
+    try:
+        code = asyncio.run(work)
+    except StopRequested:
+        typer.echo("Stopped")
+        return
+    except (LocalFailure, InvalidSettings) as error:
+        raise _failure(str(error)) from None
+    raise typer.Exit(code)
+
+
+async def _entitle(settings: Settings, user_id: str, plans: list[str], expires_at: datetime | None) -> None:
+    from app.desk import open_desk
+    from app.engine import intake
+
+    async with open_desk(settings) as desk:
+        await intake.entitle(desk, user_id, plans, expires_at)
+
+
+async def _report(settings: Settings, day: date) -> None:
+    from app.desk import open_desk
+    from app.engine.reporting import report_day
+
+    async with open_desk(settings) as desk:
+        await report_day(desk, day)
+
+
+def _env_files(data: Path) -> tuple[Path, ...]:
+    return (settings_file(data), Path(".env"))
+
+
+def _settings(data: Path) -> Settings:
+    return load_settings(_env_files(data))
+
+
+def _failure(reason: str) -> typer.Exit:
+    typer.echo(reason, err=True)
+    return typer.Exit(1)

@@ -1,0 +1,183 @@
+"""The command line: what it prints, what it refuses, and what it posts."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jwt
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from standardwebhooks.webhooks import Webhook
+from typer.testing import CliRunner
+
+from app.cli import app
+from app.settings import vault_key_bytes
+from migrations import head_revision
+
+run = CliRunner().invoke
+
+
+@pytest.fixture(autouse=True)
+def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither `.env` nor `.engine` of the checkout may be found."""
+    monkeypatch.chdir(tmp_path)
+
+
+Received = list[tuple[dict[str, str], bytes]]
+
+
+class Webhooks(BaseHTTPRequestHandler):
+    """Remembers what is posted and answers with one status."""
+
+    received: ClassVar[Received]
+    status: ClassVar[int]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.received.append((dict(self.headers.items()), body))
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(b'{"status": "accepted"}')
+
+    def log_message(self, *_: Any) -> None:
+        """Stay silent."""
+
+
+@contextmanager
+def listening(status: int) -> Iterator[tuple[str, Received]]:
+    """Run a webhook receiver; gives its URL and what it receives."""
+    Webhooks.received, Webhooks.status = [], status
+    with HTTPServer(("127.0.0.1", 0), Webhooks) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", Webhooks.received
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_keys_new_prints_a_usable_key() -> None:
+    first, second = run(app, ["keys", "new"]), run(app, ["keys", "new"])
+    assert len(vault_key_bytes(first.output.strip())) == 32
+    assert first.output != second.output
+
+
+def test_token_carries_the_claims_of_the_contract(serverless_environment: dict[str, str]) -> None:
+    arguments = ["token", "--sub", "u1", "--role", "user", "--scope", "read", "--hours", "2"]
+    printed = run(app, arguments, env=serverless_environment)
+    assert printed.exit_code == 0
+    claims = jwt.decode(
+        printed.output.strip(),
+        serverless_environment["ENGINE_JWT_SECRET"],
+        algorithms=["HS256"],
+        audience="trading-execution-engine",
+    )
+    assert (claims["sub"], claims["role"], claims["scope"]) == ("u1", "user", "read")
+    assert claims["exp"] - claims["iat"] == 7200
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--sub", "u1", "--role", "owner"],
+        ["--sub", "u1", "--role", "user", "--scope", "withdraw"],
+        ["--sub", "", "--role", "user"],
+        ["--sub", "x" * 65, "--role", "user"],
+    ],
+)
+def test_token_refuses_what_the_contract_does_not_know(
+    arguments: list[str], serverless_environment: dict[str, str]
+) -> None:
+    assert run(app, ["token", *arguments], env=serverless_environment).exit_code == 2
+
+
+def test_missing_settings_end_with_two_and_a_name() -> None:
+    refused = run(app, ["token", "--sub", "u1", "--role", "user"])
+    assert refused.exit_code == 2
+    assert "ENGINE_JWT_SECRET" in refused.output
+
+
+def test_signal_posts_an_event_whose_signature_verifies(
+    serverless_environment: dict[str, str], tmp_path: Path
+) -> None:
+    event = tmp_path / "event.json"
+    event.write_text(json.dumps({"type": "signal.closed", "data": {"id": "ä1"}}, ensure_ascii=False))
+    with listening(202) as (url, received):
+        posted = run(app, ["signal", str(event), "--url", url], env=serverless_environment)
+    assert posted.exit_code == 0
+    assert "202" in posted.output
+    [(headers, body)] = received
+    verified = Webhook(serverless_environment["ENGINE_WEBHOOK_SECRETS"]).verify(body, headers)
+    assert verified["data"]["id"] == "ä1"
+
+
+def test_signal_reads_the_standard_input_and_fails_when_refused(
+    serverless_environment: dict[str, str],
+) -> None:
+    with listening(422) as (url, received):
+        posted = run(app, ["signal", "-", "--url", url], env=serverless_environment, input="{}")
+    assert posted.exit_code == 1
+    assert received[0][1] == b"{}"
+
+
+def test_signal_says_when_nobody_answers(serverless_environment: dict[str, str]) -> None:
+    with listening(202) as (url, _):
+        pass
+    posted = run(app, ["signal", "-", "--url", url], env=serverless_environment, input="{}")
+    assert posted.exit_code == 1
+    assert "does not answer" in posted.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--candles", "BTC/USDT"], ["--candles", "BTC/USDT=/nowhere.csv"], ["--speed", "0"]]
+)
+def test_up_refuses_what_it_cannot_play(arguments: list[str]) -> None:
+    assert run(app, ["up", *arguments]).exit_code == 2
+
+
+def test_report_refuses_a_day_that_is_not_over() -> None:
+    refused = run(app, ["report", "--day", "2999-01-01"])
+    assert refused.exit_code == 2
+    assert "not over" in refused.output
+
+
+def test_doctor_finds_each_thing_that_is_wrong(environment: dict[str, str]) -> None:
+    lines = run(app, ["doctor"], env=environment)
+    subjects = {line.split()[1].rstrip(":"): line.split()[0] for line in lines.output.splitlines()}
+    assert subjects == {
+        "settings": "ok",
+        "database": "ok",
+        "migrations": "ok",
+        "redis": "ok",
+        "worker": "WRONG",
+    }
+    assert lines.exit_code == 1
+
+
+def test_doctor_knows_a_database_behind_the_code(environment: dict[str, str]) -> None:
+    asyncio.run(forget_revision(environment["ENGINE_DATABASE_URL"]))
+    lines = run(app, ["doctor"], env=environment).output.splitlines()
+    [migrations] = [line for line in lines if "migrations" in line]
+    assert migrations.startswith("WRONG")
+    assert str(head_revision()) in migrations
+
+
+async def forget_revision(database_url: str) -> None:
+    """Let a database look as if it stood at another revision."""
+    engine = create_async_engine(database_url)
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = 'older'"))
+    await engine.dispose()
+
+
+def test_doctor_says_which_settings_are_missing() -> None:
+    lines = run(app, ["doctor"])
+    assert lines.exit_code == 1
+    assert "ENGINE_DATABASE_URL" in lines.output
