@@ -27,21 +27,13 @@ from app.api.problems import raises
 from app.api.sessions import OpenDesk, Reading
 from app.api.wire import Amount, Body, Instant, View
 from app.desk import Desk
+from app.domain import portfolios
 from app.domain.errors import Invalid, NotFound
 from app.domain.money import exact, text
 from app.domain.performance import FORMULAS, Statistics, utc_day
+from app.domain.portfolios import ONE_DAY, UNANSWERED, History, Period, Snapshot, midnight
 from app.store import analytics
-from app.store.analytics import (
-    ONE_DAY,
-    UNANSWERED,
-    ClosedPosition,
-    DayKey,
-    History,
-    Period,
-    Scope,
-    Snapshot,
-    midnight,
-)
+from app.store.analytics import ClosedPosition, DayKey, Scope
 
 router = APIRouter(prefix="/analytics", tags=["analytics"], route_class=ExactRoute)
 
@@ -263,20 +255,20 @@ async def _periods(
     histories = await analytics.histories_of(session, asked.scope, asked.first_day, asked.last_day)
     return [
         (currency, own, period)
-        for currency, own in analytics.by_currency(histories).items()
-        if (period := analytics.period(own, asked.first_day, asked.last_day)) is not None
+        for currency, own in portfolios.by_currency(histories).items()
+        if (period := portfolios.period(own, asked.first_day, asked.last_day)) is not None
     ]
 
 
 def _live(histories: Iterable[History], today: date) -> Snapshot:
     """What the venues said last of the connections that today has a row for."""
-    return analytics.combined(history.snapshot for history in histories if history.is_reported(today))
+    return portfolios.combined(history.snapshot for history in histories if history.is_reported(today))
 
 
 def _shown(figures: Statistics, currency: str, snapshot: Snapshot, *, complete: bool) -> dict[str, object]:
     """The fields of `Figures`."""
     return {
-        **analytics.published(figures),
+        **portfolios.published(figures),
         **snapshot._asdict(),
         "currency": currency,
         "complete": complete,
@@ -297,8 +289,8 @@ async def list_days(
     shown = dict(list(days.items())[: selection.limit])
     figures = {
         DayKey(day, currency): statistics
-        for currency, own in analytics.by_currency(histories).items()
-        for day, statistics in analytics.daily(own, [k.day for k in shown if k.currency == currency]).items()
+        for currency, own in portfolios.by_currency(histories).items()
+        for day, statistics in portfolios.daily(own, [k.day for k in shown if k.currency == currency]).items()
     }
     return DailyPage(
         items=[
@@ -326,7 +318,7 @@ async def _days(
     oldest = min((key.day for key in days), default=newest)
     histories = await analytics.histories_of(session, asked.scope, oldest, newest)
     if asked.is_live:
-        for currency, own in analytics.by_currency(histories).items():
+        for currency, own in portfolios.by_currency(histories).items():
             key = DayKey(asked.today, currency)
             if any(history.is_reported(asked.today) for history in own) and _follows(key, after):
                 days[key] = _live(own, asked.today)

@@ -239,7 +239,9 @@ async def _accept_outcome(desk: Desk, execution_id: UUID, sent: Sequence[UUID]) 
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, execution_id)
         position = trade.position
-        failed = [order for order in trade.orders if order.id in sent and order.status is OrderStatus.REJECTED]
+        failed = [
+            order for order in trade.orders if order.id in sent and order.status is OrderStatus.REJECTED
+        ]
         if position is None or not failed:
             return True
         if all(order.code == NEVER_ARRIVED for order in failed):

@@ -18,11 +18,12 @@ from sqlalchemy.orm import undefer
 from app.brokers import port
 from app.brokers.port import VenueError
 from app.desk import Desk
+from app.domain import portfolios
 from app.domain.errors import EngineError, Invalid
 from app.domain.performance import utc_day
+from app.domain.portfolios import ONE_DAY, HistoryKey, Snapshot, midnight
 from app.engine.connections import access_of
 from app.store import analytics
-from app.store.analytics import ONE_DAY, HistoryKey, Snapshot, midnight
 from app.store.connections import Connection, ConnectionStatus
 from app.vault import CannotOpen
 
@@ -122,7 +123,7 @@ async def _record(
     figures = {
         history.key: statistics
         for history in histories
-        for statistics in analytics.daily([history], [day]).values()
+        for statistics in portfolios.daily([history], [day]).values()
     }
     snapshots = {
         HistoryKey(connection_id, currency): snapshot

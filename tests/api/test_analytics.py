@@ -18,10 +18,11 @@ from app.api import analytics as resource
 from app.desk import Desk
 from app.domain.owners import Owner
 from app.domain.performance import FORMULAS, Flow, Statistics, Trade, statistics
+from app.domain.portfolios import HistoryKey, Snapshot, published
 from app.domain.positions import PositionStatus
 from app.engine.reporting import report_day
 from app.main import Service
-from app.store.analytics import HistoryKey, Snapshot, published, record
+from app.store.analytics import record
 from app.store.connections import Connection, ConnectionStatus
 from app.store.positions import Position
 from tests.api.scene import Clock, Platform

@@ -238,7 +238,9 @@ async def test_limits_hold_with_many_workers(desk: Desk) -> None:
 
 
 async def test_free_balance_is_spent_once_with_many_workers(desk: Desk) -> None:
-    await add_connection(desk, sizing={"strategy": "fixed_amount", "value": "4000"}, market_type=MarketType.SPOT)
+    await add_connection(
+        desk, sizing={"strategy": "fixed_amount", "value": "4000"}, market_type=MarketType.SPOT
+    )
     for number in range(6):
         await publish(desk, f"s{number}")
     pending = await executions(desk)

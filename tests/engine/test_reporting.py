@@ -16,12 +16,14 @@ from sqlalchemy import event, select
 from app.brokers.directory import Access
 from app.brokers.port import Account, Balance, Broker, Permissions, Refused, Uncertain, Unreachable
 from app.desk import Desk, Sessions
+from app.domain import portfolios
 from app.domain.errors import Invalid
+from app.domain.portfolios import FIGURES, HistoryKey
 from app.domain.positions import PositionStatus
 from app.engine import reporting
 from app.engine.reporting import catch_up, report_day, snapshot_balances
 from app.store import analytics
-from app.store.analytics import FIGURES, DailyRow, HistoryKey, Scope
+from app.store.analytics import DailyRow, Scope
 from app.store.connections import Connection, ConnectionStatus
 from tests.desks import Clock, opened_desk
 from tests.store.test_analytics import (
@@ -295,9 +297,9 @@ async def test_stored_rows_are_what_is_computed_from_all_positions(
         histories = await analytics.histories_of(session, Scope(ALICE), None, days[-1])
         histories += await analytics.histories_of(session, Scope(BOB), None, days[-1])
     computed = {
-        (history.key, each): analytics.published(figures)
+        (history.key, each): portfolios.published(figures)
         for history in histories
-        for each, figures in analytics.daily([history], days).items()
+        for each, figures in portfolios.daily([history], days).items()
     }
     assert stored == computed
 

@@ -15,14 +15,16 @@ import pytest
 from sqlalchemy import select, text, update
 
 from app.desk import Sessions, open_database, open_sessions
+from app.domain import portfolios
 from app.domain.exits import CloseReason, Protection
 from app.domain.market import MarketType, QuantityUnit
 from app.domain.orders import OrderType, Side
 from app.domain.owners import Owner, Role
 from app.domain.performance import Capital, Statistics, Trade, pooled, statistics
+from app.domain.portfolios import History, HistoryKey, Snapshot
 from app.domain.positions import PositionSide, PositionStatus
 from app.store import analytics
-from app.store.analytics import DailyRow, DayKey, History, HistoryKey, Scope, Snapshot
+from app.store.analytics import DailyRow, DayKey, Scope
 from app.store.connections import Connection, ConnectionStatus, Kind
 from app.store.executions import Execution, ExecutionStatus
 from app.store.positions import Position
@@ -228,12 +230,12 @@ def figures_of(*nets: str, starting_balance: str = "1000") -> Statistics:
     ],
 )
 def test_a_figure_keeps_18_places_and_38_digits(figure: Decimal, kept: str) -> None:
-    assert analytics.rounded(figure) == D(kept)
+    assert portfolios.rounded(figure) == D(kept)
 
 
 def test_rounding_does_not_depend_on_the_global_context() -> None:
     with localcontext(prec=5, rounding=ROUND_DOWN):
-        assert str(analytics.rounded(D("1234567.1234567890123456785"))) == "1234567.123456789012345678"
+        assert str(portfolios.rounded(D("1234567.1234567890123456785"))) == "1234567.123456789012345678"
 
 
 async def test_a_row_holds_quotients_of_any_size(sessions: Sessions) -> None:
@@ -353,9 +355,9 @@ async def test_what_the_venue_said_last_comes_with_the_history(sessions: Session
 
 def test_a_sum_of_what_venues_said_is_never_a_sum_of_some() -> None:
     one, two = Snapshot(D(1), D(2)), Snapshot(D(3), None)
-    assert analytics.combined([one]) == one
-    assert analytics.combined([one, two]) == Snapshot(D(4), None)
-    assert analytics.combined([]) == NOTHING
+    assert portfolios.combined([one]) == one
+    assert portfolios.combined([one, two]) == Snapshot(D(4), None)
+    assert portfolios.combined([]) == NOTHING
 
 
 # Periods and days
@@ -381,18 +383,18 @@ def history(
 
 def test_a_period_begins_with_the_first_activation() -> None:
     own = [history({1: ["5"]}), history({}, since=at(4), number=1)]
-    period = analytics.period(own, None, day(6))
+    period = portfolios.period(own, None, day(6))
     assert period is not None
     assert (period.first_day, period.last_day) == (day(0), day(6))
     assert [point.balance for point in period.curve()] == [D(1000), D(1005)]
-    assert analytics.period(own, None, day(-1)) is None
-    assert analytics.period(own, day(3), day(2)) is None
-    assert analytics.period([], None, day(2)) is None
+    assert portfolios.period(own, None, day(-1)) is None
+    assert portfolios.period(own, day(3), day(2)) is None
+    assert portfolios.period([], None, day(2)) is None
 
 
 def test_what_was_earned_before_is_part_of_the_opening_capital() -> None:
     (own,) = [replace(history({5: ["-110"]}), earlier=D(100))]
-    period = analytics.period([own], day(5), day(5))
+    period = portfolios.period([own], day(5), day(5))
     assert period is not None
     assert [(point.balance, point.drawdown) for point in period.curve()] == [
         (D(1100), D(0)),
@@ -408,7 +410,7 @@ def test_days_agree_with_the_period_of_each() -> None:
         history({4: ["9"]}, None, since=at(4), number=2),
     ]
     days = [day(number) for number in range(6)]
-    found = analytics.daily(own, days)
+    found = portfolios.daily(own, days)
     assert list(found) == days
     trades = [trade for each in own for trade in each.trades]
     for each in days:
@@ -423,13 +425,13 @@ def test_days_agree_with_the_period_of_each() -> None:
             last_day=each,
         )
     # On day 3: 1000 − 20 + 500 + 1 at its start, then + 7, the peak, then − 2.
-    assert analytics.published(found[day(3)])["max_drawdown_percent"] == D("0.134408602150537634")
+    assert portfolios.published(found[day(3)])["max_drawdown_percent"] == D("0.134408602150537634")
     # The connection whose start is not known counts from its first trade, and not before.
     assert found[day(4)].max_drawdown_percent is None
 
 
 def test_days_before_any_beginning_have_no_figures() -> None:
-    assert analytics.daily([history({2: ["1"]}, since=at(2))], [day(1), day(2)]).keys() == {day(2)}
+    assert portfolios.daily([history({2: ["1"]}, since=at(2))], [day(1), day(2)]).keys() == {day(2)}
 
 
 # Rows
