@@ -26,7 +26,8 @@ _SECRET_KEY: Final = re.compile(
     re.IGNORECASE,
 )
 _SECRET_TEXT: Final = re.compile(
-    r"(?P<kept>\bBearer\s+|\bwhsec_|\bk1_|(?<=://)[^/\s:@]*:)(?P<secret>[^\s@,;'\"]{4,})", re.IGNORECASE
+    r"(?P<kept>\bBearer\s+|\bwhsec_|\bk1_|(?<=://)[^/\s:@]*:(?=[^\s@]*@))(?P<secret>[^\s@,;'\"]{4,})",
+    re.IGNORECASE,
 )
 
 

@@ -74,6 +74,11 @@ async def snapshot(ctx: Context) -> None:
     await guarded("snapshot", reporting.snapshot_balances(desk, yesterday))
 
 
+async def health(ctx: Context) -> None:
+    """Cron, every five minutes: whether every active account can be reached, and what is in it."""
+    await guarded("health", reporting.check_health(ctx["desk"]))
+
+
 async def report(ctx: Context) -> None:
     """Cron, at 00:05 UTC: the analytics of the completed day, and of days that were missed."""
     await guarded("report", reporting.catch_up(ctx["desk"]))

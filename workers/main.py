@@ -47,6 +47,7 @@ def cron_jobs(settings: Settings) -> list[CronJob]:
         cron(jobs.monitor, second=set(range(0, 60, settings.monitor_seconds)), timeout=JOB_TIMEOUT),
         cron(jobs.sweep, second=set(range(0, 60, SWEEP_SECONDS)), timeout=JOB_TIMEOUT),
         cron(jobs.snapshot, hour=0, minute=0, second=0, timeout=timedelta(minutes=4)),
+        cron(jobs.health, minute=set(range(0, 60, 5)), second=30, timeout=timedelta(minutes=4)),
         cron(jobs.report, hour=0, minute=5, second=0, timeout=timedelta(minutes=10), run_at_startup=True),
     ]
 

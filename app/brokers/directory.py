@@ -6,8 +6,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 from uuid import UUID
 
-from app.brokers.port import Broker
-from app.domain.errors import Conflict
+from app.brokers.port import TERMS_NOT_SERVED, Broker, Refused
 from app.domain.market import MarketType
 
 
@@ -32,7 +31,7 @@ class Venue(Protocol):
     """Opens brokers of one kind of venue."""
 
     async def open(self, access: Access) -> Broker:
-        """A broker for this connection. Raises VenueError, and Conflict for terms it cannot serve."""
+        """A broker for this connection. Raises VenueError; Refused for terms it cannot serve."""
 
     async def close(self) -> None:
         """Let go of whatever its brokers share."""
@@ -52,13 +51,19 @@ class Directory:
             return known[1]
         venue = self._venues.get(access.kind)
         if venue is None:
-            raise Conflict("conflict", f"Connections of kind {access.kind} cannot be opened here.")
+            raise Refused(f"Connections of kind {access.kind} cannot be opened here.", code=TERMS_NOT_SERVED)
         broker = await venue.open(access)
         replaced = self._open.get(access.connection_id)
         self._open[access.connection_id] = (access, broker)
         if replaced is not None:
             await replaced[1].close()
         return broker
+
+    async def forget(self, connection_id: UUID) -> None:
+        """Close the broker of a connection that is no longer."""
+        known = self._open.pop(connection_id, None)
+        if known is not None:
+            await known[1].close()
 
     async def close(self) -> None:
         """Close every broker and venue."""

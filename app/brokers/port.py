@@ -31,6 +31,10 @@ class VenueError(Exception):
         self.code = code
 
 
+TERMS_NOT_SERVED = "terms_not_served"
+"""The code of a refusal to open a connection at all: its terms ask for something that is not offered."""
+
+
 class Refused(VenueError):
     """The venue certainly did not do it and would say no again; `code` may name a reason of the catalogue."""
 

@@ -20,9 +20,8 @@ from app.domain.orders import OrderStatus, OrderType, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
 from app.engine import placing, protection, trades
-from app.engine.connections import access_of
+from app.engine.access import broker_of
 from app.engine.trades import Trade
-from app.store import positions
 from app.store.connections import Connection
 from app.store.orders import Order
 from app.store.positions import Position
@@ -42,11 +41,7 @@ async def request_close(
     close is under way, Invalid when the portion is too small to be an order.
     """
     async with desk.sessions.begin() as session:
-        known = await positions.of_owner(session, owner, position_id)
-        if known is None:
-            raise NotFound("position")
-        trade = await trades.locked(session, known.execution_id)
-        position = _held(trade)
+        trade, position = await trades.locked_for(session, owner, position_id)
         if idempotency_key and any(order.idempotency_key == idempotency_key for order in trade.orders):
             return position
         if position.status is PositionStatus.CLOSED:
@@ -135,14 +130,18 @@ async def carry_out(desk: Desk, order_id: UUID) -> None:
             await session.execute(
                 select(Order, Connection)
                 .join(Connection, Connection.id == Order.connection_id)
-                .where(Order.id == order_id, Order.status == OrderStatus.PENDING)
+                .where(
+                    Order.id == order_id,
+                    Order.status == OrderStatus.PENDING,
+                    Connection.deleted_at.is_(None),
+                )
             )
         ).one_or_none()
     if row is None:
         return
     order, connection = row
     try:
-        broker = await desk.brokers.open(access_of(connection))
+        broker = await broker_of(desk, connection)
         if not await _clear_the_way(desk, broker, order.execution_id):
             return
     except VenueError as failure:

@@ -22,11 +22,11 @@ from app.desk import Desk
 from app.domain.errors import Conflict, Denied, EngineError, Forbidden, Invalid, NotFound
 from app.domain.exits import Protection
 from app.domain.market import MarketType
-from app.domain.money import text
 from app.domain.owners import Owner, Role
 from app.engine import trades
+from app.engine.access import access_of, snapshots_of
+from app.engine.execution import cancel_entries, deny
 from app.engine.notifying import notify
-from app.engine.trades import Trade
 from app.store import connections
 from app.store.connections import Connection, ConnectionStatus, Kind
 from app.store.entitlements import Entitlement
@@ -105,22 +105,6 @@ class Examination:
     message: str
     account: Account | None
     checked_at: datetime
-
-
-def access_of(connection: Connection) -> Access:
-    """What it takes to open the broker of a connection."""
-    return Access(
-        connection_id=connection.id,
-        credentials_version=connection.credentials_version,
-        kind=connection.kind,
-        exchange=connection.exchange,
-        market_type=connection.market_type,
-        sandbox=connection.sandbox,
-        leverage=connection.leverage or Decimal(1),
-        native_protection=bool(connection.protection.get("native", True)),
-        paper=connection.paper,
-        credentials_sealed=connection.credentials_sealed,
-    )
 
 
 async def create(
@@ -208,7 +192,7 @@ async def test(desk: Desk, owner: Owner, connection_id: UUID) -> Examination:
             await _record_failed(session, current, examination)
     log.info("connection_tested", connection_id=str(connection_id), ok=examination.ok, code=examination.code)
     if was_active and not examination.ok:
-        await _cancel_entries(desk, connection_id)
+        await cancel_entries(desk, connection_id)
     return examination
 
 
@@ -247,16 +231,22 @@ async def deactivate(desk: Desk, owner: Owner, connection_id: UUID) -> Connectio
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
         await _go(session, connection, ConnectionStatus.INACTIVE, "It was deactivated.", desk.now())
-    await _cancel_entries(desk, connection_id)
+    await cancel_entries(desk, connection_id)
     return connection
 
 
 async def delete(desk: Desk, owner: Owner, connection_id: UUID, *, force: bool) -> None:
     """Forget an account: its credentials are wiped, its history stays.
 
-    While something is open that takes `force`, which only stops managing it and cancels nothing at the venue.
+    While something is open that takes `force`, which takes back unfilled entries, stops managing positions and leaves
+    their native orders at the venue.
     Raises NotFound, Conflict `positions_open`.
     """
+    if force:
+        async with desk.sessions() as session:
+            await _locked(session, owner, connection_id)
+        # While there are credentials: an entry that filled later would open what nobody manages.
+        await cancel_entries(desk, connection_id)
     now = desk.now()
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
@@ -270,6 +260,7 @@ async def delete(desk: Desk, owner: Owner, connection_id: UUID, *, force: bool) 
         connection.tested_version = None
         connection.updated_at = connection.deleted_at = now
         _tell(session, connection, "deleted", _farewell(left), now, positions=[str(each.id) for each in left])
+    await desk.brokers.forget(connection_id)
     log.info("connection_deleted", connection_id=str(connection_id), forced=force, left_open=len(left))
 
 
@@ -426,7 +417,9 @@ def _record_passed(connection: Connection, examination: Examination) -> None:
     connection.last_tested_at = connection.updated_at = examination.checked_at
     connection.tested_version = connection.credentials_version
     connection.account_identity = examination.account.identity
-    connection.balances = _snapshot(examination.account)
+    connection.balances = {
+        currency: snapshot.text() for currency, snapshot in snapshots_of(examination.account).items()
+    }
     connection.balances_at = examination.account.as_of
 
 
@@ -435,17 +428,6 @@ async def _record_failed(session: AsyncSession, connection: Connection, examinat
     connection.last_error = examination.message
     connection.last_tested_at = examination.checked_at
     connection.tested_version = None
-
-
-def _snapshot(found: Account) -> dict[str, dict[str, str]]:
-    """Balance and equity per currency, as rows keep them."""
-    return {
-        currency: {
-            "balance": text(balance.total),
-            "equity": text(found.equity.get(currency, balance.total)),
-        }
-        for currency, balance in found.balances.items()
-    }
 
 
 _BECOMES: Final = {
@@ -481,7 +463,7 @@ async def _deny_pending(session: AsyncSession, connection: Connection, now: date
     ).all()
     denial = Denied("connection_inactive", "The connection went inactive before the signal was executed.")
     for execution_id in waiting:
-        _deny(await trades.locked(session, execution_id), denial, now)
+        deny(await trades.locked(session, execution_id), denial, now)
     return len(waiting)
 
 
@@ -496,8 +478,7 @@ async def _let_go(session: AsyncSession, connection_id: UUID) -> Sequence[Positi
     ).all()
     for position in held:
         trade = await trades.locked(session, position.execution_id)
-        if trade.position is not None and trade.position.protection is Protection.SOFTWARE:
-            trade.position.protection = Protection.NONE
+        trades.let_go(trade)
     return held
 
 
@@ -507,9 +488,7 @@ def _farewell(left: Sequence[Position]) -> str:
         return "Its credentials were wiped; its history stays."
     unprotected = [each.symbol for each in left if each.protection is Protection.NONE]
     native = [each.symbol for each in left if each.protection is Protection.NATIVE]
-    sentences = [
-        f"No longer managed: {len(left)} of its positions are open. Nothing was cancelled at the venue."
-    ]
+    sentences = [f"No longer managed: {len(left)} of its positions are open."]
     if native:
         sentences.append(f"Stop and targets stay at the venue for {', '.join(native)}.")
     if unprotected:
@@ -542,16 +521,3 @@ async def _locked(session: AsyncSession, owner: Owner, connection_id: UUID) -> C
     if connection is None:
         raise NotFound("connection")
     return connection
-
-
-def _deny(trade: Trade, denial: Denied, now: datetime) -> None:
-    # Execution opens brokers through `access_of` above, so it can only be imported when everything is there.
-    from app.engine.execution import deny
-
-    deny(trade, denial, now)
-
-
-async def _cancel_entries(desk: Desk, connection_id: UUID) -> None:
-    from app.engine.execution import cancel_entries
-
-    await cancel_entries(desk, connection_id)

@@ -19,7 +19,7 @@ from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
 from app.domain.signals import EventType
 from app.engine import closing, placing, protection, trades
-from app.engine.connections import access_of
+from app.engine.access import broker_of
 from app.store.connections import Connection
 from app.store.events import Event
 from app.store.executions import Execution, ExecutionStatus
@@ -42,7 +42,7 @@ async def follow(desk: Desk, event_id: UUID) -> None:
         resting = await _resting(session, signal_id)
         held = await _held(session, signal_id) if event.type == EventType.CLOSED else ()
     for order, connection in resting:
-        await placing.cancel(desk, await desk.brokers.open(access_of(connection)), order)
+        await placing.cancel(desk, await broker_of(desk, connection), order)
         await protection.after(desk, order.execution_id)
     for execution_id in held:
         await _close(desk, event, execution_id)
@@ -56,6 +56,7 @@ async def _resting(session: AsyncSession, signal_id: UUID | None) -> Sequence[tu
         .join(Execution, Execution.id == Order.execution_id)
         .where(
             Execution.signal_id == signal_id,
+            Connection.deleted_at.is_(None),
             Order.purpose == Purpose.ENTRY,
             Order.status == OrderStatus.OPEN,
         )
@@ -65,7 +66,9 @@ async def _resting(session: AsyncSession, signal_id: UUID | None) -> Sequence[tu
 
 async def _held(session: AsyncSession, signal_id: UUID | None) -> Sequence[UUID]:
     rows = await session.scalars(
-        select(Position.execution_id).where(Position.signal_id == signal_id, Position.status.in_(OPEN))
+        select(Position.execution_id)
+        .join(Connection, Connection.id == Position.connection_id)
+        .where(Position.signal_id == signal_id, Position.status.in_(OPEN), Connection.deleted_at.is_(None))
     )
     return rows.all()
 

@@ -23,7 +23,7 @@ from app.domain.orders import OrderReport, OrderStatus, Purpose
 from app.domain.positions import PositionStatus, unrealized
 from app.domain.risk import Mode
 from app.engine import closing, placing, protection, trades
-from app.engine.connections import access_of
+from app.engine.access import broker_of
 from app.store import connections, orders, positions
 from app.store.connections import Connection, ConnectionStatus
 from app.store.orders import Order
@@ -96,7 +96,7 @@ async def _open(desk: Desk, claimed: set[UUID]) -> list[Watched]:
     watched: dict[UUID, Watched] = {}
     for connection in rows:
         try:
-            broker = await desk.brokers.open(access_of(connection))
+            broker = await broker_of(desk, connection)
         except VenueError as failure:
             log.warning("broker_unavailable", connection_id=str(connection.id), reason=failure.message)
             continue

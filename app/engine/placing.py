@@ -12,10 +12,7 @@ from app.brokers.port import Broker, Refused, Silence, Uncertain, Unreachable, V
 from app.desk import Desk
 from app.domain.exits import CloseReason
 from app.domain.orders import OrderReport, OrderStatus, Purpose
-from app.engine import trades
-from app.engine.notifying import notify
-from app.engine.trades import Trade
-from app.store.notifications import NotificationType
+from app.engine import telling, trades
 from app.store.orders import Order
 
 log = structlog.get_logger(__name__)
@@ -101,7 +98,7 @@ async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
         else:
             trades.refuse(trade, current, refusal.code, refusal.message, now)
         if current.purpose is not Purpose.ENTRY and current.attempt == 1:
-            _tell_refused_exit(trade, current, refusal, now)
+            telling.exit_refused(session, trade.execution, current, refusal.message, now)
 
 
 async def _record_not_executed(desk: Desk, order: Order, failure: Unreachable) -> None:
@@ -120,19 +117,3 @@ async def _record_not_executed(desk: Desk, order: Order, failure: Unreachable) -
 def _is_ours(current: Order, sent: Order) -> bool:
     """Whether the attempt we sent is still the one in force and undecided."""
     return current.attempt == sent.attempt and current.status is OrderStatus.SENDING
-
-
-def _tell_refused_exit(trade: Trade, order: Order, refusal: Refused, now: datetime) -> None:
-    what = "protective order" if order.purpose is Purpose.PROTECTION else "closing order"
-    notify(
-        trade.session,
-        trade.execution.owner,
-        NotificationType.ERROR,
-        f"{order.symbol}: {what} refused",
-        f"The venue refused the {what}: {refusal.message} The position stays watched by the engine.",
-        now=now,
-        data={"order_id": str(order.id)},
-        connection_id=order.connection_id,
-        signal_id=trade.execution.signal_id,
-        position_id=order.position_id,
-    )

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from app.brokers.port import Broker
 from app.desk import Desk
-from app.domain.errors import Conflict, NotFound
+from app.domain.errors import Conflict
 from app.domain.exits import Protection, ProtectiveOrder, Rung, protective_orders
 from app.domain.money import ZERO, exact, round_to_tick
 from app.domain.orders import OrderStatus, Purpose
@@ -24,9 +24,8 @@ from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
 from app.domain.signals import Level, check_sides, ladder_of
 from app.engine import placing, trades
-from app.engine.connections import access_of
+from app.engine.access import broker_of
 from app.engine.trades import NEVER_ARRIVED, Trade
-from app.store import positions
 from app.store.connections import Connection
 from app.store.orders import Order
 from app.store.positions import Position
@@ -78,7 +77,7 @@ async def protect(desk: Desk, position_id: UUID) -> None:
             await session.execute(
                 select(Position.execution_id, Connection)
                 .join(Connection, Connection.id == Position.connection_id)
-                .where(Position.id == position_id)
+                .where(Position.id == position_id, Connection.deleted_at.is_(None))
             )
         ).one_or_none()
     if row is None:
@@ -89,7 +88,7 @@ async def protect(desk: Desk, position_id: UUID) -> None:
         difference = await _compare(desk, execution_id)
         if difference is None:
             return
-        broker = broker or await desk.brokers.open(access_of(connection))
+        broker = broker or await broker_of(desk, connection)
         if not await _mend(desk, broker, execution_id, difference):
             return
 
@@ -260,12 +259,8 @@ async def edit_plan(desk: Desk, owner: Owner, position_id: UUID, changes: PlanCh
     """
     now = desk.now()
     async with desk.sessions.begin() as session:
-        known = await positions.of_owner(session, owner, position_id)
-        if known is None:
-            raise NotFound("position")
-        trade = await trades.locked(session, known.execution_id)
-        position = trade.position
-        if position is None or position.status is not PositionStatus.OPEN:
+        trade, position = await trades.locked_for(session, owner, position_id)
+        if position.status is not PositionStatus.OPEN:
             raise Conflict("conflict", "The position is closed or being closed.")
         _change(position, changes)
         position.protect_due_at = now

@@ -13,7 +13,6 @@ from uuid import UUID
 import structlog
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import undefer
 
 from app.brokers import port
 from app.brokers.port import VenueError
@@ -21,8 +20,8 @@ from app.desk import Desk
 from app.domain import portfolios
 from app.domain.errors import EngineError, Invalid
 from app.domain.performance import utc_day
-from app.domain.portfolios import ONE_DAY, HistoryKey, Snapshot, midnight
-from app.engine.connections import access_of
+from app.domain.portfolios import ONE_DAY, HistoryKey, midnight
+from app.engine.access import broker_of, snapshots_of
 from app.store import analytics
 from app.store.connections import Connection, ConnectionStatus
 from app.vault import CannotOpen
@@ -40,6 +39,9 @@ ANSWER_WITHIN: Final = timedelta(seconds=20)
 
 SNAPSHOT_WITHIN: Final = timedelta(minutes=15)
 """How long after 00:00 UTC an answer still counts as what the venue said then."""
+
+UNREACHABLE: Final = "The account could not be reached at the last check."
+"""The `last_error` of an active connection whose venue does not answer."""
 
 CATCH_UP_DAYS: Final = 31
 """How far back missed days are looked for."""
@@ -105,6 +107,27 @@ async def snapshot_balances(desk: Desk, day: date) -> int:
         after = batch[-1].id
 
 
+async def check_health(desk: Desk) -> int:
+    """Ask the venues of all active connections for their accounts and note what they said; answers how many did.
+
+    A connection that cannot be reached says so in `last_error`; its status is its owner's to change.
+    """
+    said, after = 0, None
+    while True:
+        batch = await _active_connections(desk, after)
+        accounts = await _ask_all(desk, batch)
+        silent = [connection.id for connection in batch if connection.id not in accounts]
+        async with desk.sessions.begin() as session:
+            await _keep(session, accounts)
+            await session.execute(
+                update(Connection).where(Connection.id.in_(silent)).values(last_error=UNREACHABLE)
+            )
+        said += len(accounts)
+        if len(batch) < BATCH:
+            return said
+        after = batch[-1].id
+
+
 def _check_over(desk: Desk, day: date) -> None:
     """A day that has not ended has no final figures."""
     if day >= utc_day(desk.now()):
@@ -129,7 +152,7 @@ async def _record(
         HistoryKey(connection_id, currency): snapshot
         for connection_id, account in accounts.items()
         if account.as_of <= midnight(day + ONE_DAY) + SNAPSHOT_WITHIN
-        for currency, snapshot in _snapshots(account).items()
+        for currency, snapshot in snapshots_of(account).items()
     }
     await analytics.record(session, day, figures, snapshots, desk.now())
     return len(figures)
@@ -140,7 +163,6 @@ async def _active_connections(desk: Desk, after: UUID | None) -> Sequence[Connec
     wanted = (
         select(Connection)
         .where(Connection.status == ConnectionStatus.ACTIVE, Connection.deleted_at.is_(None))
-        .options(undefer(Connection.credentials_sealed))
         .order_by(Connection.id)
         .limit(BATCH)
     )
@@ -171,7 +193,7 @@ async def _ask(desk: Desk, connection: Connection) -> port.Account | None:
     """The account as its venue describes it; None when it does not answer."""
     try:
         async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
-            broker = await desk.brokers.open(access_of(connection))
+            broker = await broker_of(desk, connection)
             return await broker.account()
     except (VenueError, EngineError, CannotOpen, TimeoutError) as failure:
         log.warning(
@@ -190,19 +212,12 @@ async def _keep(session: AsyncSession, accounts: Mapping[UUID, port.Account]) ->
             "id": connection_id,
             "balances": {
                 currency: snapshot.text()
-                for currency, snapshot in _snapshots(accounts[connection_id]).items()
+                for currency, snapshot in snapshots_of(accounts[connection_id]).items()
             },
             "balances_at": accounts[connection_id].as_of,
+            "last_error": None,
         }
         for connection_id in sorted(accounts)
     ]
     if said:
         await session.execute(update(Connection), said)
-
-
-def _snapshots(account: port.Account) -> dict[str, Snapshot]:
-    """Balance and equity of an account per currency; where the venue tells no equity, it is the balance."""
-    return {
-        currency: Snapshot(balance.total, account.equity.get(currency, balance.total))
-        for currency, balance in account.balances.items()
-    }

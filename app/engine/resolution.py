@@ -15,7 +15,7 @@ from app.brokers.port import ABSENT, CANNOT_SAY, Broker, Silence, VenueError
 from app.desk import Desk
 from app.domain.orders import OrderReport, OrderStatus, Purpose
 from app.engine import placing, protection, trades
-from app.engine.connections import access_of
+from app.engine.access import broker_of
 from app.engine.trades import Trade
 from app.store.connections import Connection
 from app.store.orders import Order
@@ -36,6 +36,7 @@ async def resolve(desk: Desk, order_id: UUID) -> None:
                 .join(Connection, Connection.id == Order.connection_id)
                 .where(
                     Order.id == order_id,
+                    Connection.deleted_at.is_(None),
                     Order.status.in_((OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)),
                 )
             )
@@ -43,7 +44,7 @@ async def resolve(desk: Desk, order_id: UUID) -> None:
     if row is None:
         return
     order, connection = row
-    broker = await desk.brokers.open(access_of(connection))
+    broker = await broker_of(desk, connection)
     answer = await _ask(broker, order)
     if isinstance(answer, OrderReport):
         log.info("order_found", order_id=str(order.id), status=answer.status)

@@ -15,10 +15,12 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.domain.entries import Entry
+from app.domain.errors import Conflict, NotFound
 from app.domain.exits import CloseReason, Protection, Rung, ladder
 from app.domain.market import QuantityUnit
 from app.domain.money import ZERO, exact, parse, text
 from app.domain.orders import FINAL, Leg, OrderReport, OrderStatus, Purpose, supersedes
+from app.domain.owners import Owner
 from app.domain.positions import (
     Figures,
     PositionSide,
@@ -30,10 +32,10 @@ from app.domain.positions import (
     value_fees,
 )
 from app.domain.signals import Level
-from app.engine.notifying import notify
-from app.store import executions, orders
+from app.engine import telling
+from app.store import executions, orders, positions
+from app.store.connections import Connection
 from app.store.executions import Execution, ExecutionStatus
-from app.store.notifications import NotificationType
 from app.store.orders import Order
 from app.store.positions import Position
 from app.store.schema import new_id
@@ -100,6 +102,31 @@ async def locked(session: AsyncSession, execution_id: UUID) -> Trade:
     return Trade(session, execution, list(rows), position)
 
 
+async def locked_for(session: AsyncSession, owner: Owner, position_id: UUID) -> tuple[Trade, Position]:
+    """The trade of an owner's position under its lock, and that position.
+
+    Raises NotFound, and Conflict when its connection was deleted and nobody manages it any more.
+    """
+    known = await positions.of_owner(session, owner, position_id)
+    if known is None:
+        raise NotFound("position")
+    connection = await session.get_one(Connection, known.connection_id)
+    if connection.deleted_at is not None:
+        raise Conflict("conflict", "Its connection was deleted; the position is no longer managed here.")
+    trade = await locked(session, known.execution_id)
+    return trade, trade.position or known
+
+
+def let_go(trade: Trade) -> None:
+    """Stop looking after a trade whose connection goes: what only our monitor protected is protected no more."""
+    for order in trade.orders:
+        order.due_at = None
+    if trade.position is not None:
+        trade.position.protect_due_at = None
+        if trade.position.protection is Protection.SOFTWARE:
+            trade.position.protection = Protection.NONE
+
+
 def plan_of(entry: Entry, levels: Sequence[Level], *, native: bool) -> dict[str, Any]:
     """What an execution remembers of its decision until the position exists."""
     instrument = entry.instrument
@@ -153,7 +180,7 @@ def apply(trade: Trade, order: Order, report: OrderReport, now: datetime) -> boo
     order.updated_at = now
     refresh(trade, now)
     if order.purpose is not Purpose.ENTRY and report.filled_quantity > filled_before:
-        _tell_exit(trade, order, now)
+        telling.exit_filled(trade.session, trade.execution, order, now)
     return True
 
 
@@ -195,7 +222,7 @@ def refresh(trade: Trade, now: datetime) -> None:
     was = trade.execution.status
     _project_execution(trade.execution, entry, now)
     if trade.execution.status is not was:
-        _tell_execution(trade, entry, now)
+        telling.execution_changed(trade.session, trade.execution, entry, now)
     if entry.filled() is not None:
         _project_position(trade, entry, now)
 
@@ -231,7 +258,7 @@ def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
     if trade.position is None:
         trade.position = _open_position(trade, entry, side, figures, now)
         trade.session.add(trade.position)
-        _tell_opened(trade, trade.position, now)
+        telling.position_opened(trade.session, trade.position, now)
     position = trade.position
     _take_over(position, figures)
     position.take_profits = _cut_ladder(position, trade.orders)
@@ -360,7 +387,7 @@ def _finish(trade: Trade, position: Position, now: datetime) -> None:
     position.closed_at = (last.filled_at if last else None) or now
     position.close_reason = (last.reason if last else None) or CloseReason.DUST
     position.protection = Protection.NONE
-    _tell_closed(trade, position, now)
+    telling.position_closed(trade.session, position, now)
 
 
 def _remark(position: Position) -> None:
@@ -372,90 +399,3 @@ def _remark(position: Position) -> None:
         )
     else:
         position.unrealized_pnl = ZERO
-
-
-def _tell(trade: Trade, type: NotificationType, title: str, message: str, now: datetime, **data: str) -> None:
-    notify(
-        trade.session,
-        trade.execution.owner,
-        type,
-        title,
-        message,
-        now=now,
-        data={"execution_id": str(trade.execution.id), **data},
-        connection_id=trade.execution.connection_id,
-        signal_id=trade.execution.signal_id,
-        position_id=trade.position.id if trade.position else None,
-    )
-
-
-_WORTH_TELLING = {
-    ExecutionStatus.OPEN: "rests at the venue",
-    ExecutionStatus.EXECUTED: "was filled",
-    ExecutionStatus.PARTIAL: "was filled in part",
-    ExecutionStatus.REJECTED: "was rejected by the venue",
-    ExecutionStatus.CANCELLED: "was cancelled",
-    ExecutionStatus.EXPIRED: "expired unfilled",
-    ExecutionStatus.NEEDS_REVIEW: "needs your review: the venue cannot say whether it was placed",
-}
-
-
-def _tell_execution(trade: Trade, entry: Order, now: datetime) -> None:
-    status = trade.execution.status
-    if status not in _WORTH_TELLING:
-        return
-    type = NotificationType.ERROR if status is ExecutionStatus.NEEDS_REVIEW else NotificationType.EXECUTION
-    summary = f"The {entry.side} of {text(entry.quantity)} {entry.symbol} {_WORTH_TELLING[status]}."
-    detail = f" {entry.message}" if entry.message else ""
-    _tell(trade, type, f"{entry.symbol}: order {status}", summary + detail, now, status=status)
-
-
-def _tell_opened(trade: Trade, position: Position, now: datetime) -> None:
-    _tell(
-        trade,
-        NotificationType.OPEN,
-        f"{position.symbol}: {position.side} opened",
-        f"Opened a {position.side} position of {text(position.quantity)} {position.symbol} "
-        f"at {text(position.entry_price)}.",
-        now,
-        quantity=text(position.quantity),
-        price=text(position.entry_price),
-    )
-
-
-_HITS = {
-    CloseReason.STOP_LOSS: (NotificationType.SL_HIT, "stop-loss"),
-    CloseReason.TRAILING_STOP: (NotificationType.SL_HIT, "trailing stop"),
-    CloseReason.TAKE_PROFIT: (NotificationType.TP_HIT, "take-profit"),
-}
-
-
-def _tell_exit(trade: Trade, order: Order, now: datetime) -> None:
-    if order.reason not in _HITS or order.average_price is None or order.status not in FINAL:
-        return
-    type, what = _HITS[order.reason]
-    _tell(
-        trade,
-        type,
-        f"{order.symbol}: {what} hit",
-        f"The {what} closed {text(order.filled_quantity)} {order.symbol} at {text(order.average_price)}.",
-        now,
-        quantity=text(order.filled_quantity),
-        price=text(order.average_price),
-    )
-
-
-def _tell_closed(trade: Trade, position: Position, now: datetime) -> None:
-    reason = position.close_reason or CloseReason.DUST
-    rest = f" {text(position.dust)} was too small to sell and stays as dust." if position.dust else ""
-    _tell(
-        trade,
-        NotificationType.CLOSE,
-        f"{position.symbol}: {position.side} closed ({reason})",
-        f"Closed {text(position.quantity)} {position.symbol}: realised "
-        f"{text(position.realized_pnl)} {position.currency} after fees.{rest}",
-        now,
-        close_reason=reason,
-        realized_pnl=text(position.realized_pnl),
-        currency=position.currency,
-    )

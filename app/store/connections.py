@@ -143,6 +143,7 @@ async def claim_watch(
         update(Connection)
         .where(
             Connection.id.in_(connection_ids),
+            Connection.deleted_at.is_(None),
             or_(Connection.watch_due_at.is_(None), Connection.watch_due_at <= now),
         )
         .values(watch_due_at=now + lease)

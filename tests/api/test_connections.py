@@ -228,7 +228,7 @@ async def test_a_venue_that_cannot_serve_the_terms_fails_the_test(
     id_ = (await api.call(ANN, "POST", "/v1/connections", 201, json=draft))["id"]
     tested = await api.call(ANN, "POST", f"/v1/connections/{id_}/test", 200)
     assert tested["ok"] is False
-    assert tested["code"] == "conflict"
+    assert tested["code"] == "terms_not_served"
     assert (tested["balances"], tested["permissions"]) == ([], {"trade": None, "withdraw": None})
     seen = await api.call(ANN, "GET", f"/v1/connections/{id_}", 200)
     assert (seen["status"], seen["last_error"]) == ("error", tested["message"])

@@ -19,7 +19,6 @@ from app.brokers.paper.book import PaperAccount
 from app.brokers.paper.tape import Recordings
 from app.brokers.paper.venue import UNSETTLED, PaperBroker, open_paper
 from app.brokers.port import CANNOT_SAY, Holding, Refused, Uncertain, Unreachable, VenueError
-from app.domain.errors import Conflict
 from app.domain.market import MarketType
 from app.domain.orders import OrderReport, OrderRequest, OrderStatus, OrderType, Side
 from app.domain.positions import PositionSide
@@ -78,7 +77,7 @@ class TestTerms:
     async def test_what_cannot_be_served_says_why(
         self, sessions: Sessions, clock: Clock, access: Access, complaint: str
     ) -> None:
-        with pytest.raises(Conflict, match=complaint):
+        with pytest.raises(Refused, match=complaint):
             await synthetic(sessions, clock, access)
 
     async def test_traits_are_its_terms_as_fractions(self, sessions: Sessions, clock: Clock) -> None:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Final, Self
 
 from app.brokers.directory import Access
-from app.domain.errors import Conflict
+from app.brokers.port import TERMS_NOT_SERVED, Refused
 from app.domain.market import Instrument, MarketType
 from app.domain.money import HUNDRED, ZERO, exact, floor_to_step, parse
 
@@ -50,14 +50,17 @@ class Terms:
 
     @classmethod
     def read(cls, access: Access) -> Self:
-        """From what a connection keeps (decimal strings). Raises Conflict for what cannot be served."""
+        """From what a connection keeps (decimal strings). Raises Refused for what cannot be served."""
         paper = access.paper
         if paper is None:
-            raise Conflict(
-                "conflict", "A paper connection needs its paper terms: prices, balance and currency."
+            raise Refused(
+                "A paper connection needs its paper terms: prices, balance and currency.",
+                code=TERMS_NOT_SERVED,
             )
         if access.market_type not in (MarketType.SPOT, MarketType.SWAP):
-            raise Conflict("conflict", f"The paper venue trades spot and swap, not {access.market_type}.")
+            raise Refused(
+                f"The paper venue trades spot and swap, not {access.market_type}.", code=TERMS_NOT_SERVED
+            )
         try:
             return cls(
                 prices=_prices(paper.get("prices")),
@@ -72,7 +75,7 @@ class Terms:
                 leverage=WHOLE if access.market_type is MarketType.SPOT else access.leverage,
             )
         except (KeyError, ValueError) as error:
-            raise Conflict("conflict", f"The paper terms cannot be served: {error}.") from error
+            raise Refused(f"The paper terms cannot be served: {error}.", code=TERMS_NOT_SERVED) from error
 
     @property
     @exact
@@ -94,10 +97,10 @@ def _prices(given: object) -> Prices:
     try:
         return Prices(str(given))
     except ValueError:
-        raise Conflict(
-            "conflict",
+        raise Refused(
             f"Prices from {given!r} come with the crypto broker, which this installation does not have yet; "
             f"use {Prices.SYNTHETIC.value} or {Prices.RECORDING.value}.",
+            code=TERMS_NOT_SERVED,
         ) from None
 
 

@@ -26,6 +26,7 @@ from app.brokers.paper.terms import Prices, Terms
 from app.brokers.port import (
     ABSENT,
     CANNOT_SAY,
+    TERMS_NOT_SERVED,
     Account,
     Balance,
     Holding,
@@ -36,7 +37,6 @@ from app.brokers.port import (
     Uncertain,
     Unreachable,
 )
-from app.domain.errors import Conflict
 from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import ZERO
 from app.domain.orders import OrderKey, OrderReport, OrderRequest, OrderStatus, client_order_id
@@ -61,7 +61,7 @@ class PaperVenue:
         self._now = now
 
     async def open(self, access: Access) -> "PaperBroker":
-        """The account of a connection. Raises Conflict for terms it cannot serve."""
+        """The account of a connection. Raises Refused for terms it cannot serve."""
         terms = Terms.read(access)
         traits = Traits(
             netting=terms.market_type is MarketType.SWAP,
@@ -85,8 +85,9 @@ class PaperVenue:
                 self._synthetic[terms.seed] = synthetic_market(terms.seed)
             return self._synthetic[terms.seed]
         if self._recorded is None:
-            raise Conflict(
-                "conflict", "No recording is played here: start the engine with --candles SYMBOL=FILE.csv."
+            raise Refused(
+                "No recording is played here: start the engine with --candles SYMBOL=FILE.csv.",
+                code=TERMS_NOT_SERVED,
             )
         return self._recorded
 

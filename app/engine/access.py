@@ -1,0 +1,38 @@
+"""Access: from a connection's row to its open broker, and from what that says to what the row keeps."""
+
+from decimal import Decimal
+
+from app.brokers.directory import Access
+from app.brokers.port import Account, Broker
+from app.desk import Desk
+from app.domain.portfolios import Snapshot
+from app.store.connections import Connection
+
+
+def access_of(connection: Connection) -> Access:
+    """What it takes to open the broker of a connection."""
+    return Access(
+        connection_id=connection.id,
+        credentials_version=connection.credentials_version,
+        kind=connection.kind,
+        exchange=connection.exchange,
+        market_type=connection.market_type,
+        sandbox=connection.sandbox,
+        leverage=connection.leverage or Decimal(1),
+        native_protection=bool(connection.protection.get("native", True)),
+        paper=connection.paper,
+        credentials_sealed=connection.credentials_sealed,
+    )
+
+
+async def broker_of(desk: Desk, connection: Connection) -> Broker:
+    """The connection's broker, opened on first use. Raises VenueError."""
+    return await desk.brokers.open(access_of(connection))
+
+
+def snapshots_of(account: Account) -> dict[str, Snapshot]:
+    """Balance and equity of an account per currency; where the venue tells no equity, it is the balance."""
+    return {
+        currency: Snapshot(balance.total, account.equity.get(currency, balance.total))
+        for currency, balance in account.balances.items()
+    }

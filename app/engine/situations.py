@@ -1,0 +1,147 @@
+"""Situations: what an entry is decided from. The venue's view, our own books, the owner's standing, the clock."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.brokers.port import Account, Broker
+from app.desk import Desk
+from app.domain import risk
+from app.domain.entries import Situation
+from app.domain.errors import Denied
+from app.domain.market import Instrument, MarketType, Quote
+from app.domain.money import ZERO
+from app.domain.orders import Side
+from app.domain.owners import Role
+from app.domain.risk import Exposure
+from app.domain.signals import Course
+from app.domain.sizing import Funds
+from app.domain.symbols import resolve
+from app.engine.access import broker_of
+from app.store import entitlements, orders
+from app.store.connections import Connection, ConnectionStatus
+from app.store.executions import Execution, ExecutionStatus
+from app.store.positions import OPEN, Position
+from app.store.signals import SignalRow
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the venue said about an entry, before the claim."""
+
+    broker: Broker
+    instrument: Instrument
+    quote: Quote | None
+    account: Account
+
+
+async def look(desk: Desk, connection: Connection, course: Course) -> View:
+    """Ask the venue what an entry is decided from. Raises Denied for the symbol, and VenueError."""
+    broker = await broker_of(desk, connection)
+    instrument = resolve(
+        course.signal.symbol, await broker.instruments(), connection.market_type, connection.symbol_map
+    )
+    quotes = await broker.quotes([instrument.symbol])
+    return View(broker, instrument, quotes.get(instrument.symbol), await broker.account())
+
+
+async def check_standing(
+    session: AsyncSession, desk: Desk, connection: Connection, plans: Sequence[str], now: datetime
+) -> None:
+    """Connection and owner may still open positions: what was true when the signal came may have changed."""
+    if connection.deleted_at is not None or connection.status is not ConnectionStatus.ACTIVE:
+        raise Denied("connection_inactive", "The connection is no longer active.")
+    risk.check_mode(connection.mode)
+    if connection.owner_role is Role.ADMIN or not desk.entitlements_required:
+        return
+    entitlement = await entitlements.held(session, connection.owner_id)
+    if entitlement is None or not entitlement.covers(plans, now):
+        raise Denied("plan_required", "The owner's plan no longer covers this signal.")
+
+
+async def situate(
+    session: AsyncSession,
+    desk: Desk,
+    connection: Connection,
+    signal: SignalRow,
+    view: View,
+    execution_id: UUID | None,
+    now: datetime,
+) -> Situation:
+    """What an entry is decided from: the venue's view, our own books under the connection's lock, the clock."""
+    instrument, currency = view.instrument, view.instrument.currency
+    traits = view.broker.traits
+    balance = view.account.balances.get(currency)
+    reserved = await orders.reserved(session, connection.id, currency, view.account.as_of)
+    equity = view.account.equity.get(currency, ZERO)
+    if instrument.market_type is MarketType.SPOT:
+        equity += await _held_value(session, connection.id, currency)
+    leverage = connection.leverage if instrument.market_type is MarketType.SWAP else None
+    return Situation(
+        now=now,
+        published_at=signal.published_at,
+        instrument=instrument,
+        quote=view.quote,
+        quote_max_age=desk.quote_max_age,
+        funds=Funds(
+            free=(balance.free if balance else ZERO) - reserved,
+            equity=equity,
+            fee_rate=traits.fee_rate,
+            slippage=traits.slippage,
+            leverage=leverage or Decimal(1),
+        ),
+        exposure=await _exposure(session, connection.id, instrument.symbol, execution_id, now),
+        netting=traits.netting,
+    )
+
+
+async def _held_value(session: AsyncSession, connection_id: UUID, currency: str) -> Decimal:
+    """Our open spot positions at their last mark."""
+    value = await session.scalar(
+        select(
+            func.sum(
+                Position.remaining_quantity * func.coalesce(Position.current_price, Position.entry_price)
+            )
+        ).where(
+            Position.connection_id == connection_id, Position.currency == currency, Position.status.in_(OPEN)
+        )
+    )
+    return value or ZERO
+
+
+def _counts() -> ColumnElement[bool]:
+    """Entries that have been claimed and may still open something, and positions that are open."""
+    under_way = Execution.status.in_(
+        (ExecutionStatus.SENDING, ExecutionStatus.OPEN, ExecutionStatus.NEEDS_REVIEW)
+    )
+    waiting_again = and_(Execution.status == ExecutionStatus.PENDING, Execution.attempts > 0)
+    return or_(under_way, waiting_again, Position.status.in_(OPEN))
+
+
+async def _exposure(
+    session: AsyncSession, connection_id: UUID, symbol: str, execution_id: UUID | None, now: datetime
+) -> Exposure:
+    rows = (
+        await session.execute(
+            select(Execution.symbol, Execution.direction)
+            .outerjoin(Position, Position.execution_id == Execution.id)
+            .where(Execution.connection_id == connection_id, Execution.id != execution_id, _counts())
+        )
+    ).all()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    today = await session.scalar(
+        select(func.count())
+        .select_from(Execution)
+        .where(
+            Execution.connection_id == connection_id,
+            Execution.id != execution_id,
+            Execution.sent_at >= midnight,
+        )
+    )
+    sides = [Side(direction) for held, direction in rows if held == symbol]
+    return Exposure(len(rows), len(sides), frozenset(sides), today or 0)

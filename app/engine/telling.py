@@ -1,0 +1,162 @@
+"""Telling: what the owner of a trade hears about it, in words and figures."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.domain.errors import Denied
+from app.domain.exits import CloseReason
+from app.domain.money import text
+from app.domain.orders import FINAL, Purpose
+from app.engine.notifying import notify
+from app.store.executions import Execution, ExecutionStatus
+from app.store.notifications import NotificationType
+from app.store.orders import Order
+from app.store.positions import Position
+
+_WORTH_TELLING = {
+    ExecutionStatus.OPEN: "rests at the venue",
+    ExecutionStatus.EXECUTED: "was filled",
+    ExecutionStatus.PARTIAL: "was filled in part",
+    ExecutionStatus.REJECTED: "was rejected by the venue",
+    ExecutionStatus.CANCELLED: "was cancelled",
+    ExecutionStatus.EXPIRED: "expired unfilled",
+    ExecutionStatus.NEEDS_REVIEW: "needs your review: the venue cannot say whether it was placed",
+}
+
+_HITS = {
+    CloseReason.STOP_LOSS: (NotificationType.SL_HIT, "stop-loss"),
+    CloseReason.TRAILING_STOP: (NotificationType.SL_HIT, "trailing stop"),
+    CloseReason.TAKE_PROFIT: (NotificationType.TP_HIT, "take-profit"),
+}
+
+
+def execution_changed(session: AsyncSession, execution: Execution, entry: Order, now: datetime) -> None:
+    """An entry has reached a state its owner wants to know of."""
+    status = execution.status
+    if status not in _WORTH_TELLING:
+        return
+    kind = NotificationType.ERROR if status is ExecutionStatus.NEEDS_REVIEW else NotificationType.EXECUTION
+    summary = f"The {entry.side} of {text(entry.quantity)} {entry.symbol} {_WORTH_TELLING[status]}."
+    detail = f" {entry.message}" if entry.message else ""
+    _tell(
+        session,
+        execution,
+        kind,
+        f"{entry.symbol}: order {status}",
+        summary + detail,
+        now,
+        position_id=entry.position_id,
+        status=status,
+    )
+
+
+def execution_denied(session: AsyncSession, execution: Execution, denial: Denied, now: datetime) -> None:
+    """A signal was not executed, and why."""
+    _tell(
+        session,
+        execution,
+        NotificationType.EXECUTION,
+        f"{execution.symbol}: signal not executed ({denial.code})",
+        denial.message,
+        now,
+        status=ExecutionStatus.DENIED,
+        code=denial.code,
+    )
+
+
+def position_opened(session: AsyncSession, position: Position, now: datetime) -> None:
+    """The first unit of an entry was filled."""
+    _tell(
+        session,
+        position,
+        NotificationType.OPEN,
+        f"{position.symbol}: {position.side} opened",
+        f"Opened a {position.side} position of {text(position.quantity)} {position.symbol} "
+        f"at {text(position.entry_price)}.",
+        now,
+        position_id=position.id,
+        quantity=text(position.quantity),
+        price=text(position.entry_price),
+    )
+
+
+def exit_filled(session: AsyncSession, execution: Execution, order: Order, now: datetime) -> None:
+    """A stop or target has done its work."""
+    if order.reason not in _HITS or order.average_price is None or order.status not in FINAL:
+        return
+    kind, what = _HITS[order.reason]
+    _tell(
+        session,
+        execution,
+        kind,
+        f"{order.symbol}: {what} hit",
+        f"The {what} closed {text(order.filled_quantity)} {order.symbol} at {text(order.average_price)}.",
+        now,
+        position_id=order.position_id,
+        quantity=text(order.filled_quantity),
+        price=text(order.average_price),
+    )
+
+
+def exit_refused(
+    session: AsyncSession, execution: Execution, order: Order, reason: str, now: datetime
+) -> None:
+    """The venue did not take an order that was to protect or close a position."""
+    what = "protective order" if order.purpose is Purpose.PROTECTION else "closing order"
+    _tell(
+        session,
+        execution,
+        NotificationType.ERROR,
+        f"{order.symbol}: {what} refused",
+        f"The venue refused the {what}: {reason} The position stays watched by the engine.",
+        now,
+        position_id=order.position_id,
+        order_id=str(order.id),
+    )
+
+
+def position_closed(session: AsyncSession, position: Position, now: datetime) -> None:
+    """Nothing is left of a position but its result."""
+    reason = position.close_reason or CloseReason.DUST
+    rest = f" {text(position.dust)} was too small to sell and stays as dust." if position.dust else ""
+    _tell(
+        session,
+        position,
+        NotificationType.CLOSE,
+        f"{position.symbol}: {position.side} closed ({reason})",
+        f"Closed {text(position.quantity)} {position.symbol}: realised "
+        f"{text(position.realized_pnl)} {position.currency} after fees.{rest}",
+        now,
+        position_id=position.id,
+        close_reason=reason,
+        realized_pnl=text(position.realized_pnl),
+        currency=position.currency,
+    )
+
+
+def _tell(
+    session: AsyncSession,
+    about: Execution | Position,
+    kind: NotificationType,
+    title: str,
+    message: str,
+    now: datetime,
+    *,
+    position_id: UUID | None = None,
+    **data: str,
+) -> None:
+    execution_id = about.execution_id if isinstance(about, Position) else about.id
+    notify(
+        session,
+        about.owner,
+        kind,
+        title,
+        message,
+        now=now,
+        data={"execution_id": str(execution_id), **data},
+        connection_id=about.connection_id,
+        signal_id=about.signal_id,
+        position_id=position_id,
+    )
