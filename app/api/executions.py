@@ -161,8 +161,10 @@ def _timeline(row: rows.Execution) -> Timeline:
     }
     before, between = row.received_at, {}
     for step, moment in steps.items():
-        between[step] = None if moment is None else _milliseconds(before, moment)
-        before = moment or before
+        # A venue may date a fill before the answer that told us of it: no step takes less than nothing.
+        reached = before if moment is None else max(before, moment)
+        between[step] = None if moment is None else _milliseconds(before, reached)
+        before = reached
     total = None if before == row.received_at else _milliseconds(row.received_at, before)
     return Timeline.model_validate(
         {"received": row.received_at, **steps, "milliseconds": {**between, "total": total}}
