@@ -32,6 +32,7 @@ ADMIN: Final = "admin"
 TOKEN_HOURS_OF_UP: Final = 24
 
 app = typer.Typer(
+    pretty_exceptions_enable=False,
     name="engine",
     help="Turns signed trading signals into protected positions and their analytics.",
     no_args_is_help=True,

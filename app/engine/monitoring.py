@@ -6,7 +6,7 @@ are leased for the round, so each is watched by one worker at a time.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 LEASE = timedelta(seconds=30)
 """How long a round may take before another worker may watch the same connections."""
 
+AT_ONCE = 12
+"""How many accounts are dealt with at the same time."""
+
 MISSES = 2
 """In how many rounds running a resting order must be missing before it counts as gone."""
 
@@ -60,8 +63,10 @@ async def watch(desk: Desk) -> int:
         return 0
     try:
         watched = await _open(desk, claimed)
+        await _side_by_side(_survey(desk, each) for each in watched)
+        # What is held is read after the survey, which may have found orders filled.
+        await _load_positions(desk, watched)
         quotes = await _quotes(watched)
-        await asyncio.gather(*(_survey(desk, each) for each in watched))
         marks = await _mark(desk, watched, quotes)
         await _leave(desk, watched, marks)
     finally:
@@ -91,7 +96,6 @@ async def _open(desk: Desk, claimed: set[UUID]) -> list[Watched]:
     ids = list(claimed)
     async with desk.sessions() as session:
         rows = (await session.scalars(select(Connection).where(Connection.id.in_(ids)))).all()
-        held = await positions.open_on(session, ids)
         resting = await orders.open_at_venue(session, ids)
     watched: dict[UUID, Watched] = {}
     for connection in rows:
@@ -101,13 +105,28 @@ async def _open(desk: Desk, claimed: set[UUID]) -> list[Watched]:
             log.warning("broker_unavailable", connection_id=str(connection.id), reason=failure.message)
             continue
         watched[connection.id] = Watched(connection, broker)
-    for position in held:
-        if position.connection_id in watched:
-            watched[position.connection_id].positions.append(position)
     for order in resting:
         if order.connection_id in watched:
             watched[order.connection_id].orders.append(order)
     return list(watched.values())
+
+
+async def _load_positions(desk: Desk, watched: Sequence[Watched]) -> None:
+    by_connection = {each.connection.id: each for each in watched}
+    async with desk.sessions() as session:
+        for position in await positions.open_on(session, list(by_connection)):
+            by_connection[position.connection_id].positions.append(position)
+
+
+async def _side_by_side(work: Iterable[Awaitable[None]]) -> None:
+    """Do all of it, so many at once that the process keeps database connections for others."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(each: Awaitable[None]) -> None:
+        async with room:
+            await each
+
+    await asyncio.gather(*(one(each) for each in work))
 
 
 async def _quotes(watched: Sequence[Watched]) -> Mapping[tuple[str, str], Quote]:
@@ -251,7 +270,7 @@ async def _leave(desk: Desk, watched: Sequence[Watched], marks: Mapping[UUID, De
         if position.id in marks and position.protection is Protection.SOFTWARE
     ]
     started = [order_id for position, mark in reached if (order_id := await _trigger(desk, position, mark))]
-    await asyncio.gather(*(closing.carry_out(desk, order_id) for order_id in started))
+    await _side_by_side(closing.carry_out(desk, order_id) for order_id in started)
 
 
 async def _trigger(desk: Desk, position: Position, mark: Decimal) -> UUID | None:

@@ -178,9 +178,9 @@ def apply(trade: Trade, order: Order, report: OrderReport, now: datetime) -> boo
     if order.purpose is Purpose.PROTECTION and report.leg is not None:
         order.reason = CloseReason.STOP_LOSS if report.leg is Leg.STOP else CloseReason.TAKE_PROFIT
     order.updated_at = now
-    refresh(trade, now)
     if order.purpose is not Purpose.ENTRY and report.filled_quantity > filled_before:
         telling.exit_filled(trade.session, trade.execution, order, now)
+    refresh(trade, now)
     return True
 
 

@@ -123,11 +123,18 @@ async def run_to_end(name: str, command: tuple[str, ...], account: Account | Non
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
+            start_new_session=True,
             preexec_fn=_end_with_parent(signal.SIGKILL),
         )
     except OSError as error:
         raise LocalFailure(f"{name} cannot be started: {error}") from error
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        # It runs programs of its own: all of them go before anybody clears up behind them.
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        raise
     if process.returncode != 0:
         said = output.decode(errors="replace").strip()
         raise LocalFailure(f"{name} failed (exit code {process.returncode}):\n{said}")

@@ -5,6 +5,7 @@ import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
+from threading import Lock
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -23,12 +24,30 @@ NAMING = {
 }
 
 
+class _Ticks:
+    """Time in 1/4096 of a millisecond, never the same twice: what one process makes later sorts later."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = Lock()
+
+    def next(self) -> int:
+        """The present tick, or the one after the last."""
+        with self._lock:
+            self._last = max(time.time_ns() * 4096 // 1_000_000, self._last + 1)
+            return self._last
+
+
+_ticks = _Ticks()
+
+
 def new_id() -> UUID:
-    """A UUID version 7: the first 48 bits are the Unix time in milliseconds, so that ids sort by age."""
-    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return UUID(int=value)
+    """A UUID version 7 (RFC 9562, method 3): 48 bits of Unix milliseconds, 12 of their fraction, the rest random.
+
+    Ids sort by age, and those of one process in the order they were made.
+    """
+    milliseconds, fraction = divmod(_ticks.next(), 4096)
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0x2 << 62 | secrets.randbits(62))
 
 
 class AmountType(TypeDecorator[Decimal]):
