@@ -3,7 +3,7 @@
 The execution and everything that shows a plan beforehand call the same function.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -11,11 +11,11 @@ from app.domain import risk
 from app.domain.errors import Denied
 from app.domain.exits import Grain, Rung, ladder
 from app.domain.market import Instrument, Quote
-from app.domain.money import exact, floor_to_step, round_to_tick, text
-from app.domain.orders import OrderType
+from app.domain.money import ceil_to_step, exact, floor_to_step, round_to_tick, text
+from app.domain.orders import OrderType, Side
 from app.domain.risk import Exposure, Limits
-from app.domain.signals import Course
-from app.domain.sizing import Funds, Sizing, Strategy, size
+from app.domain.signals import Course, Signal
+from app.domain.sizing import Funds, Sizing, Strategy, size, smallest_entry, too_small
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class Entry:
 @exact
 def decide(course: Course, sizing: Sizing, limits: Limits, situation: Situation) -> Entry:
     """The entry that `course` asks for under these terms. Raises Denied with a code of the catalogue."""
-    signal, instrument, now = course.signal, situation.instrument, situation.now
+    instrument, funds, now = situation.instrument, situation.funds, situation.now
+    signal = _on_tick(course.signal, instrument.price_tick)
     check_course(course)
     risk.check_age(signal, situation.published_at, limits, now)
     risk.check_direction(signal, instrument)
@@ -63,17 +64,17 @@ def decide(course: Course, sizing: Sizing, limits: Limits, situation: Situation)
     quote = risk.check_quote(situation.quote, instrument.symbol, now, situation.quote_max_age)
     risk.check_price(signal, quote, limits)
 
-    limit = None
-    if signal.order_type is OrderType.LIMIT and signal.entry_price is not None:
-        limit = round_to_tick(signal.entry_price, instrument.price_tick)
-    price = limit or quote.entering(signal.direction)
-    stop = None if signal.stop_loss is None else round_to_tick(signal.stop_loss, instrument.price_tick)
+    limit, stop = _limit_price(signal, instrument), signal.stop_loss
+    price = quote.entering(signal.direction) if limit is None else limit
+    risk.check_stop_side(signal.direction, price, stop)
     if stop is not None and sizing.strategy is Strategy.RISK_PERCENTAGE:
-        risk.check_stop_distance(price, stop, quote, situation.funds.fee_rate)
-    risk.check_liquidation(signal.direction, price, stop, situation.funds.leverage, instrument)
-    quantity = size(sizing, instrument, price, stop, signal.quantity, situation.funds)
+        risk.check_stop_distance(price, stop, quote, funds.fee_rate)
+    risk.check_liquidation(signal.direction, price, stop, funds.leverage, instrument)
+    quantity = size(sizing, instrument, price, stop, signal.quantity, funds)
     quantity = floor_to_step(quantity * course.open_portion, instrument.quantity_step)
-    _check_protectable(quantity, price, stop, instrument)
+    smallest = smallest_entry(instrument, price, stop, funds.fee_rate)
+    if quantity < smallest:
+        raise too_small(quantity, instrument, price, stop, smallest)
     return Entry(
         instrument=instrument,
         type=signal.order_type,
@@ -81,17 +82,9 @@ def decide(course: Course, sizing: Sizing, limits: Limits, situation: Situation)
         price=limit,
         reference_price=price,
         notional=quantity * price,
-        estimated_fees=quantity * price * situation.funds.fee_rate,
+        estimated_fees=quantity * price * funds.fee_rate,
         stop_loss=stop,
-        rungs=ladder(
-            [
-                type(level)(round_to_tick(level.price, instrument.price_tick), level.portion)
-                for level in signal.take_profits
-            ],
-            quantity,
-            stop,
-            grain_of(instrument),
-        ),
+        rungs=ladder(signal.take_profits, quantity, stop, grain_of(instrument)),
     )
 
 
@@ -108,21 +101,29 @@ def grain_of(instrument: Instrument) -> Grain:
     return Grain(instrument.quantity_step, instrument.min_quantity, instrument.min_notional)
 
 
-def _check_protectable(
-    quantity: Decimal, price: Decimal, stop: Decimal | None, instrument: Instrument
-) -> None:
-    """The whole order, and its stop at the stop's own price, are worth the venue's minimum."""
-    grain = grain_of(instrument)
-    lowest = price if stop is None else min(price, stop)
-    if not grain.takes(quantity, lowest):
+def _on_tick(signal: Signal, tick: Decimal) -> Signal:
+    """The signal with the exits that can be placed: on the tick nearest to what it says, at least one tick."""
+
+    def nearest(price: Decimal) -> Decimal:
+        return max(round_to_tick(price, tick), tick)
+
+    return replace(
+        signal,
+        stop_loss=None if signal.stop_loss is None else nearest(signal.stop_loss),
+        take_profits=tuple(replace(level, price=nearest(level.price)) for level in signal.take_profits),
+    )
+
+
+def _limit_price(signal: Signal, instrument: Instrument) -> Decimal | None:
+    """The price of a limit entry, on the tick that is never worse than what the signal says."""
+    if signal.order_type is not OrderType.LIMIT or signal.entry_price is None:
+        return None
+    round_off = floor_to_step if signal.direction is Side.BUY else ceil_to_step
+    limit = round_off(signal.entry_price, instrument.price_tick)
+    if limit <= 0:
         raise Denied(
-            "notional_below_minimum",
-            f"{text(quantity)} {instrument.base} at {text(lowest)} is below the venue's minimum of "
-            f"{text(instrument.min_quantity)} {instrument.base}"
-            + (
-                f" or {text(instrument.min_notional)} {instrument.currency}"
-                if instrument.min_notional
-                else ""
-            )
-            + ", so a stop could not be placed.",
+            "market_mismatch",
+            f"The entry price {text(signal.entry_price)} is below {text(instrument.price_tick)}, "
+            f"the lowest price of {instrument.symbol}.",
         )
+    return limit

@@ -101,12 +101,17 @@ def protective_orders(
     """The orders that protect `remaining`: one per rung with its own stop leg, and a stop for what no rung covers.
 
     A remainder too small for an order of its own joins the farthest rung, so that nothing stands without a stop.
+    Where less remains than the rungs would take, the nearest come first.
     """
-    rest = floor_to_step(remaining, grain.quantity_step) - sum((rung.quantity for rung in rungs), ZERO)
-    steps = list(rungs)
-    if steps and rest > ZERO and (stop is None or not grain.takes(rest, stop)):
-        if stop is not None:
-            steps[-1] = Rung(steps[-1].price, steps[-1].quantity + rest)
+    steps: list[Rung] = []
+    rest = floor_to_step(remaining, grain.quantity_step)
+    for rung in rungs:
+        quantity = floor_to_step(min(rung.quantity, rest), grain.quantity_step)
+        if quantity > ZERO:
+            steps.append(Rung(rung.price, quantity))
+            rest -= quantity
+    if steps and rest > ZERO and stop is not None and not grain.takes(rest, stop):
+        steps[-1] = Rung(steps[-1].price, steps[-1].quantity + rest)
         rest = ZERO
     kind = OrderType.TAKE_PROFIT if stop is None else OrderType.OCO
     orders = [ProtectiveOrder(kind, rung.quantity, stop, rung.price) for rung in steps]

@@ -36,7 +36,7 @@ SCALE = 18
 """Decimal places a column keeps; the database type is Numeric(38, 18)."""
 
 _GRAIN = Decimal(1).scaleb(-SCALE)
-_LIMIT = Decimal(1).scaleb(19)
+_DIGITS = 19
 _AMOUNT = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 
 
@@ -65,7 +65,8 @@ def parse(value: object) -> Decimal:
     amount = Decimal(value)
     if not amount.is_finite():
         raise ValueError("an amount is finite")
-    if abs(amount) >= _LIMIT or amount != amount.quantize(_GRAIN):
+    # The magnitude first: beyond it even a comparison, or a zero written out, is more than arithmetic can bear.
+    if not -SCALE <= amount.adjusted() < _DIGITS or amount != amount.quantize(_GRAIN):
         raise ValueError("an amount has at most 19 digits before and 18 digits after the point")
     return amount
 

@@ -72,6 +72,9 @@ LIVE = frozenset({OrderStatus.PENDING, OrderStatus.SENDING, OrderStatus.OPEN, Or
 
 FINAL = frozenset(OrderStatus) - LIVE
 
+_ON_THE_WAY = (OrderStatus.PENDING, OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW, OrderStatus.OPEN)
+"""The live states in the order in which they are gone through."""
+
 
 class Leg(StrEnum):
     """Which leg of a protective order was filled."""
@@ -141,9 +144,12 @@ def client_order_id(order_id: UUID, attempt: int) -> str:
 def supersedes(known_status: OrderStatus, known_filled: Decimal, report: OrderReport) -> bool:
     """Whether a report may be believed over what is recorded.
 
-    Late news never moves an order back: a final order stays final and the filled quantity never falls.
+    Late news never moves an order back: a final order stays final, an acknowledged one acknowledged, and the
+    filled quantity never falls.
     """
     if known_status in FINAL:
+        return False
+    if report.status in LIVE and _ON_THE_WAY.index(report.status) < _ON_THE_WAY.index(known_status):
         return False
     return report.filled_quantity >= known_filled
 

@@ -98,16 +98,22 @@ def fold(side: PositionSide, entry: Filled, exits: Sequence[Filled]) -> Figures:
     """The position that an entry and its exits amount to."""
     quantity = entry.quantity - entry.fees.base
     closed = sum((each.quantity for each in exits), ZERO)
-    taken = closed + sum((each.fees.base for each in exits), ZERO)
     proceeds = sum((each.quantity * each.average_price for each in exits), ZERO)
-    gross = (proceeds - closed * entry.average_price) * side.entry_side.sign
-    booked = entry.fees.value * min(closed / quantity, Decimal(1)) if quantity else ZERO
+    # Coins that a venue takes as the fee of an exit have left the position at that exit's price; what it takes
+    # beyond the position was the owner's own, and is a cost alone.
+    coins = sum((each.fees.base for each in exits), ZERO)
+    ours = min(coins, max(quantity - closed, ZERO))
+    if coins:
+        proceeds += sum((each.fees.base * each.average_price for each in exits), ZERO) * (ours / coins)
+    left = closed + ours
+    gross = (proceeds - left * entry.average_price) * side.entry_side.sign
+    booked = entry.fees.value * min(left / quantity, Decimal(1)) if quantity else ZERO
     fees = booked + sum((each.fees.value for each in exits), ZERO)
     return Figures(
         quantity=quantity,
-        remaining=max(quantity - taken, ZERO),
+        remaining=max(quantity - left, ZERO),
         entry_price=entry.average_price,
-        exit_price=proceeds / closed if closed else None,
+        exit_price=proceeds / left if left else None,
         gross_pnl=gross,
         fees=fees,
         realized_pnl=gross - fees,

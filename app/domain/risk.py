@@ -12,6 +12,7 @@ from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import exact, parse, text
 from app.domain.orders import OrderType, Side
 from app.domain.signals import Signal
+from app.domain.symbols import read
 
 DEFAULT_MAX_AGE = timedelta(seconds=300)
 """How old a market signal may be where the connection does not say."""
@@ -82,9 +83,13 @@ def check_mode(mode: Mode) -> None:
 
 
 def check_age(signal: Signal, published_at: datetime, limits: Limits, now: datetime) -> None:
-    """The signal has not expired, and is young enough; limit entries age only where the connection says so."""
-    if signal.expires_at is not None and now >= signal.expires_at:
-        raise Denied("signal_expired", f"The signal expired at {signal.expires_at:%Y-%m-%dT%H:%M:%SZ}.")
+    """The signal has not expired, and is young enough; limit entries age only where the connection says so.
+
+    A limit without an expiry of its own expires 24 h after its publication.
+    """
+    ends = signal.entry_ends_at(published_at)
+    if ends is not None and now >= ends:
+        raise Denied("signal_expired", f"The signal expired at {ends:%Y-%m-%dT%H:%M:%SZ}.")
     longest = limits.max_signal_age
     if longest is None and signal.order_type is OrderType.MARKET:
         longest = DEFAULT_MAX_AGE
@@ -97,12 +102,16 @@ def check_age(signal: Signal, published_at: datetime, limits: Limits, now: datet
 
 
 def check_symbol(instrument: Instrument, limits: Limits) -> None:
-    """The owner's lists allow the symbol; an empty allow list allows all."""
-    names = {instrument.symbol, f"{instrument.base}/{instrument.quote}", instrument.base + instrument.quote}
-    if limits.allow_symbols and names.isdisjoint(limits.allow_symbols):
+    """The owner's lists allow the symbol, in whatever form they name it; an empty allow list allows all."""
+    if limits.allow_symbols and not _is_named(instrument, limits.allow_symbols):
         raise Denied("symbol_not_allowed", f"{instrument.symbol} is not on the connection's allow list.")
-    if not names.isdisjoint(limits.deny_symbols):
+    if _is_named(instrument, limits.deny_symbols):
         raise Denied("symbol_not_allowed", f"{instrument.symbol} is on the connection's deny list.")
+
+
+def _is_named(instrument: Instrument, names: Collection[str]) -> bool:
+    written = (instrument.symbol, f"{instrument.base}/{instrument.quote}", instrument.base + instrument.quote)
+    return any(name in written or read(name).names(instrument) for name in names)
 
 
 def check_direction(signal: Signal, instrument: Instrument) -> None:
@@ -115,6 +124,11 @@ def check_quote(quote: Quote | None, symbol: str, now: datetime, max_age: timede
     """The quote, when decisions may rest on it."""
     if quote is None:
         raise Denied("quote_stale", f"The venue quotes no price for {symbol}.")
+    if not 0 < quote.bid <= quote.ask:
+        raise Denied(
+            "quote_stale",
+            f"The quote of {symbol} is unsound: bid {text(quote.bid)}, ask {text(quote.ask)}.",
+        )
     if not quote.is_usable(now, max_age):
         age = (now - quote.time).total_seconds()
         raise Denied(
@@ -170,6 +184,16 @@ def _check_drift(signal: Signal, price: Decimal, limits: Limits) -> None:
             "price_drift",
             f"The price {text(price)} is {drift:.4f} % worse than the entry {text(signal.entry_price)}; "
             f"{text(most)} % are accepted.",
+        )
+
+
+@exact
+def check_stop_side(side: Side, price: Decimal, stop: Decimal | None) -> None:
+    """An entry at `price` does not begin beyond its own stop, as a limit may after an update of the signal."""
+    if stop is not None and stop * side.sign >= price * side.sign:
+        below = "below" if side is Side.BUY else "above"
+        raise Denied(
+            "stop_already_passed", f"The stop-loss {text(stop)} is not {below} the entry at {text(price)}."
         )
 
 

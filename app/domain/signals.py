@@ -45,7 +45,7 @@ class Signal:
     expires_at: datetime | None = None
 
     def entry_ends_at(self, received_at: datetime) -> datetime | None:
-        """When an entry of this signal lapses: its own expiry, for limits at the latest 24 h after it came."""
+        """When an entry of this signal lapses: its own expiry; for a limit without one 24 h after it came."""
         if self.expires_at is not None or self.order_type is OrderType.MARKET:
             return self.expires_at
         return received_at + LIMIT_ENTRY_LIFETIME
@@ -129,12 +129,13 @@ class Course:
 def course_of(
     signal: Signal, updates: Iterable[Update], *, cancelled: bool, closed_portions: Iterable[Decimal]
 ) -> Course:
-    """Fold later events into a signal. Per field the update with the greatest timestamp wins, in any order heard.
+    """Fold later events into a signal. Per field the update with the greatest timestamp wins, in any order heard;
+    of two with the same timestamp what they say decides, never which was heard first.
 
     A close of everything ends the signal; one of a portion p leaves 1 − p of what was still open.
     """
     current = signal
-    for update in sorted(updates, key=lambda each: each.timestamp):
+    for update in sorted(updates, key=_precedence):
         if "stop_loss" in update.fields:
             current = replace(current, stop_loss=update.stop_loss)
         if "take_profits" in update.fields:
@@ -142,6 +143,13 @@ def course_of(
         if "expires_at" in update.fields:
             current = replace(current, expires_at=update.expires_at)
     open_portion = Decimal(1)
-    for portion in closed_portions:
+    for portion in sorted(closed_portions):
         open_portion *= 1 - portion
     return Course(current, cancelled, open_portion == ZERO, open_portion)
+
+
+def _precedence(update: Update) -> tuple[datetime, str]:
+    return (
+        update.timestamp,
+        f"{sorted(update.fields)} {update.stop_loss} {update.take_profits} {update.expires_at}",
+    )

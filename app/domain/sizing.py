@@ -10,6 +10,8 @@ With price the reference price (ask for buys, bid for sells, the limit price for
 
 `max_quantity` and `max_notional` shrink the result, and so does the venue's largest order. `percentage` and
 `risk_percentage` never ask for more than can be paid; the other strategies are denied instead.
+
+The smallest entry is one of which the whole can be left again: at its stop, and after the fee in coins.
 """
 
 from collections.abc import Mapping
@@ -19,7 +21,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from app.domain.errors import Denied
-from app.domain.market import Instrument
+from app.domain.market import Instrument, MarketType, QuantityUnit
 from app.domain.money import ceil_to_step, exact, floor_to_step, parse, percent_of, text
 
 
@@ -97,20 +99,35 @@ def size(
 ) -> Decimal:
     """The quantity to order, in base units, a multiple of the step.
 
-    Raises Denied: `stop_loss_required`, `quantity_missing`, `insufficient_balance`,
+    Raises Denied: `stop_loss_required`, `quantity_missing`, `insufficient_balance`, `conversion_unavailable`,
     `quantity_below_minimum`, `notional_below_minimum`.
     """
-    wanted = _wanted(sizing, price, stop, signal_quantity, funds)
-    cap = _cap(sizing, instrument, price, funds)
-    quantity = floor_to_step(min(wanted, cap), instrument.quantity_step)
-    smallest = smallest_order(instrument, price)
+    _check_computable(sizing, instrument)
+    cap = _cap(sizing, instrument, price)
+    wanted = min(_wanted(sizing, price, stop, signal_quantity, funds), cap)
+    quantity = wanted
+    if sizing.strategy in (Strategy.PERCENTAGE, Strategy.RISK_PERCENTAGE):
+        quantity = min(wanted, funds.affordable_notional() / price)
+    quantity = floor_to_step(quantity, instrument.quantity_step)
+    smallest = smallest_entry(instrument, price, stop, funds.fee_rate)
     if quantity >= smallest:
         return _affordable(quantity, price, instrument, funds)
-    # Raising to the minimum may not cost more than was to be risked, nor go over a cap.
-    budget = min(wanted, cap) if sizing.strategy is Strategy.RISK_PERCENTAGE else cap
-    if sizing.on_too_small is OnTooSmall.MINIMUM and smallest <= budget:
+    # Raising to the minimum may not go over a cap, nor, where risk is what is sized, risk more than was meant.
+    # What was large enough before the balance shrank it is denied for the balance.
+    raised = sizing.on_too_small is OnTooSmall.MINIMUM and sizing.strategy is not Strategy.RISK_PERCENTAGE
+    if smallest <= (cap if raised else wanted):
         return _affordable(smallest, price, instrument, funds)
-    raise _too_small(quantity, price, instrument)
+    raise too_small(quantity, instrument, price, stop, smallest)
+
+
+def _check_computable(sizing: Sizing, instrument: Instrument) -> None:
+    """Without its contract size nobody can say what a lot is worth."""
+    by_quantity = sizing.strategy in (Strategy.FIXED, Strategy.SIGNAL_BASED) and sizing.max_notional is None
+    if instrument.quantity_unit is QuantityUnit.LOTS and not by_quantity:
+        raise Denied(
+            "conversion_unavailable",
+            f"What a lot of {instrument.symbol} is worth is not known; only quantities can be sized.",
+        )
 
 
 def _wanted(
@@ -140,13 +157,11 @@ def _within_risk(percent: Decimal, price: Decimal, stop: Decimal | None, funds: 
     return percent_of(max(funds.equity, Decimal(0)), percent) / lost_per_unit
 
 
-def _cap(sizing: Sizing, instrument: Instrument, price: Decimal, funds: Funds) -> Decimal:
-    """The lowest of the limits that shrink an order of this strategy; infinite when there is none."""
+def _cap(sizing: Sizing, instrument: Instrument, price: Decimal) -> Decimal:
+    """The lowest of the owner's and the venue's limits that shrink an order; infinite when there is none."""
     caps = [cap for cap in (sizing.max_quantity, instrument.max_quantity) if cap is not None]
     if sizing.max_notional is not None:
         caps.append(sizing.max_notional / price)
-    if sizing.strategy in (Strategy.PERCENTAGE, Strategy.RISK_PERCENTAGE):
-        caps.append(funds.affordable_notional() / price)
     return min(caps, default=Decimal("Infinity"))
 
 
@@ -157,6 +172,20 @@ def smallest_order(instrument: Instrument, price: Decimal) -> Decimal:
     if instrument.min_notional is not None:
         smallest = max(smallest, instrument.min_notional / price)
     return ceil_to_step(smallest, instrument.quantity_step)
+
+
+@exact
+def smallest_entry(
+    instrument: Instrument, price: Decimal, stop: Decimal | None, fee_rate: Decimal
+) -> Decimal:
+    """The smallest quantity that the venue takes at `price` and of which it takes the rest back at `stop`.
+
+    On spot the rest is what the fee leaves of the coins, wherever a venue takes it.
+    """
+    smallest = smallest_order(instrument, price if stop is None else min(price, stop))
+    if instrument.market_type is MarketType.SPOT:
+        smallest = ceil_to_step(smallest / (1 - fee_rate), instrument.quantity_step)
+    return smallest
 
 
 def _affordable(quantity: Decimal, price: Decimal, instrument: Instrument, funds: Funds) -> Decimal:
@@ -170,17 +199,27 @@ def _affordable(quantity: Decimal, price: Decimal, instrument: Instrument, funds
     )
 
 
-def _too_small(quantity: Decimal, price: Decimal, instrument: Instrument) -> Denied:
+@exact
+def too_small(
+    quantity: Decimal, instrument: Instrument, price: Decimal, stop: Decimal | None, smallest: Decimal
+) -> Denied:
+    """Why `quantity` is less than the `smallest` entry: itself, what it is worth, or what would be left of it."""
+    base, currency = instrument.base, instrument.currency
     if quantity < instrument.min_quantity or quantity <= 0:
         return Denied(
             "quantity_below_minimum",
-            f"The size comes to {text(quantity)} {instrument.base}; "
-            f"the venue takes {text(smallest_order(instrument, price))} or more.",
+            f"The size comes to {text(quantity)} {base}; the venue takes {text(smallest)} or more.",
         )
+    if instrument.min_notional is not None and quantity * price < instrument.min_notional:
+        return Denied(
+            "notional_below_minimum",
+            f"The order would be worth {_short(quantity * price)} {currency}; "
+            f"the venue takes {text(instrument.min_notional)} or more.",
+        )
+    way_out = "closed" if stop is None else f"protected at {text(stop)}"
     return Denied(
         "notional_below_minimum",
-        f"The order would be worth {_short(quantity * price)} {instrument.currency}; "
-        f"the venue takes {text(instrument.min_notional or Decimal(0))} or more.",
+        f"{text(quantity)} {base}, less the fee, could not be {way_out}; it takes {text(smallest)} or more.",
     )
 
 

@@ -24,6 +24,8 @@ class Wanted:
         """Whether `instrument` fits, settle currency included where one was given."""
         if self.settle is not None and self.settle != instrument.settle:
             return False
+        if self.perpetual and instrument.market_type is not MarketType.SWAP:
+            return False
         if self.pair is not None:
             return self.pair == (instrument.base, instrument.quote)
         return self.compact == instrument.base + instrument.quote
@@ -48,11 +50,13 @@ def resolve(
 ) -> Instrument:
     """The one instrument of `market_type` that `text` means.
 
-    An entry of the owner's `symbol_map` decides alone. Raises Denied: `market_mismatch` for a perpetual on a
-    spot account and for inverse contracts, `symbol_unknown`, `symbol_ambiguous`.
+    An entry of the owner's `symbol_map` decides alone, upper or lower case alike. Raises Denied:
+    `market_mismatch` for a perpetual on a spot account and for inverse contracts, `symbol_unknown`,
+    `symbol_ambiguous`.
     """
-    if text in symbol_map:
-        return _mapped(text, symbol_map[text], instruments, market_type)
+    target = _target(text, symbol_map)
+    if target is not None:
+        return _mapped(text, target, instruments, market_type)
     wanted = read(text)
     if wanted.perpetual and market_type is not MarketType.SWAP:
         raise Denied(
@@ -61,17 +65,38 @@ def resolve(
     fitting = [
         each for each in instruments.values() if each.market_type is market_type and wanted.names(each)
     ]
-    linear = [each for each in fitting if each.settle is None or each.settle == each.quote]
+    linear = [each for each in fitting if _is_linear(each)]
     if fitting and not linear:
-        raise Denied(
-            "market_mismatch", f"{fitting[0].symbol} is an inverse contract, which is not supported."
-        )
+        raise _not_linear(fitting[0])
     if not linear:
         raise Denied("symbol_unknown", f"{text} is not listed as {market_type} at this venue.")
     if len(linear) > 1:
         names = ", ".join(sorted(each.symbol for each in linear))
         raise Denied("symbol_ambiguous", f"{text} could be any of {names}; say which in symbol_map.")
     return linear[0]
+
+
+def _target(text: str, symbol_map: Mapping[str, str]) -> str | None:
+    """What the owner's map says of `text`: as it is written, else in another case, where that is unambiguous."""
+    if text in symbol_map:
+        return symbol_map[text]
+    targets = {target for name, target in symbol_map.items() if name.upper() == text.upper()}
+    if len(targets) > 1:
+        names = ", ".join(sorted(targets))
+        raise Denied("symbol_ambiguous", f"symbol_map sends {text} to any of {names}, depending on the case.")
+    return next(iter(targets), None)
+
+
+def _is_linear(instrument: Instrument) -> bool:
+    return instrument.settle is None or instrument.settle == instrument.quote
+
+
+def _not_linear(instrument: Instrument) -> Denied:
+    return Denied(
+        "market_mismatch",
+        f"{instrument.symbol} is settled in {instrument.settle}, not in {instrument.quote}; "
+        f"inverse and quanto contracts are not supported.",
+    )
 
 
 def _mapped(
@@ -84,4 +109,6 @@ def _mapped(
         )
     if instrument.market_type is not market_type:
         raise Denied("market_mismatch", f"symbol_map sends {text} to {target}, which is not {market_type}.")
+    if not _is_linear(instrument):
+        raise _not_linear(instrument)
     return instrument
