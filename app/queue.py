@@ -4,9 +4,10 @@ Every job could be lost without harm, since the sweep finds what was left. So a 
 and is logged once per ring instead of raised.
 """
 
+import asyncio
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -20,6 +21,10 @@ log = structlog.get_logger(__name__)
 
 EXPIRES_MS = 15 * 60 * 1000
 """How long a ring is kept when no worker hears it; the sweep has long taken the row by then."""
+
+
+PAUSE_SECONDS = 1.0
+"""How long nothing is rung after Redis was found away."""
 
 
 def serialize(value: dict[str, Any]) -> bytes:
@@ -50,10 +55,17 @@ class Queue(Protocol):
 
 
 class RedisQueue:
-    """Rings arq through Redis, many jobs in one round trip."""
+    """Rings arq through Redis: many jobs in one round trip, whoever rings for them.
+
+    What is rung for while a round trip is under way shares the next one, so that it takes many callers no longer
+    than one. After a failure Redis is left alone for a moment, and nobody waits for it then.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._unrung: dict[str, bytes] = {}
+        self._ringing = asyncio.Lock()
+        self._silent_until = 0.0
 
     async def execute(self, execution_ids: Iterable[UUID]) -> None:
         """Executions are pending."""
@@ -72,19 +84,26 @@ class RedisQueue:
         await self._ring("follow", [event_id])
 
     async def _ring(self, job: str, ids: Iterable[UUID]) -> None:
-        # arq has no call for many jobs at once, and one call per job costs a round trip each.
         now_ms = time.time_ns() // 1_000_000
-        pipeline = self._redis.pipeline(transaction=False)
-        scores: dict[str, int] = {}
         for id_ in ids:
-            name = f"{job}:{id_}"
-            payload = serialize_job(job, (str(id_),), {}, None, now_ms, serializer=serialize)
-            pipeline.psetex(job_key_prefix + name, EXPIRES_MS, payload)
-            scores[name] = now_ms
-        if not scores:
+            self._unrung[f"{job}:{id_}"] = serialize_job(
+                job, (str(id_),), {}, None, now_ms, serializer=serialize
+            )
+        if not self._unrung:
             return
-        pipeline.zadd(default_queue_name, scores)
+        async with self._ringing:
+            jobs, self._unrung = self._unrung, {}
+            if jobs and time.monotonic() >= self._silent_until:
+                await self._send(jobs, now_ms)
+
+    async def _send(self, jobs: Mapping[str, bytes], now_ms: int) -> None:
+        # arq has no call for many jobs at once, and one call per job costs a round trip each.
+        pipeline = self._redis.pipeline(transaction=False)
+        for name, payload in jobs.items():
+            pipeline.psetex(job_key_prefix + name, EXPIRES_MS, payload)
+        pipeline.zadd(default_queue_name, dict.fromkeys(jobs, now_ms))
         try:
             await pipeline.execute()
         except (RedisError, OSError) as error:
-            log.warning("queue_unreachable", job=job, count=len(scores), reason=type(error).__name__)
+            self._silent_until = time.monotonic() + PAUSE_SECONDS
+            log.warning("queue_unreachable", count=len(jobs), reason=type(error).__name__)

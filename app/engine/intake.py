@@ -8,12 +8,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.desk import Desk
 from app.domain.signals import EventType
@@ -49,23 +49,40 @@ class Receipt:
     status: Reception
 
 
+_GIVEN: Final[Mapping[str, str]] = {
+    "event_id": "uuid",
+    "webhook_id": "varchar",
+    "type": "varchar",
+    "provider": "varchar",
+    "source_id": "varchar",
+    "timestamp": "timestamptz",
+    "data": "jsonb",
+    "body_sha256": "bytea",
+    "signal_id": "uuid",
+    "symbol": "varchar",
+    "market": "varchar",
+    "direction": "varchar",
+    "order_type": "varchar",
+    "entry_price": "numeric",
+    "stop_loss": "numeric",
+    "take_profits": "jsonb",
+    "quantity": "numeric",
+    "timeframe": "varchar",
+    "plans": "varchar[]",
+    "published_at": "timestamptz",
+    "expires_at": "timestamptz",
+    "title": "varchar",
+    "note": "varchar",
+    "now": "timestamptz",
+    "due_at": "timestamptz",
+    "plans_needed": "boolean",
+}
+"""What `_PUBLISH` is given, in the order of its parameters, and of which type each is."""
+
 # The uuid expression makes a version 7 id per row in plain SQL: uuidv7() exists from PostgreSQL 18 on only.
-_PUBLISH = text(
-    """
+_PUBLISH: Final = f"""
     WITH given AS (
-        SELECT CAST(:event_id AS uuid) AS event_id, CAST(:webhook_id AS varchar) AS webhook_id,
-               CAST(:type AS varchar) AS type, CAST(:provider AS varchar) AS provider,
-               CAST(:source_id AS varchar) AS source_id, CAST(:timestamp AS timestamptz) AS timestamp,
-               CAST(:data AS jsonb) AS data, CAST(:body_sha256 AS bytea) AS body_sha256,
-               CAST(:signal_id AS uuid) AS signal_id, CAST(:symbol AS varchar) AS symbol,
-               CAST(:market AS varchar) AS market, CAST(:direction AS varchar) AS direction,
-               CAST(:order_type AS varchar) AS order_type, CAST(:entry_price AS numeric) AS entry_price,
-               CAST(:stop_loss AS numeric) AS stop_loss, CAST(:take_profits AS jsonb) AS take_profits,
-               CAST(:quantity AS numeric) AS quantity, CAST(:timeframe AS varchar) AS timeframe,
-               CAST(:plans AS varchar[]) AS plans, CAST(:published_at AS timestamptz) AS published_at,
-               CAST(:expires_at AS timestamptz) AS expires_at, CAST(:title AS varchar) AS title,
-               CAST(:note AS varchar) AS note, CAST(:now AS timestamptz) AS now,
-               CAST(:due_at AS timestamptz) AS due_at, CAST(:plans_needed AS boolean) AS plans_needed
+        SELECT {", ".join(f"${number}::{type_} AS {name}" for number, (name, type_) in enumerate(_GIVEN.items(), 1))}
     ), event AS (
         INSERT INTO execution_events
             (id, webhook_id, type, provider, source_id, timestamp, data, body_sha256, status, received_at)
@@ -111,8 +128,7 @@ _PUBLISH = text(
         RETURNING id
     )
     SELECT (SELECT id FROM signal) AS signal_id, (SELECT array_agg(id) FROM started) AS execution_ids
-    """
-)
+"""
 
 
 async def publish(desk: Desk, message: Message, signal: Mapping[str, Any]) -> Receipt:
@@ -129,17 +145,30 @@ async def publish(desk: Desk, message: Message, signal: Mapping[str, Any]) -> Re
         "due_at": now + FIRST_CHANCE,
         "plans_needed": desk.entitlements_required,
     }
-    async with desk.sessions.begin() as session:
-        row = (await session.execute(_PUBLISH, values)).one()
-        signal_id = row.signal_id or await signals.id_of(
-            session, message.provider or "", message.source_id or ""
-        )
-    if row.signal_id is None:
-        return Receipt(message.webhook_id, signal_id, Reception.DUPLICATE)
-    execution_ids = row.execution_ids or []
+    signal_id, execution_ids = await _publish(desk, values)
+    if signal_id is None:
+        async with desk.sessions() as session:
+            known = await signals.id_of(session, message.provider or "", message.source_id or "")
+        return Receipt(message.webhook_id, known, Reception.DUPLICATE)
     log.info("signal_accepted", signal_id=str(signal_id), executions=len(execution_ids))
     await desk.queue.execute(execution_ids)
     return Receipt(message.webhook_id, signal_id, Reception.ACCEPTED)
+
+
+async def _publish(desk: Desk, values: Mapping[str, Any]) -> tuple[UUID | None, Sequence[UUID]]:
+    """Run `_PUBLISH`; answers the new signal, None where it is known already, and its executions.
+
+    It goes to the driver itself, as this is the one statement whose cost counts: one round trip, since outside a
+    transaction a statement commits itself, and a third of the work that a session makes of it.
+    """
+    database: AsyncEngine = desk.sessions.kw["bind"]
+    connection = await database.raw_connection()
+    try:
+        driver: Any = connection.driver_connection
+        row = await driver.fetchrow(_PUBLISH, *(values[name] for name in _GIVEN))
+    finally:
+        connection.close()
+    return row["signal_id"], row["execution_ids"] or ()
 
 
 async def change_signal(desk: Desk, message: Message) -> Receipt:
