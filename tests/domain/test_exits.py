@@ -390,10 +390,11 @@ def test_a_better_price_never_takes_less_profit(plan: Plan, one: Decimal, other:
     assert here is None or (there is not None and here.quantity <= there.quantity)
 
 
-@given(ladders(), quantities, stops, grains, plans(), prices)
+@given(ladders(), decimals("0", "20", 15), stops, grains, plans(), decimals("1", "1000", 12))
 def test_the_global_decimal_context_does_not_matter(
     steps: list[Level], quantity: Decimal, stop: Decimal | None, grain: Grain, plan: Plan, mark: Decimal
 ) -> None:
+    grain = replace(grain, quantity_step=D("0.00000001"))
     cut = ladder(steps, quantity, stop, grain)
     assert_unmoved(lambda: ladder(steps, quantity, stop, grain))
     assert_unmoved(lambda: protective_orders(cut, quantity, stop, grain))

@@ -346,6 +346,11 @@ def test_a_stop_is_further_off_than_spread_and_fees(price: str, stop: str, denie
     assert passes(lambda: check_stop_distance(D(price), D(stop), seen, D("0.001"))) is not denied
 
 
+def test_a_stop_as_far_as_the_spread_is_far_enough() -> None:
+    assert passes(lambda: check_stop_distance(D(100), D("99.8"), quote("99.9", "100.1"), D(0)))
+    assert not passes(lambda: check_stop_distance(D(100), D("99.81"), quote("99.9", "100.1"), D(0)))
+
+
 def test_a_stop_too_close_says_how_close() -> None:
     seen = quote("99.9", "100.1")
     assert outcome(lambda: check_stop_distance(D(100), D("99.7"), seen, D("0.001"))) == No(
@@ -484,7 +489,18 @@ def test_limits_are_read_from_what_a_connection_keeps() -> None:
     ) == Limits(3, 1, 0, ("BTC/USDT",), (), timedelta(0), D("0.5"), D(0))
 
 
-@given(prices, prices, prices, prices, prices, st.sampled_from(Side), decimals("0.01", "100", 2))
+long_prices = decimals("1", "1000", 12)
+
+
+@given(
+    long_prices,
+    long_prices,
+    long_prices,
+    long_prices,
+    long_prices,
+    st.sampled_from(Side),
+    decimals("0.01", "100", 2),
+)
 def test_the_global_decimal_context_does_not_matter(
     bid: Decimal, ask: Decimal, entry: Decimal, stop: Decimal, target: Decimal, side: Side, most: Decimal
 ) -> None:

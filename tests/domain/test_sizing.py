@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from app.domain.errors import Denied
 from app.domain.market import Instrument, MarketType, QuantityUnit
-from app.domain.sizing import Funds, OnTooSmall, Sizing, Strategy, size, smallest_entry, smallest_order
+from app.domain.sizing import (
+    Funds,
+    OnTooSmall,
+    Sizing,
+    Strategy,
+    size,
+    smallest_entry,
+    smallest_order,
+    too_small,
+)
 from tests.domain.samples import SPOT, SWAP, D, No, assert_unmoved, decimals, outcome
 
 RICH = Funds(free=D(100_000), equity=D(10_000), fee_rate=D("0.001"), slippage=D("0.004"))
@@ -152,6 +161,12 @@ def test_what_was_asked_for_in_so_many_words_is_not_shrunk_to_the_balance(unsize
     )
 
 
+def test_the_last_cent_may_be_spent() -> None:
+    # 10 at 100, and 0.5 % of it for fee and slippage.
+    assert sized(terms(Strategy.FIXED, "10"), funds=replace(RICH, free=D(1005))) == D(10)
+    assert isinstance(sized(terms(Strategy.FIXED, "10"), funds=replace(RICH, free=D("1004.99"))), No)
+
+
 def test_a_debt_is_no_balance() -> None:
     owing = replace(RICH, free=D(-5), equity=D(-5))
     assert sized(terms(Strategy.FIXED, "1"), funds=owing) == No(
@@ -186,6 +201,16 @@ def test_below_the_smallest_quantity() -> None:
 def test_below_the_smallest_notional() -> None:
     assert sized(terms(Strategy.FIXED, "0.049")) == No(
         "notional_below_minimum", "The order would be worth 4.9 USDT; the venue takes 5 or more."
+    )
+    coarse = replace(SWAP, min_quantity=D("0.04"))
+    assert sized(terms(Strategy.FIXED, "0.04"), coarse) == No(
+        "notional_below_minimum", "The order would be worth 4 USDT; the venue takes 5 or more."
+    )
+
+
+def test_nothing_is_a_quantity_below_any_minimum() -> None:
+    assert sized(terms(Strategy.FIXED, "0.0001"), replace(SWAP, min_quantity=D(0))) == No(
+        "quantity_below_minimum", "The size comes to 0 BTC; the venue takes 0.05 or more."
     )
 
 
@@ -510,3 +535,18 @@ def test_nothing_less_than_the_smallest_entry_would_do(case: Case) -> None:
 def test_the_global_decimal_context_does_not_matter(case: Case) -> None:
     assert_unmoved(case.size)
     assert_unmoved(lambda: (smallest_order(case.instrument, case.price), case.funds.affordable_notional()))
+
+
+@given(
+    instruments, decimals("1", "1000", 12), decimals("1", "1000", 12), fees, decimals("0.000000001", "1", 9)
+)
+def test_nor_does_it_for_numbers_of_many_digits(
+    instrument: Instrument, price: Decimal, stop: Decimal, fee_rate: Decimal, quantity: Decimal
+) -> None:
+    assert_unmoved(lambda: smallest_entry(instrument, price, stop, fee_rate))
+
+    def reason() -> tuple[str, str]:
+        denial = too_small(quantity, instrument, price, stop, quantity)
+        return denial.code, denial.message
+
+    assert_unmoved(reason)
