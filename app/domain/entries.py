@@ -12,7 +12,7 @@ from app.domain.errors import Denied
 from app.domain.exits import Grain, Rung, ladder
 from app.domain.market import Instrument, Quote
 from app.domain.money import exact, floor_to_step, round_to_tick, text
-from app.domain.orders import OrderType
+from app.domain.orders import OrderType, Side
 from app.domain.risk import Exposure, Limits
 from app.domain.signals import Course
 from app.domain.sizing import Funds, Sizing, Strategy, size
@@ -38,6 +38,7 @@ class Entry:
     """An order that may be sent, with the exit plan of what it opens. Money in the instrument's currency."""
 
     instrument: Instrument
+    side: Side
     type: OrderType
     quantity: Decimal
     price: Decimal | None
@@ -76,6 +77,7 @@ def decide(course: Course, sizing: Sizing, limits: Limits, situation: Situation)
     _check_protectable(quantity, price, stop, instrument)
     return Entry(
         instrument=instrument,
+        side=signal.direction,
         type=signal.order_type,
         quantity=quantity,
         price=limit,

@@ -11,7 +11,7 @@ from app.domain.errors import Denied
 from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import exact, parse, text
 from app.domain.orders import OrderType, Side
-from app.domain.signals import Signal
+from app.domain.signals import Market, Signal
 
 DEFAULT_MAX_AGE = timedelta(seconds=300)
 """How old a market signal may be where the connection does not say."""
@@ -79,6 +79,15 @@ def check_mode(mode: Mode) -> None:
         raise Denied("trading_reducing", "The connection only reduces positions at the moment.")
     if mode is Mode.HALTED:
         raise Denied("trading_halted", "The connection is halted.")
+
+
+def check_market(signal: Signal, market_type: MarketType) -> None:
+    """A signal that names its market is for accounts of that market."""
+    market = Market.FX if market_type is MarketType.FX else Market.CRYPTO
+    if signal.market is not None and signal.market is not market:
+        raise Denied(
+            "market_mismatch", f"The signal is for {signal.market} and this connection trades {market}."
+        )
 
 
 def check_age(signal: Signal, published_at: datetime, limits: Limits, now: datetime) -> None:

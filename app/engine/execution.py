@@ -13,18 +13,16 @@ from sqlalchemy import select
 
 from app.brokers.port import Broker, VenueError
 from app.desk import Desk
-from app.domain import risk
-from app.domain.entries import Entry, check_course, decide
+from app.domain.entries import Entry
 from app.domain.errors import Denied
 from app.domain.money import ZERO, exact, text
 from app.domain.orders import OrderStatus, Purpose
-from app.domain.risk import Limits
 from app.domain.signals import Course
-from app.domain.sizing import Funds, Sizing
+from app.domain.sizing import Funds
 from app.engine import placing, protection, situations, telling, trades
 from app.engine.access import broker_of
 from app.engine.courses import course_of
-from app.engine.situations import View
+from app.engine.situations import Idea, View
 from app.engine.trades import Trade
 from app.store import connections, events, orders
 from app.store.connections import Connection
@@ -45,6 +43,10 @@ class Work:
     connection: Connection
     course: Course
 
+    def idea(self, course: Course) -> Idea:
+        """What is to be entered, as the signal stands by now."""
+        return Idea(course, self.signal.plans, self.signal.published_at)
+
 
 async def execute(desk: Desk, execution_id: UUID) -> None:
     """Carry a pending execution as far as the venue. Calling it twice, anywhere, at any time, places one order."""
@@ -52,11 +54,7 @@ async def execute(desk: Desk, execution_id: UUID) -> None:
     if work is None:
         return
     try:
-        check_course(work.course)
-        risk.check_age(
-            work.course.signal, work.signal.published_at, Limits.read(work.connection.limits), desk.now()
-        )
-        view = await situations.look(desk, work.connection, work.course)
+        view = await situations.look(desk, work.connection, work.idea(work.course))
         order = await _claim(desk, work, view)
     except Denied as denial:
         await _deny(desk, execution_id, denial)
@@ -95,14 +93,18 @@ async def _claim(desk: Desk, work: Work, view: View) -> Order | None:
         if connection is None or trade.execution.status is not ExecutionStatus.PENDING:
             return None
         course = await course_of(session, work.signal)
-        await situations.check_standing(session, desk, connection, work.signal.plans, now)
-        if connection.sizing is None:
-            raise Denied("connection_inactive", "The connection has no sizing.")
-        situation = await situations.situate(
-            session, desk, connection, work.signal, view, trade.execution.id, now
+        standing = await situations.held_standing(session, connection)
+        planned = await situations.plan(
+            session,
+            desk,
+            connection,
+            standing,
+            work.idea(course),
+            view,
+            execution_id=trade.execution.id,
+            now=now,
         )
-        entry = decide(course, Sizing.read(connection.sizing), Limits.read(connection.limits), situation)
-        order = _intend(trade, entry, situation.funds, course, view.broker, now)
+        order = _intend(trade, planned.entry, planned.funds, course, view.broker, now)
         connection.last_used_at = now
         trades.refresh(trade, now)
     log.info(

@@ -137,6 +137,7 @@ LOOKS: Final = (
     ("GET", "/v1/positions/{position}"),
     ("GET", "/v1/executions/{execution}"),
     ("GET", "/v1/signals/{signal}"),
+    ("POST", "/v1/signals/preview"),
 )
 BODIES: Final[dict[str, Any]] = {
     "/v1/connections": DRAFT,
