@@ -42,11 +42,14 @@ from app.brokers.paper.terms import FeeIn, Prices
 from app.brokers.port import Account
 from app.domain.errors import NotFound
 from app.domain.market import MarketType
+from app.domain.positions import PositionStatus
 from app.domain.risk import Mode
 from app.domain.sizing import OnTooSmall, Strategy
 from app.engine import connections as engine
+from app.engine import halting
 from app.store import connections as rows
 from app.store.connections import ConnectionStatus, Kind
+from app.store.executions import ExecutionStatus
 
 router = APIRouter(prefix="/connections", tags=["connections"], route_class=ExactRoute)
 
@@ -330,6 +333,74 @@ class ConnectionTest(View):
     """When the venue was asked."""
 
 
+Why = Annotated[str, Strict(), StringConstraints(min_length=1, max_length=500), AfterValidator(printable)]
+"""A reason for people, kept in the audit trail."""
+
+
+class ModeChange(Body):
+    """How far a connection may trade."""
+
+    mode: Mode = Field(examples=["reducing"])
+    """`reducing` and `halted` take no entries and take back unfilled ones; exits always go on."""
+    reason: Why | None = Field(default=None, examples=["Holidays"])
+    """Why, for the audit trail; at most 500 characters."""
+
+
+class CloseAllRequest(Body):
+    """Why everything is closed."""
+
+    reason: Why | None = Field(default=None, examples=["Out of the market over the weekend"])
+    """Why, for the audit trail; at most 500 characters."""
+
+
+class ClearedEntry(View):
+    """An entry that was not filled yet."""
+
+    execution_id: UUID = Field(examples=["019aa5c2-7c00-7000-8000-000000000002"])
+    """The execution."""
+    symbol: str = Field(examples=["BTC/USDT"])
+    """The instrument."""
+    status: ExecutionStatus = Field(examples=["cancelled"])
+    """What became of it; `sending` and `open` are taken back as soon as the venue allows it."""
+    message: str | None = Field(examples=["Taken back by close-all."])
+    """The same in a sentence."""
+
+
+class ClearedPosition(View):
+    """A position that was open."""
+
+    position_id: UUID = Field(examples=["019aa5c2-7c00-7000-8000-000000000001"])
+    """The position."""
+    symbol: str = Field(examples=["BTC/USDT"])
+    """The instrument."""
+    status: PositionStatus = Field(examples=["closed"])
+    """What became of it; `closing` goes on by itself."""
+    remaining_quantity: Amount = Field(examples=["0"])
+    """What is still held, in base units or lots."""
+    message: str | None = Field(examples=["The close is under way."])
+    """Why it is not closed yet; null when it is."""
+
+
+class Clearance(View):
+    """What was found open on a connection, and what became of it."""
+
+    entries: list[ClearedEntry]
+    """Its unfilled entries."""
+    positions: list[ClearedPosition]
+    """Its open positions."""
+
+    @classmethod
+    def seen(cls, clearance: halting.Clearance) -> "Clearance":
+        """From what the engine reports."""
+        return cls(
+            entries=[ClearedEntry.of(each, execution_id=each.id) for each in clearance.entries],
+            positions=[
+                ClearedPosition.of(each.position, position_id=each.position.id, message=each.message)
+                for each in clearance.positions
+            ],
+        )
+
+
 class AccountBalance(View):
     """What an account holds, as the venue says now."""
 
@@ -426,6 +497,33 @@ async def activate_connection(connection_id: ConnectionId, caller: Trader, desk:
 async def deactivate_connection(connection_id: ConnectionId, caller: Trader, desk: OpenDesk) -> Connection:
     """Receive no more signals and take back unfilled entries; what is open stays watched and closable."""
     return Connection.of(await engine.deactivate(desk, caller.owner, connection_id))
+
+
+@router.post("/{connection_id}/mode", responses=raises("not_found", "plan_required"))
+async def set_connection_mode(
+    connection_id: ConnectionId, change: ModeChange, caller: Trader, desk: OpenDesk
+) -> Connection:
+    """Say how far a connection may trade. Without a current plan it may only get stricter."""
+    return Connection.of(
+        await halting.set_mode(
+            desk, caller.owner, connection_id, change.mode, change.reason, owner=caller.owner
+        )
+    )
+
+
+@router.post("/{connection_id}/close-all", responses=raises("not_found"))
+async def close_all_positions(
+    connection_id: ConnectionId, caller: Trader, desk: OpenDesk, request: CloseAllRequest | None = None
+) -> Clearance:
+    """Take back every unfilled entry and close every open position at market; tells what became of each.
+
+    What the venue does not do at once is carried out as soon as it can be. New signals are still followed: to stop
+    them, set the mode first.
+    """
+    reason = request.reason if request else None
+    return Clearance.seen(
+        await halting.close_all(desk, caller.owner, connection_id, reason, owner=caller.owner)
+    )
 
 
 @router.get("/{connection_id}/balance", responses=raises("not_found", "conflict"))

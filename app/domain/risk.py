@@ -27,6 +27,11 @@ class Mode(StrEnum):
     REDUCING = "reducing"
     HALTED = "halted"
 
+    @property
+    def strictness(self) -> int:
+        """Larger is stricter."""
+        return list(Mode).index(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -73,12 +78,13 @@ class Exposure:
     """Executions that reached `sending` since 00:00 UTC."""
 
 
-def check_mode(mode: Mode) -> None:
+def check_mode(mode: Mode, *, whole_engine: bool = False) -> None:
     """Entries pass in mode `active` only."""
+    who = "The whole engine" if whole_engine else "The connection"
     if mode is Mode.REDUCING:
-        raise Denied("trading_reducing", "The connection only reduces positions at the moment.")
+        raise Denied("trading_reducing", f"{who} only reduces positions at the moment.")
     if mode is Mode.HALTED:
-        raise Denied("trading_halted", "The connection is halted.")
+        raise Denied("trading_halted", f"{who} is halted.")
 
 
 def check_market(signal: Signal, market_type: MarketType) -> None:

@@ -20,11 +20,10 @@ from app.domain.orders import OrderStatus, Purpose
 from app.domain.signals import Course
 from app.domain.sizing import Funds
 from app.engine import placing, protection, situations, telling, trades
-from app.engine.access import broker_of
 from app.engine.courses import course_of
 from app.engine.situations import Idea, View
 from app.engine.trades import Trade
-from app.store import connections, events, orders
+from app.store import connections, events, trading
 from app.store.connections import Connection
 from app.store.executions import Execution, ExecutionStatus
 from app.store.orders import Order
@@ -88,6 +87,7 @@ async def _claim(desk: Desk, work: Work, view: View) -> Order | None:
     now = desk.now()
     async with desk.sessions.begin() as session:
         await events.listen(session, work.signal.provider, work.signal.source_id)
+        await trading.listen(session)
         connection = await connections.locked(session, work.execution.connection_id)
         trade = await trades.locked(session, work.execution.id)
         if connection is None or trade.execution.status is not ExecutionStatus.PENDING:
@@ -193,23 +193,3 @@ async def _put_off(desk: Desk, execution_id: UUID, failure: VenueError) -> None:
         execution.message = f"The venue could not be asked: {failure.message}"
         execution.updated_at = now
         log.warning("execution_put_off", execution_id=str(execution_id), reason=failure.message)
-
-
-async def cancel_entries(desk: Desk, connection_id: UUID) -> None:
-    """Take back the entries of a connection that rest at its venue.
-
-    What is still on its way, or cannot be confirmed, the monitor takes back when it sees it resting.
-    """
-    async with desk.sessions() as session:
-        connection = await session.get_one(Connection, connection_id)
-        resting = await orders.resting_entries(session, [connection_id])
-    if not resting:
-        return
-    try:
-        broker = await broker_of(desk, connection)
-    except VenueError as failure:
-        log.warning("entries_not_cancelled", connection_id=str(connection_id), reason=failure.message)
-        return
-    for order in resting:
-        await placing.cancel(desk, broker, order)
-        await protection.after(desk, order.execution_id)

@@ -24,7 +24,7 @@ from app.domain.positions import PositionStatus, unrealized
 from app.domain.risk import Mode
 from app.engine import closing, placing, protection, trades
 from app.engine.access import broker_of
-from app.store import connections, orders, positions
+from app.store import connections, orders, positions, trading
 from app.store.connections import Connection, ConnectionStatus
 from app.store.orders import Order
 from app.store.positions import Position
@@ -44,8 +44,17 @@ class Watched:
 
     connection: Connection
     broker: Broker
+    trading: Mode
+    """How far the whole engine may trade."""
     positions: list[Position] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
+
+    @property
+    def may_enter(self) -> bool:
+        """Whether entries may rest."""
+        connection = self.connection
+        is_active = connection.status is ConnectionStatus.ACTIVE and connection.mode is Mode.ACTIVE
+        return is_active and self.trading is Mode.ACTIVE
 
     @property
     def symbols(self) -> set[str]:
@@ -93,6 +102,7 @@ async def _open(desk: Desk, claimed: set[UUID]) -> list[Watched]:
         rows = (await session.scalars(select(Connection).where(Connection.id.in_(ids)))).all()
         held = await positions.open_on(session, ids)
         resting = await orders.open_at_venue(session, ids)
+        state = await trading.state(session)
     watched: dict[UUID, Watched] = {}
     for connection in rows:
         try:
@@ -100,7 +110,7 @@ async def _open(desk: Desk, claimed: set[UUID]) -> list[Watched]:
         except VenueError as failure:
             log.warning("broker_unavailable", connection_id=str(connection.id), reason=failure.message)
             continue
-        watched[connection.id] = Watched(connection, broker)
+        watched[connection.id] = Watched(connection, broker, state)
     for position in held:
         if position.connection_id in watched:
             watched[position.connection_id].positions.append(position)
@@ -181,9 +191,8 @@ async def _miss(desk: Desk, order: Order) -> bool:
 
 
 async def _take_back_entries(desk: Desk, watched: Watched) -> None:
-    """An entry rests only as long as its connection may open positions."""
-    connection = watched.connection
-    if connection.status is ConnectionStatus.ACTIVE and connection.mode is Mode.ACTIVE:
+    """An entry rests only as long as its connection, and the engine, may open positions."""
+    if watched.may_enter:
         return
     for order in watched.orders:
         if order.purpose is Purpose.ENTRY and order.is_live:

@@ -18,12 +18,12 @@ from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import ZERO
 from app.domain.orders import Side
 from app.domain.owners import Role
-from app.domain.risk import Exposure, Limits
+from app.domain.risk import Exposure, Limits, Mode
 from app.domain.signals import Course
 from app.domain.sizing import Funds, Sizing
 from app.domain.symbols import resolve
 from app.engine.access import broker_of
-from app.store import entitlements, orders
+from app.store import entitlements, orders, trading
 from app.store.connections import Connection, ConnectionStatus
 from app.store.entitlements import Entitlement
 from app.store.executions import Execution, ExecutionStatus
@@ -53,6 +53,8 @@ class View:
 class Standing:
     """What decides, beside the connection itself, whether its owner may open positions."""
 
+    trading: Mode
+    """How far the whole engine may trade."""
     entitlement: Entitlement | None
 
 
@@ -79,13 +81,13 @@ async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
 
 
 async def held_standing(session: AsyncSession, connection: Connection) -> Standing:
-    """For a claim: none of it changes before the session's transaction ends."""
-    return Standing(await entitlements.held(session, connection.owner_id))
+    """For a claim that listens to the kill switch: none of it changes before the session's transaction ends."""
+    return Standing(await trading.state(session), await entitlements.held(session, connection.owner_id))
 
 
 async def seen_standing(session: AsyncSession, connection: Connection) -> Standing:
     """The same without a lock, for who only looks."""
-    return Standing(await entitlements.of_user(session, connection.owner_id))
+    return Standing(await trading.state(session), await entitlements.of_user(session, connection.owner_id))
 
 
 async def plan(
@@ -117,6 +119,7 @@ def _check_standing(
     """Connection and owner may still open positions: what was true when the signal came may have changed."""
     if connection.deleted_at is not None or connection.status is not ConnectionStatus.ACTIVE:
         raise Denied("connection_inactive", "The connection is not active.")
+    risk.check_mode(standing.trading, whole_engine=True)
     risk.check_mode(connection.mode)
     if connection.owner_role is Role.ADMIN or not desk.entitlements_required:
         return

@@ -210,6 +210,28 @@ def upgrade() -> None:
         sa.UniqueConstraint("provider", "source_id", name=op.f("uq_execution_signals_provider_source_id")),
     )
     op.create_table(
+        "execution_trading",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column(
+            "state",
+            sa.Enum(
+                "active",
+                "reducing",
+                "halted",
+                name="state",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
+            ),
+            nullable=False,
+        ),
+        sa.Column("reason", sa.String(length=500), nullable=False),
+        sa.Column("set_by", sa.String(length=64), nullable=False),
+        sa.Column("set_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("id = 1", name=op.f("ck_execution_trading_only_row")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_execution_trading")),
+    )
+    op.create_table(
         "execution_workers",
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("version", sa.String(length=32), nullable=False),
@@ -461,6 +483,47 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("account_id", "symbol", name=op.f("pk_paper_positions")),
     )
+    op.create_table(
+        "execution_audit",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "action",
+            sa.Enum(
+                "trading",
+                "mode",
+                "close_all",
+                "daily_loss",
+                "resolve",
+                name="action",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
+            ),
+            nullable=False,
+        ),
+        sa.Column(
+            "actor_role",
+            sa.Enum("user", "admin", name="actor_role", native_enum=False, create_constraint=True, length=32),
+            nullable=True,
+        ),
+        sa.Column("actor_id", sa.String(length=64), nullable=True),
+        sa.Column("connection_id", sa.Uuid(), nullable=True),
+        sa.Column("execution_id", sa.Uuid(), nullable=True),
+        sa.Column("reason", sa.String(length=500), nullable=True),
+        sa.Column("detail", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["execution_connections.id"],
+            name=op.f("fk_execution_audit_connection_id"),
+            ondelete="RESTRICT",
+        ),
+        sa.ForeignKeyConstraint(
+            ["execution_id"], ["execution_logs.id"], name=op.f("fk_execution_audit_execution_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_execution_audit")),
+    )
+    op.create_index("ix_execution_audit_connection", "execution_audit", ["connection_id", "id"], unique=False)
     op.create_table(
         "execution_positions",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -839,6 +902,21 @@ def upgrade() -> None:
         ),
     )
     # ### end Alembic commands ###
+    op.execute(
+        """
+        CREATE FUNCTION execution_audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION 'the audit trail is append-only';
+        END
+        $$
+        """
+    )
+    op.execute(
+        """
+        CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON execution_audit
+        FOR EACH STATEMENT EXECUTE FUNCTION execution_audit_is_append_only()
+        """
+    )
 
 
 def downgrade() -> None:
@@ -892,6 +970,8 @@ def downgrade() -> None:
     )
     op.drop_index("ix_execution_positions_closed", table_name="execution_positions")
     op.drop_table("execution_positions")
+    op.drop_index("ix_execution_audit_connection", table_name="execution_audit")
+    op.drop_table("execution_audit")
     op.drop_table("paper_positions")
     op.drop_index(
         "ix_paper_orders_open", table_name="paper_orders", postgresql_where=sa.text("status = 'open'")
@@ -908,6 +988,7 @@ def downgrade() -> None:
     op.drop_table("execution_analytics")
     op.drop_table("paper_accounts")
     op.drop_table("execution_workers")
+    op.drop_table("execution_trading")
     op.drop_table("execution_signals")
     op.drop_index("ix_execution_events_source", table_name="execution_events")
     op.drop_index(
@@ -930,3 +1011,4 @@ def downgrade() -> None:
     )
     op.drop_table("execution_connections")
     # ### end Alembic commands ###
+    op.execute("DROP FUNCTION execution_audit_is_append_only()")
