@@ -1,5 +1,6 @@
 """Admin: the same lists over all owners, without credentials, the kill switch, and who has used it."""
 
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -69,11 +70,11 @@ class AnyPositionQuery(PositionQuery, OfOwner):
 
 @router.get("/connections")
 async def list_all_connections(
-    session: Reading, query: Annotated[AnyConnectionQuery, Query()]
+    session: Reading, desk: OpenDesk, query: Annotated[AnyConnectionQuery, Query()]
 ) -> Page[OwnedConnection]:
     """Connections of all owners, newest first."""
     wanted = select(Connection).where(*query.conditions(), *query.owned(Connection))
-    return await page(session, wanted, Connection.id, query, OwnedConnection.of)
+    return await page(session, wanted, Connection.id, query, partial(OwnedConnection.seen, now=desk.now()))
 
 
 @router.get("/executions")
@@ -121,9 +122,10 @@ async def set_any_connection_mode(
     connection_id: ConnectionId, change: ModeChange, caller: AdminTrader, desk: OpenDesk
 ) -> OwnedConnection:
     """Say how far a connection of any owner may trade; its owner is told."""
-    return OwnedConnection.of(
-        await halting.set_mode(desk, caller.owner, connection_id, change.mode, change.reason, owner=None)
+    changed = await halting.set_mode(
+        desk, caller.owner, connection_id, change.mode, change.reason, owner=None
     )
+    return OwnedConnection.seen(changed, desk.now())
 
 
 @router.post("/connections/{connection_id}/close-all", responses=raises("not_found"))

@@ -1,7 +1,9 @@
 """Connections: your accounts at venues, and what the engine may do there."""
 
+from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, cast
+from functools import partial
+from typing import Annotated, Any, Final, Literal, Self, cast
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
@@ -43,7 +45,7 @@ from app.brokers.port import Account
 from app.domain.errors import NotFound
 from app.domain.market import MarketType
 from app.domain.positions import PositionStatus
-from app.domain.risk import Mode
+from app.domain.risk import Mode, OnDailyLoss
 from app.domain.sizing import OnTooSmall, Strategy
 from app.engine import connections as engine
 from app.engine import halting
@@ -125,6 +127,11 @@ class Limits(Body):
     """How many of them of one symbol."""
     max_daily_trades: Count | None = Field(default=None, examples=[20])
     """How many entries are sent in a UTC day."""
+    max_daily_loss: PositiveAmount | None = Field(default=None, examples=["250"])
+    """How much may be lost in a UTC day, realised and open, in the account's currency; for each currency apart where
+    positions are counted in several. Once reached, no entries are taken until the next UTC day."""
+    on_daily_loss: OnDailyLoss = Field(default=OnDailyLoss.STOP, examples=["stop"])
+    """Then: `stop` leaves open positions open, `close` closes them."""
     allow_symbols: Symbols = Field(default_factory=list, examples=[["BTC/USDT", "ETH/USDT"]])
     """Only these symbols, in unified form; empty allows all."""
     deny_symbols: Symbols = Field(default_factory=list, examples=[["DOGE/USDT"]])
@@ -258,6 +265,8 @@ class Connection(View):
     """Only `active` receives signals; what is open is watched in every status."""
     mode: Mode = Field(examples=["active"])
     """`reducing` and `halted` take no entries."""
+    reducing_until: Instant | None
+    """Until when it only reduces by itself, because limits.max_daily_loss was reached; null when it was not."""
     is_tested: bool = Field(examples=[True])
     """Whether the present credentials passed their last test, so that it may be activated."""
     last_error: str | None = Field(examples=["The venue does not know this key."])
@@ -272,6 +281,12 @@ class Connection(View):
     """When it was created."""
     updated_at: Instant
     """When it last changed."""
+
+    @classmethod
+    def seen(cls, row: rows.Connection, now: datetime) -> Self:
+        """A connection as it stands at this moment."""
+        until = row.reducing_until if row.reduces_by_itself(now) else None
+        return cls.of(row, mode=row.mode_at(now), reducing_until=until)
 
 
 class OwnedConnection(Connection):
@@ -419,11 +434,11 @@ def _balances(account: Account | None) -> list[Balance]:
 
 @router.get("")
 async def list_connections(
-    caller: Reader, session: Reading, query: Annotated[ConnectionQuery, Query()]
+    caller: Reader, session: Reading, desk: OpenDesk, query: Annotated[ConnectionQuery, Query()]
 ) -> Page[Connection]:
     """Your connections, newest first."""
     mine = select(rows.Connection).where(rows.owned_by(caller.owner), *query.conditions())
-    return await page(session, mine, rows.Connection.id, query, Connection.of)
+    return await page(session, mine, rows.Connection.id, query, partial(Connection.seen, now=desk.now()))
 
 
 @router.post("", status_code=201, responses=raises("plan_required", "max_connections"))
@@ -438,16 +453,18 @@ async def create_connection(draft: ConnectionDraft, caller: Trader, desk: OpenDe
         sandbox=draft.sandbox,
         terms=draft.terms(),
     )
-    return Connection.of(created)
+    return Connection.seen(created, desk.now())
 
 
 @router.get("/{connection_id}", responses=raises("not_found"))
-async def get_connection(connection_id: ConnectionId, caller: Reader, session: Reading) -> Connection:
+async def get_connection(
+    connection_id: ConnectionId, caller: Reader, session: Reading, desk: OpenDesk
+) -> Connection:
     """One of your connections."""
     row = await rows.of_owner(session, caller.owner, connection_id)
     if row is None:
         raise NotFound("connection")
-    return Connection.of(row)
+    return Connection.seen(row, desk.now())
 
 
 @router.patch("/{connection_id}", responses=raises("not_found", "positions_open"))
@@ -455,7 +472,7 @@ async def change_connection(
     connection_id: ConnectionId, change: ConnectionChange, caller: Trader, desk: OpenDesk
 ) -> Connection:
     """Change a connection. With other credentials it is inactive until it has been tested again."""
-    return Connection.of(await engine.change(desk, caller.owner, connection_id, change.terms()))
+    return Connection.seen(await engine.change(desk, caller.owner, connection_id, change.terms()), desk.now())
 
 
 Force = Annotated[
@@ -490,13 +507,13 @@ async def test_connection(connection_id: ConnectionId, caller: Trader, desk: Ope
 )
 async def activate_connection(connection_id: ConnectionId, caller: Trader, desk: OpenDesk) -> Connection:
     """Let a tested connection receive signals."""
-    return Connection.of(await engine.activate(desk, caller.owner, connection_id))
+    return Connection.seen(await engine.activate(desk, caller.owner, connection_id), desk.now())
 
 
 @router.post("/{connection_id}/deactivate", responses=raises("not_found"))
 async def deactivate_connection(connection_id: ConnectionId, caller: Trader, desk: OpenDesk) -> Connection:
     """Receive no more signals and take back unfilled entries; what is open stays watched and closable."""
-    return Connection.of(await engine.deactivate(desk, caller.owner, connection_id))
+    return Connection.seen(await engine.deactivate(desk, caller.owner, connection_id), desk.now())
 
 
 @router.post("/{connection_id}/mode", responses=raises("not_found", "plan_required"))
@@ -504,11 +521,10 @@ async def set_connection_mode(
     connection_id: ConnectionId, change: ModeChange, caller: Trader, desk: OpenDesk
 ) -> Connection:
     """Say how far a connection may trade. Without a current plan it may only get stricter."""
-    return Connection.of(
-        await halting.set_mode(
-            desk, caller.owner, connection_id, change.mode, change.reason, owner=caller.owner
-        )
+    changed = await halting.set_mode(
+        desk, caller.owner, connection_id, change.mode, change.reason, owner=caller.owner
     )
+    return Connection.seen(changed, desk.now())
 
 
 @router.post("/{connection_id}/close-all", responses=raises("not_found"))

@@ -61,6 +61,7 @@ def decide(course: Course, sizing: Sizing, limits: Limits, situation: Situation)
     risk.check_exposure(
         limits, situation.exposure, signal.direction, instrument.symbol, netting=situation.netting
     )
+    risk.check_daily_loss(limits, situation.exposure.lost_today)
     quote = risk.check_quote(situation.quote, instrument.symbol, now, situation.quote_max_age)
     risk.check_price(signal, quote, limits)
 

@@ -23,6 +23,7 @@ from app.domain.errors import Conflict, Denied, EngineError, Forbidden, Invalid,
 from app.domain.exits import Protection
 from app.domain.market import MarketType
 from app.domain.owners import Owner, Role
+from app.domain.risk import Limits
 from app.engine import trades
 from app.engine.access import access_of, snapshots_of
 from app.engine.notifying import notify
@@ -164,6 +165,8 @@ async def change(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) ->
             seal_credentials(
                 desk, connection, terms["credentials"], version=connection.credentials_version + 1
             )
+        if "limits" in terms and _loss_limit(terms["limits"]) != _loss_limit(connection.limits):
+            connection.reducing_until = None
         _set_plain(connection, terms)
         _check_terms(connection)
         connection.updated_at = now
@@ -296,6 +299,10 @@ def _set_plain(connection: Connection, terms: Terms) -> None:
     for field, value in terms.items():
         if field != "credentials":
             setattr(connection, field, value)
+
+
+def _loss_limit(limits: Mapping[str, Any]) -> Decimal | None:
+    return Limits.read(limits).max_daily_loss
 
 
 def _check_paper_is_kept(connection: Connection, terms: Terms) -> None:

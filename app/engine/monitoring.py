@@ -8,12 +8,12 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
 import structlog
-from sqlalchemy import bindparam, select, union, update
+from sqlalchemy import bindparam, case, select, union, update
 
 from app.brokers.port import ABSENT, Broker, VenueError
 from app.desk import Desk
@@ -22,7 +22,7 @@ from app.domain.market import Quote
 from app.domain.orders import OrderReport, OrderStatus, Purpose
 from app.domain.positions import PositionStatus, unrealized
 from app.domain.risk import Mode
-from app.engine import closing, placing, protection, trades
+from app.engine import closing, losses, placing, protection, trades
 from app.engine.access import broker_of
 from app.store import connections, orders, positions, trading
 from app.store.connections import Connection, ConnectionStatus
@@ -49,12 +49,10 @@ class Watched:
     positions: list[Position] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
 
-    @property
-    def may_enter(self) -> bool:
+    def may_enter(self, now: datetime) -> bool:
         """Whether entries may rest."""
-        connection = self.connection
-        is_active = connection.status is ConnectionStatus.ACTIVE and connection.mode is Mode.ACTIVE
-        return is_active and self.trading is Mode.ACTIVE
+        is_active = self.connection.status is ConnectionStatus.ACTIVE and self.trading is Mode.ACTIVE
+        return is_active and self.connection.mode_at(now) is Mode.ACTIVE
 
     @property
     def symbols(self) -> set[str]:
@@ -64,6 +62,13 @@ class Watched:
 
 async def watch(desk: Desk) -> int:
     """One round over all connections that are due; answers how many were watched."""
+    watched = await watch_open(desk)
+    await losses.enforce(desk)
+    return watched
+
+
+async def watch_open(desk: Desk) -> int:
+    """Look after what is open on every connection that is due; answers how many were watched."""
     claimed = await _claim(desk)
     if not claimed:
         return 0
@@ -192,7 +197,7 @@ async def _miss(desk: Desk, order: Order) -> bool:
 
 async def _take_back_entries(desk: Desk, watched: Watched) -> None:
     """An entry rests only as long as its connection, and the engine, may open positions."""
-    if watched.may_enter:
+    if watched.may_enter(desk.now()):
         return
     for order in watched.orders:
         if order.purpose is Purpose.ENTRY and order.is_live:
@@ -221,6 +226,7 @@ async def _mark(
                 "price": price,
                 "profit": profit,
                 "moment": quote.time,
+                "day": now.date(),
             }
         )
     if rows:
@@ -230,6 +236,8 @@ async def _mark(
 
 async def _write_marks(desk: Desk, rows: Sequence[Mapping[str, object]]) -> None:
     # A position that was filled further or left in the meantime is skipped: its profit is for another quantity.
+    columns = Position.__table__.c
+    new_day = columns.pnl_day.is_distinct_from(bindparam("day"))
     statement = (
         update(Position.__table__)  # type: ignore[arg-type]
         .where(
@@ -241,6 +249,8 @@ async def _write_marks(desk: Desk, rows: Sequence[Mapping[str, object]]) -> None
             current_price=bindparam("price"),
             unrealized_pnl=bindparam("profit"),
             marked_at=bindparam("moment"),
+            day_base=case((new_day, columns.realized_pnl + columns.unrealized_pnl), else_=columns.day_base),
+            pnl_day=bindparam("day"),
         )
     )
     async with desk.sessions.begin() as session:

@@ -70,7 +70,9 @@ async def _look_for(desk: Desk, owner: Owner, execution_id: UUID, exchange_order
         order = _in_review(await trades.locked(session, execution_id))
         connection = await session.get_one(Connection, order.connection_id)
     broker = await broker_of(desk, connection)
-    report = await broker.find(replace(order.key, exchange_order_id=exchange_order_id or order.exchange_order_id))
+    report = await broker.find(
+        replace(order.key, exchange_order_id=exchange_order_id or order.exchange_order_id)
+    )
     if isinstance(report, Silence):
         why = "knows no such order" if report is ABSENT else "cannot say what became of it"
         raise Conflict("conflict", f"The venue {why}; check the exchange_order_id, or say absent.")

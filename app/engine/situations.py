@@ -23,7 +23,7 @@ from app.domain.signals import Course
 from app.domain.sizing import Funds, Sizing
 from app.domain.symbols import resolve
 from app.engine.access import broker_of
-from app.store import entitlements, orders, trading
+from app.store import entitlements, orders, positions, trading
 from app.store.connections import Connection, ConnectionStatus
 from app.store.entitlements import Entitlement
 from app.store.executions import Execution, ExecutionStatus
@@ -121,6 +121,8 @@ def _check_standing(
         raise Denied("connection_inactive", "The connection is not active.")
     risk.check_mode(standing.trading, whole_engine=True)
     risk.check_mode(connection.mode)
+    if connection.reduces_by_itself(now):
+        raise Denied("max_daily_loss", f"It only reduces until {connection.reducing_until:%Y-%m-%dT%H:%MZ}.")
     if connection.owner_role is Role.ADMIN or not desk.entitlements_required:
         return
     if standing.entitlement is None or not standing.entitlement.covers(plans, now):
@@ -207,4 +209,5 @@ async def _exposure(
         )
     )
     sides = [Side(direction) for held, direction in rows if held == symbol]
-    return Exposure(len(rows), len(sides), frozenset(sides), today or 0)
+    lost = await positions.lost_today(session, connection_id, now)
+    return Exposure(len(rows), len(sides), frozenset(sides), today or 0, lost)

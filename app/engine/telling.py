@@ -10,7 +10,7 @@ from app.domain.exits import CloseReason
 from app.domain.money import text
 from app.domain.orders import FINAL, Purpose
 from app.domain.owners import Role
-from app.domain.risk import Mode
+from app.domain.risk import Limits, Mode, OnDailyLoss
 from app.engine.notifying import notify
 from app.store.connections import Connection
 from app.store.executions import Execution, ExecutionStatus
@@ -103,6 +103,22 @@ def mode_set(
         f"{who} set its mode to {connection.mode}{because}",
         now=now,
         data={"mode": connection.mode},
+        connection_id=connection.id,
+    )
+
+
+def daily_loss_reached(session: AsyncSession, connection: Connection, denial: Denied, now: datetime) -> None:
+    """A connection takes no entries for the rest of the day."""
+    closes = Limits.read(connection.limits).on_daily_loss is OnDailyLoss.CLOSE
+    then = "Its open positions are being closed." if closes else "Open positions stay open and watched."
+    notify(
+        session,
+        connection.owner,
+        NotificationType.RISK,
+        f"Connection {connection.name}: daily loss limit reached",
+        f"{denial.message} It takes no entries until {connection.reducing_until:%Y-%m-%d %H:%M} UTC. {then}",
+        now=now,
+        data={"code": denial.code, "mode": Mode.REDUCING},
         connection_id=connection.id,
     )
 

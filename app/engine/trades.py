@@ -260,6 +260,7 @@ def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
         trade.session.add(trade.position)
         telling.position_opened(trade.session, trade.position, now)
     position = trade.position
+    position.begin_day(now)
     _take_over(position, figures)
     position.take_profits = _cut_ladder(position, trade.orders)
     position.protect_due_at = now
@@ -308,6 +309,8 @@ def _open_position(
         min_notional=None if plan["min_notional"] is None else parse(plan["min_notional"]),
         plan_revision=1,
         plan_base=ZERO,
+        realized_pnl=ZERO,
+        unrealized_pnl=ZERO,
         dust=ZERO,
         funding=ZERO,
         opened_at=entry.filled_at or now,

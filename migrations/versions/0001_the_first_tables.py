@@ -81,6 +81,7 @@ def upgrade() -> None:
             ),
             nullable=False,
         ),
+        sa.Column("reducing_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_error", sa.String(), nullable=True),
         sa.Column("last_tested_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
@@ -569,6 +570,8 @@ def upgrade() -> None:
         sa.Column("realized_pnl", sa.Numeric(precision=38, scale=18), nullable=False),
         sa.Column("unrealized_pnl", sa.Numeric(precision=38, scale=18), nullable=False),
         sa.Column("pnl_complete", sa.Boolean(), nullable=False),
+        sa.Column("pnl_day", sa.Date(), nullable=True),
+        sa.Column("day_base", sa.Numeric(precision=38, scale=18), nullable=False),
         sa.Column(
             "protection",
             sa.Enum(
@@ -641,6 +644,9 @@ def upgrade() -> None:
     )
     op.create_index(
         "ix_execution_positions_closed", "execution_positions", ["connection_id", "closed_at"], unique=False
+    )
+    op.create_index(
+        "ix_execution_positions_day", "execution_positions", ["pnl_day", "connection_id"], unique=False
     )
     op.create_index(
         "ix_execution_positions_open",
@@ -968,6 +974,7 @@ def downgrade() -> None:
         table_name="execution_positions",
         postgresql_where=sa.text("status IN ('open', 'closing')"),
     )
+    op.drop_index("ix_execution_positions_day", table_name="execution_positions")
     op.drop_index("ix_execution_positions_closed", table_name="execution_positions")
     op.drop_table("execution_positions")
     op.drop_index("ix_execution_audit_connection", table_name="execution_audit")

@@ -113,7 +113,8 @@ async def test_without_sizing_there_is_no_activation(api: Api, rows: Rows) -> No
         ({"name": "two\nlines"}, "name"),
         ({"status": "active"}, "status"),
         ({"owner_id": "bob"}, "owner_id"),
-        ({"limits": {"max_daily_loss": "100"}}, "limits.max_daily_loss"),
+        ({"limits": {"max_daily_loss": "0"}}, "limits.max_daily_loss"),
+        ({"limits": {"on_daily_loss": "panic"}}, "limits.on_daily_loss"),
         ({"limits": {"max_open_positions": 0}}, "limits.max_open_positions"),
         ({"limits": {"max_open_positions": "3"}}, "limits.max_open_positions"),
         ({"limits": {"max_open_positions": True}}, "limits.max_open_positions"),
@@ -356,3 +357,21 @@ async def test_a_list_can_be_of_one_status(api: Api, rows: Rows) -> None:
     broken = await rows.connection(ANN, status="error", leverage=Decimal("2.50"), market_type="swap")
     page = await api.call(ANN, "GET", "/v1/connections", 200, params={"status": ["error", "testing"]})
     assert [(item["id"], item["leverage"]) for item in page["items"]] == [(str(broken.id), "2.5")]
+
+
+async def test_a_connection_shows_that_it_only_reduces_for_the_loss_of_the_day(
+    api: Api, rows: Rows, clock: Clock
+) -> None:
+    midnight = NOON + timedelta(hours=12)
+    connection = await rows.connection(
+        ANN, limits={"max_daily_loss": "100", "on_daily_loss": "close"}, reducing_until=midnight
+    )
+    path = f"/v1/connections/{connection.id}"
+    seen = await api.call(ANN, "GET", path, 200)
+    assert (seen["mode"], seen["reducing_until"]) == ("reducing", "2026-11-25T00:00:00Z")
+    assert (seen["limits"]["max_daily_loss"], seen["limits"]["on_daily_loss"]) == ("100", "close")
+    [listed] = (await api.call(ADMIN_ANN, "GET", "/v1/admin/connections", 200))["items"]
+    assert listed["mode"] == "reducing"
+    clock.move(timedelta(hours=12))
+    seen = await api.call(ANN, "GET", path, 200)
+    assert (seen["mode"], seen["reducing_until"]) == ("active", None)
