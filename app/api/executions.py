@@ -30,6 +30,7 @@ from app.domain.errors import NotFound
 from app.domain.market import MarketType, QuantityUnit
 from app.domain.orders import OrderType, Side
 from app.domain.owners import Owner
+from app.domain.signals import Outcome
 from app.engine import reviewing, withdrawing
 from app.engine.reviewing import Finding
 from app.store import executions as rows
@@ -74,6 +75,26 @@ class Timeline(View):
     """How long each step took."""
 
 
+class SignalEvent(View):
+    """What a later event about the signal came to on this execution."""
+
+    event_id: str = Field(examples=["msg_2KWPBgLlAfxdpx2AI54pPJ85f4W"])
+    """The `webhook-id` it came with."""
+    type: str = Field(examples=["signal.updated"])
+    """What happened."""
+    timestamp: Instant
+    """When, by the source's clock."""
+    field: str | None = Field(examples=["stop_loss"])
+    """Of an update, the field this is about."""
+    outcome: Outcome = Field(examples=["applied"])
+    """`applied`; `closed` at market; `superseded` by a later update; `kept` as it was, since an update may not loosen
+    a stop or change what the owner has set; `refused`, since it cannot be meant; `nothing` was left to change."""
+    message: str | None = Field(examples=["An update may not loosen a stop-loss."])
+    """Why, where that is not plain."""
+    applied_at: Instant
+    """When the engine did so."""
+
+
 class Execution(View):
     """One signal on one connection."""
 
@@ -113,6 +134,8 @@ class Execution(View):
     """The venue's name for the order."""
     attempts: int = Field(examples=[1])
     """How often the order was sent."""
+    signal_events: list[SignalEvent]
+    """What later events about the signal came to here, in the order they were applied."""
     timeline: Timeline
     """When it took which step."""
     created_at: Instant

@@ -19,8 +19,8 @@ from app.domain.money import ZERO, exact, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.signals import Course
 from app.domain.sizing import Funds
-from app.engine import placing, protection, situations, telling, trades
-from app.engine.courses import course_of
+from app.engine import placing, protection, situations, telling, trades, updating
+from app.engine.courses import course_of, updates_of
 from app.engine.situations import Idea, View
 from app.engine.trades import Trade
 from app.store import connections, events, trading
@@ -105,6 +105,8 @@ async def _claim(desk: Desk, work: Work, view: View) -> Order | None:
             now=now,
         )
         order = _intend(trade, planned.entry, planned.funds, course, view.broker, now)
+        updates = await updates_of(session, work.signal.provider, work.signal.source_id)
+        updating.note_wording(trade.execution, updates, now)
         connection.last_used_at = now
         trades.refresh(trade, now)
     log.info(

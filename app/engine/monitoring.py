@@ -196,11 +196,12 @@ async def _miss(desk: Desk, order: Order) -> bool:
 
 
 async def _take_back_entries(desk: Desk, watched: Watched) -> None:
-    """An entry rests only as long as its connection, and the engine, may open positions."""
-    if watched.may_enter(desk.now()):
-        return
+    """An entry rests until its end, and only as long as its connection, and the engine, may open positions."""
+    now = desk.now()
+    may_enter = watched.may_enter(now)
     for order in watched.orders:
-        if order.purpose is Purpose.ENTRY and order.is_live:
+        is_due = order.expires_at is not None and order.expires_at <= now
+        if order.purpose is Purpose.ENTRY and order.is_live and (is_due or not may_enter):
             await placing.cancel(desk, watched.broker, order)
             await protection.after(desk, order.execution_id)
 

@@ -281,10 +281,9 @@ def _change(position: Position, changes: PlanChange) -> None:
             for level in ladder_of(changes.take_profits, side)
         ]
         check_sides(side, reference, None, levels)
-        position.levels = trades.stored_levels(levels)
-        position.plan_revision += 1
-        position.plan_base = trades.closed_quantity(position)
+        trades.set_ladder(position, levels)
     if "stop_loss" in changes.fields:
         stop = None if changes.stop_loss is None else round_to_tick(changes.stop_loss, tick)
         check_sides(side, reference, stop, levels_of(position.levels) if position.rungs_left else ())
         position.stop_loss = stop
+    position.edited = sorted({*position.edited, *changes.fields})

@@ -147,6 +147,13 @@ def stored_levels(levels: Sequence[Level]) -> list[dict[str, str]]:
     return [{"price": text(level.price), "portion": text(level.portion)} for level in levels]
 
 
+def set_ladder(position: Position, levels: Sequence[Level]) -> None:
+    """Give a position other take-profits, for what remains of it."""
+    position.levels = stored_levels(levels)
+    position.plan_revision += 1
+    position.plan_base = closed_quantity(position)
+
+
 @exact
 def closed_quantity(position: Position) -> Decimal:
     """How much of a position has been left so far."""

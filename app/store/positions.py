@@ -53,6 +53,8 @@ class Position(Base):
     """Counts the owner's edits; an exit order belongs to the ladder of its revision."""
     plan_base: Mapped[Amount] = mapped_column(default=ZERO)
     """What had been closed when the present ladder was set: it applies to what remained then."""
+    edited: Mapped[JsonList] = mapped_column(default=list)
+    """Which of stop_loss and take_profits the owner has set by hand: no update of the signal changes them."""
     native: Mapped[bool]
     """Whether the venue is to hold stop and targets."""
     gross_pnl: Mapped[Amount] = mapped_column(default=ZERO)
