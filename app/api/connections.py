@@ -68,6 +68,13 @@ def _leverage(value: Decimal) -> Decimal:
     return value
 
 
+def _distance(percent: Decimal) -> Decimal:
+    if percent == 100:
+        raise ValueError("a stop is less than 100 per cent away")
+    return percent
+
+
+Distance = Annotated[Percentage, AfterValidator(_distance)]
 Leverage = Annotated[Amount, AfterValidator(_leverage)]
 
 
@@ -144,11 +151,32 @@ class Limits(Body):
     """How wide the spread may be, in per cent of the mid price."""
 
 
+class TrailingTerms(Body):
+    """A stop that follows the price."""
+
+    activation_percent: PercentageOrZero = Field(examples=["1"])
+    """The gain over the average entry from which it follows, in per cent of the entry."""
+    distance_percent: Distance = Field(examples=["0.5"])
+    """How far behind the best price it stays, in per cent of that price."""
+
+
 class ProtectionTerms(Body):
-    """How stop and targets are watched."""
+    """How stop and targets are watched, and how a position is managed while it is open.
+
+    A position keeps the terms its entry was sent with. Stops only ever tighten; a stop that you set by hand is left
+    where you put it.
+    """
 
     native: Flag = Field(default=True, examples=[True])
     """Whether the venue is to hold stop and targets where it can; else the engine watches them."""
+    break_even_after_tp: Count | None = Field(default=None, examples=[1])
+    """After so many take-profits the stop goes to the entry price plus the fees of entry and exit; null never."""
+    break_even_at_percent: Percentage | None = Field(default=None, examples=["1.5"])
+    """The same once the best price is so far from the entry, in per cent of it; null never."""
+    trailing: TrailingTerms | None = None
+    """A stop that follows the best price; null for none."""
+    max_hold_minutes: Count | None = Field(default=None, examples=[1440])
+    """After so many minutes a position is closed at market; null never."""
 
 
 class ConnectionTerms(Body):

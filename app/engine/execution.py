@@ -6,6 +6,7 @@ Look (venue reads, no transaction) → claim (one short transaction: decide, sto
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -13,7 +14,7 @@ from sqlalchemy import select
 
 from app.brokers.port import Broker, VenueError
 from app.desk import Desk
-from app.domain.entries import Entry
+from app.domain import stops
 from app.domain.errors import Denied
 from app.domain.money import ZERO, exact, text
 from app.domain.orders import OrderStatus, Purpose
@@ -21,7 +22,7 @@ from app.domain.signals import Course
 from app.domain.sizing import Funds
 from app.engine import placing, protection, situations, telling, trades, updating
 from app.engine.courses import course_of, updates_of
-from app.engine.situations import Idea, View
+from app.engine.situations import Idea, Planned, View
 from app.engine.trades import Trade
 from app.store import connections, events, trading
 from app.store.connections import Connection
@@ -104,7 +105,7 @@ async def _claim(desk: Desk, work: Work, view: View) -> Order | None:
             execution_id=trade.execution.id,
             now=now,
         )
-        order = _intend(trade, planned.entry, planned.funds, course, view.broker, now)
+        order = _intend(trade, connection, planned, course, view.broker, now)
         updates = await updates_of(session, work.signal.provider, work.signal.source_id)
         updating.note_wording(trade.execution, updates, now)
         connection.last_used_at = now
@@ -120,12 +121,19 @@ async def _claim(desk: Desk, work: Work, view: View) -> Order | None:
     return order
 
 
-def _intend(trade: Trade, entry: Entry, funds: Funds, course: Course, broker: Broker, now: datetime) -> Order:
+def _intend(
+    trade: Trade, connection: Connection, planned: Planned, course: Course, broker: Broker, now: datetime
+) -> Order:
     """The entry order with its next attempt, and the exit plan on the execution, ready to be committed."""
-    execution = trade.execution
+    execution, entry = trade.execution, planned.entry
     execution.symbol = entry.instrument.symbol
     execution.requested_quantity = entry.quantity
-    execution.plan = trades.plan_of(entry, course.signal.take_profits, native=broker.traits.native_protection)
+    execution.plan = trades.plan_of(
+        entry,
+        course.signal.take_profits,
+        _management(connection, planned.funds),
+        native=broker.traits.native_protection,
+    )
     order = trade.entry
     if order is None:
         order = Order(
@@ -149,9 +157,15 @@ def _intend(trade: Trade, entry: Entry, funds: Funds, course: Course, broker: Br
     order.quantity = entry.quantity
     order.price = entry.price
     order.expires_at = course.signal.entry_ends_at(execution.received_at)
-    order.reserved = _reserve(entry.notional, funds)
+    order.reserved = _reserve(entry.notional, planned.funds)
     placing.claim(order, broker, now)
     return order
+
+
+def _management(connection: Connection, funds: Funds) -> dict[str, Any]:
+    """How the position is managed while it is open; empty when it is left alone."""
+    terms = {term: connection.protection[term] for term in stops.KEPT if connection.protection.get(term)}
+    return {**terms, "fee_rate": text(funds.fee_rate)} if terms else {}
 
 
 @exact

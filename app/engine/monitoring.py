@@ -17,12 +17,13 @@ from sqlalchemy import bindparam, case, select, union, update
 
 from app.brokers.port import ABSENT, Broker, VenueError
 from app.desk import Desk
-from app.domain.exits import Plan, Protection, decide
+from app.domain.exits import CloseReason, Plan, Protection, decide
 from app.domain.market import Quote
 from app.domain.orders import OrderReport, OrderStatus, Purpose
 from app.domain.positions import PositionStatus, unrealized
 from app.domain.risk import Mode
-from app.engine import closing, losses, placing, protection, trades
+from app.domain.stops import best_of
+from app.engine import closing, losses, placing, protection, stops, trades
 from app.engine.access import broker_of
 from app.store import connections, orders, positions, trading
 from app.store.connections import Connection, ConnectionStatus
@@ -77,6 +78,7 @@ async def watch_open(desk: Desk) -> int:
         quotes = await _quotes(watched)
         await asyncio.gather(*(_survey(desk, each) for each in watched))
         marks = await _mark(desk, watched, quotes)
+        await _move_stops(desk, watched, marks)
         await _leave(desk, watched, marks)
     finally:
         await _release(desk, claimed)
@@ -219,6 +221,7 @@ async def _mark(
             continue
         price = quote.leaving(position.side.entry_side)
         marks[position.id] = price
+        position.best_price = best_of(position.side.entry_side, position.best_price, price)
         profit = unrealized(position.side, position.remaining_quantity, position.entry_price, price)
         rows.append(
             {
@@ -226,6 +229,7 @@ async def _mark(
                 "held": position.remaining_quantity,
                 "price": price,
                 "profit": profit,
+                "best": position.best_price,
                 "moment": quote.time,
                 "day": now.date(),
             }
@@ -250,6 +254,7 @@ async def _write_marks(desk: Desk, rows: Sequence[Mapping[str, object]]) -> None
             current_price=bindparam("price"),
             unrealized_pnl=bindparam("profit"),
             marked_at=bindparam("moment"),
+            best_price=bindparam("best"),
             day_base=case((new_day, columns.realized_pnl + columns.unrealized_pnl), else_=columns.day_base),
             pnl_day=bindparam("day"),
         )
@@ -263,15 +268,32 @@ def _all_positions(watched: Iterable[Watched]) -> Iterable[tuple[Watched, Positi
     return ((each, position) for each in watched for position in each.positions)
 
 
+async def _move_stops(desk: Desk, watched: Sequence[Watched], marks: Mapping[UUID, Decimal]) -> None:
+    """Tighten the stops of positions that have gained enough."""
+    for each in watched:
+        each.positions = [
+            await stops.move(desk, position, marks[position.id]) if position.id in marks else position
+            for position in each.positions
+        ]
+
+
 async def _leave(desk: Desk, watched: Sequence[Watched], marks: Mapping[UUID, Decimal]) -> None:
-    """Start the exits that the marks ask for, where our monitor is the one who protects."""
+    """Start the exits that the marks ask for, where our monitor is the one who protects, and those that are due."""
     reached = [
         (position, marks[position.id])
         for _, position in _all_positions(watched)
         if position.id in marks and position.protection is Protection.SOFTWARE
     ]
     started = [order_id for position, mark in reached if (order_id := await _trigger(desk, position, mark))]
-    await asyncio.gather(*(closing.carry_out(desk, order_id) for order_id in started))
+    now = desk.now()
+    await asyncio.gather(
+        *(closing.carry_out(desk, order_id) for order_id in started),
+        *(
+            closing.leave(desk, position.execution_id, CloseReason.TIMEOUT)
+            for _, position in _all_positions(watched)
+            if position.status is PositionStatus.OPEN and stops.overdue(position, now)
+        ),
+    )
 
 
 async def _trigger(desk: Desk, position: Position, mark: Decimal) -> UUID | None:
@@ -297,5 +319,9 @@ async def _trigger(desk: Desk, position: Position, mark: Decimal) -> UUID | None
 
 def _plan(position: Position) -> Plan:
     return Plan(
-        position.side.entry_side, position.remaining_quantity, position.stop_loss, position.rungs_left
+        position.side.entry_side,
+        position.remaining_quantity,
+        position.stop_loss,
+        position.rungs_left,
+        position.stop_reason,
     )

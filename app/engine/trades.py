@@ -4,7 +4,7 @@ The execution's row lock guards the whole: every write to one of its orders or t
 so there is one order of locking (connection, then execution) and no deadlock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -127,12 +127,15 @@ def let_go(trade: Trade) -> None:
             trade.position.protection = Protection.NONE
 
 
-def plan_of(entry: Entry, levels: Sequence[Level], *, native: bool) -> dict[str, Any]:
+def plan_of(
+    entry: Entry, levels: Sequence[Level], management: Mapping[str, Any], *, native: bool
+) -> dict[str, Any]:
     """What an execution remembers of its decision until the position exists."""
     instrument = entry.instrument
     return {
         "stop_loss": None if entry.stop_loss is None else text(entry.stop_loss),
         "levels": stored_levels(levels),
+        "management": dict(management),
         "native": native,
         "quantity_unit": instrument.quantity_unit.value,
         "quantity_step": text(instrument.quantity_step),
@@ -183,12 +186,20 @@ def apply(trade: Trade, order: Order, report: OrderReport, now: datetime) -> boo
     if report.filled_quantity > filled_before:
         order.filled_at = report.time or now
     if order.purpose is Purpose.PROTECTION and report.leg is not None:
-        order.reason = CloseReason.STOP_LOSS if report.leg is Leg.STOP else CloseReason.TAKE_PROFIT
+        order.reason = _stop_reason(trade, order) if report.leg is Leg.STOP else CloseReason.TAKE_PROFIT
     order.updated_at = now
     refresh(trade, now)
     if order.purpose is not Purpose.ENTRY and report.filled_quantity > filled_before:
         telling.exit_filled(trade.session, trade.execution, order, now)
     return True
+
+
+def _stop_reason(trade: Trade, order: Order) -> CloseReason:
+    """What leaving at the stop of a protective order is called; one of an earlier plan is a plain stop-loss."""
+    position = trade.position
+    if position is None or order.trigger_price != position.stop_loss:
+        return CloseReason.STOP_LOSS
+    return position.stop_reason
 
 
 def refuse(trade: Trade, order: Order, code: str, message: str, now: datetime) -> None:
@@ -306,6 +317,9 @@ def _open_position(
         entry_price=figures.entry_price,
         stop_loss=stop,
         levels=plan["levels"],
+        management=plan["management"],
+        stop_reason=CloseReason.STOP_LOSS,
+        edited=[],
         native=plan["native"],
         # Our monitor is on from the first unit; the venue takes over when it has acknowledged its orders.
         protection=Protection.SOFTWARE if guarded else Protection.NONE,

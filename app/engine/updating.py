@@ -128,7 +128,7 @@ def _apply_stop(
     if position is None:
         _replan(trade, stop_loss=text(stop))
         return verdict, applied
-    position.stop_loss = stop
+    position.stop_loss, position.stop_reason = stop, CloseReason.STOP_LOSS
     _plan_changed(trade, position, now)
     if mark is None or not _is_crossed(side, stop, mark):
         return verdict, applied

@@ -16,7 +16,7 @@ from app.domain.money import ZERO, exact, parse
 from app.domain.owners import Owner, Role
 from app.domain.positions import PositionSide, PositionStatus
 from app.store.connections import Connection, connection_key
-from app.store.schema import Amount, Base, JsonList, Key, Moment, Name, checked
+from app.store.schema import Amount, Base, Json, JsonList, Key, Moment, Name, checked
 
 OPEN = (PositionStatus.OPEN, PositionStatus.CLOSING)
 """States in which something is held."""
@@ -45,6 +45,14 @@ class Position(Base):
     current_price: Mapped[Amount | None]
     marked_at: Mapped[Moment | None]
     stop_loss: Mapped[Amount | None]
+    stop_reason: Mapped[CloseReason] = mapped_column(
+        checked(CloseReason, "stop_reason"), default=CloseReason.STOP_LOSS
+    )
+    """What leaving at the stop is called: a stop-loss, or a trailing stop."""
+    management: Mapped[Json] = mapped_column(default=dict)
+    """How its stop moves and how long it is held at most, as its entry was claimed (see domain/stops.py)."""
+    best_price: Mapped[Amount | None]
+    """The most favourable mark since it was opened."""
     levels: Mapped[JsonList] = mapped_column(default=list)
     """The take-profits as they were asked for: [{"price", "portion"}], nearest first."""
     take_profits: Mapped[JsonList] = mapped_column(default=list)

@@ -119,7 +119,14 @@ async def test_without_sizing_there_is_no_activation(api: Api, rows: Rows) -> No
         ({"limits": {"max_open_positions": "3"}}, "limits.max_open_positions"),
         ({"limits": {"max_open_positions": True}}, "limits.max_open_positions"),
         ({"limits": {"max_spread_percent": "101"}}, "limits.max_spread_percent"),
-        ({"protection": {"trailing": {}}}, "protection.trailing"),
+        ({"protection": {"trailing": {}}}, "protection.trailing.activation_percent"),
+        (
+            {"protection": {"trailing": {"activation_percent": "1", "distance_percent": "100"}}},
+            "protection.trailing.distance_percent",
+        ),
+        ({"protection": {"break_even_after_tp": 0}}, "protection.break_even_after_tp"),
+        ({"protection": {"break_even_at_percent": "0"}}, "protection.break_even_at_percent"),
+        ({"protection": {"max_hold_minutes": 1.5}}, "protection.max_hold_minutes"),
         ({"sizing": {"strategy": "fixed"}}, "sizing"),
         ({"sizing": {"strategy": "all_in", "value": "1"}}, "sizing.strategy"),
         ({"sizing": {"strategy": "fixed", "value": "0"}}, "sizing.value"),
@@ -177,7 +184,11 @@ async def test_a_change_replaces_what_it_names(api: Api, rows: Rows) -> None:
         "name": "Renamed",
         "limits": {"max_open_positions": 5, "deny_symbols": ["DOGE/USDT"]},
         "symbol_map": {"XBT": "BTC/USDT"},
-        "protection": {"native": False},
+        "protection": {
+            "native": False,
+            "trailing": {"activation_percent": 1, "distance_percent": "0.50"},
+            "max_hold_minutes": 90,
+        },
         "paper": PAPER | {"fee_percent": "0.2"},
     }
     changed = await api.call(ANN, "PATCH", f"/v1/connections/{id_}", 200, json=change)
@@ -185,7 +196,13 @@ async def test_a_change_replaces_what_it_names(api: Api, rows: Rows) -> None:
     assert changed["limits"]["max_open_positions"] == 5
     assert changed["limits"]["max_daily_trades"] is None
     assert changed["limits"]["deny_symbols"] == ["DOGE/USDT"]
-    assert changed["protection"] == {"native": False}
+    assert changed["protection"] == {
+        "native": False,
+        "break_even_after_tp": None,
+        "break_even_at_percent": None,
+        "trailing": {"activation_percent": "1", "distance_percent": "0.5"},
+        "max_hold_minutes": 90,
+    }
     assert changed["symbol_map"] == {"XBT": "BTC/USDT"}
     assert changed["paper"]["fee_percent"] == "0.2"
     assert changed["sizing"]["value"] == "100"
