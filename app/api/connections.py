@@ -548,7 +548,11 @@ async def deactivate_connection(connection_id: ConnectionId, caller: Trader, des
 async def set_connection_mode(
     connection_id: ConnectionId, change: ModeChange, caller: Trader, desk: OpenDesk
 ) -> Connection:
-    """Say how far a connection may trade. Without a current plan it may only get stricter."""
+    """Say how far a connection may trade. Without a current plan it may only get stricter.
+
+    A connection that only reduces by itself, for the loss of the day, does so until the next UTC day whatever is said
+    here, unless limits.max_daily_loss is changed.
+    """
     changed = await halting.set_mode(
         desk, caller.owner, connection_id, change.mode, change.reason, owner=caller.owner
     )

@@ -64,13 +64,23 @@ async def _end(desk: Desk, event: Event, signal_id: UUID | None) -> bool:
 
 
 async def _take_back(desk: Desk, event: Event, order: Order, connection: Connection) -> None:
-    if await placing.cancel(desk, await broker_of(desk, connection), order):
+    """Cancel one resting entry; while it rests the event stays due, so that a venue that fails is asked again."""
+    if await _cancelled(desk, order, connection):
         async with desk.sessions.begin() as session:
             trade = await trades.locked(session, order.execution_id)
             if event.type == EventType.CANCELLED and not updating.is_noted(trade.execution, event):
                 verdict = Verdict(Outcome.APPLIED, "What was not filled was taken back.")
                 updating.note(trade.execution, event, verdict, desk.now())
     await protection.after(desk, order.execution_id)
+
+
+async def _cancelled(desk: Desk, order: Order, connection: Connection) -> bool:
+    try:
+        broker = await broker_of(desk, connection)
+    except VenueError as failure:
+        log.warning("entry_not_cancelled", order_id=str(order.id), reason=failure.message)
+        return False
+    return await placing.cancel(desk, broker, order)
 
 
 async def _update(desk: Desk, event: Event, signal_id: UUID | None) -> None:
@@ -121,7 +131,8 @@ async def _apply(
         updates = await updates_of(session, event.provider or "", event.source_id or "")
         applied = updating.apply(trade, event, updates, mark, desk.now())
     if applied.lapsed is not None:
-        await placing.cancel(desk, await broker_of(desk, connection), applied.lapsed)
+        # Where it is not confirmed, the monitor cancels it: its end has come.
+        await _cancelled(desk, applied.lapsed, connection)
     if applied.close_id is not None:
         await closing.carry_out(desk, applied.close_id)
     await protection.after(desk, execution_id)

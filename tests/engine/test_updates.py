@@ -18,6 +18,7 @@ from app.domain.signals import EventType
 from app.engine import closing, monitoring
 from app.engine.intake import Message, change_signal
 from app.engine.protection import PlanChange, edit_plan
+from app.store.connections import Connection
 from app.store.positions import Position
 from tests.desks import START, USER, Clock, add_connection, opened_desk, write_recording
 from tests.engine.signals import change, execute_all, executions, orders, positions, publish, sweep_all
@@ -287,3 +288,16 @@ async def test_a_close_too_small_to_be_an_order_is_refused_with_the_numbers(desk
     [noted] = execution.signal_events
     assert noted["outcome"] == "refused"
     assert "0.0001" in noted["message"]
+
+
+async def test_one_account_that_cannot_be_opened_keeps_no_other_from_an_event(desk: Desk) -> None:
+    first = await add_connection(desk)
+    await add_connection(desk)
+    await publish(desk, order_type="limit", entry_price="19000")
+    await execute_all(desk)
+    async with desk.sessions.begin() as session:
+        row = await session.get_one(Connection, first.id)
+        row.paper = {**(row.paper or {}), "prices": "no such market"}
+    await change(desk, EventType.CANCELLED)
+    await execute_all(desk)
+    assert sorted(each.status for each in await executions(desk)) == ["cancelled", "open"]
