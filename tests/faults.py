@@ -43,6 +43,9 @@ class FaultyVenue:
         self._pick = pick
         self.faults: deque[Fault] = deque()
         self.blind = False
+        """No look-up is answered."""
+        self.deaf = False
+        """No cancellation is answered."""
         self.placed: list[OrderRequest] = []
 
     async def open(self, access: Access) -> Broker:
@@ -96,7 +99,9 @@ class FaultyBroker:
         return await self._broker.holdings()
 
     async def cancel(self, key: OrderKey) -> OrderReport:
-        """The real broker's."""
+        """The real broker's, or no answer while the venue is deaf."""
+        if self._venue.deaf:
+            raise Uncertain("connection reset")
         return await self._broker.cancel(key)
 
     async def survey(self, keys: Sequence[OrderKey]) -> Mapping[str, OrderReport | Silence]:

@@ -1,20 +1,35 @@
-"""Admin: the same lists over all owners, for reading only. Credentials are in none of them."""
+"""Admin: the same lists over all owners, without credentials, the kill switch, and who has used it."""
 
+from functools import partial
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 from sqlalchemy import ColumnElement, select
 
 from app.api.bodies import ExactRoute
-from app.api.callers import ADMINS_ONLY
-from app.api.connections import ConnectionQuery, OwnedConnection
+from app.api.callers import ADMINS_ONLY, AdminTrader
+from app.api.connections import (
+    Clearance,
+    CloseAllRequest,
+    ConnectionId,
+    ConnectionQuery,
+    ModeChange,
+    OwnedConnection,
+    Why,
+)
 from app.api.executions import ExecutionQuery, OwnedExecution, listing
 from app.api.positions import OwnedPosition, PositionQuery
-from app.api.sessions import Reading
+from app.api.problems import raises
+from app.api.sessions import OpenDesk, Reading
 from app.api.signals import Signal, SignalQuery
-from app.api.wire import Body, Page, Text, page
+from app.api.system import TradingState
+from app.api.wire import Body, Instant, OwnerView, Page, Paging, Text, View, page
 from app.domain.owners import Role
+from app.domain.risk import Mode
+from app.engine import halting
+from app.store.audit import Action, AuditEntry
 from app.store.connections import Connection
 from app.store.executions import Execution
 from app.store.positions import Position
@@ -55,11 +70,11 @@ class AnyPositionQuery(PositionQuery, OfOwner):
 
 @router.get("/connections")
 async def list_all_connections(
-    session: Reading, query: Annotated[AnyConnectionQuery, Query()]
+    session: Reading, desk: OpenDesk, query: Annotated[AnyConnectionQuery, Query()]
 ) -> Page[OwnedConnection]:
     """Connections of all owners, newest first."""
     wanted = select(Connection).where(*query.conditions(), *query.owned(Connection))
-    return await page(session, wanted, Connection.id, query, OwnedConnection.of)
+    return await page(session, wanted, Connection.id, query, partial(OwnedConnection.seen, now=desk.now()))
 
 
 @router.get("/executions")
@@ -85,3 +100,84 @@ async def list_all_signals(session: Reading, query: Annotated[SignalQuery, Query
     """Every signal that came in, newest first."""
     wanted = select(SignalRow).where(*query.conditions())
     return await page(session, wanted, SignalRow.id, query, Signal.of)
+
+
+class TradingChange(Body):
+    """How far the whole engine may trade."""
+
+    state: Mode = Field(examples=["halted"])
+    """`reducing` and `halted` take no entries and take back unfilled ones; exits always go on."""
+    reason: Why = Field(examples=["The venue fills at absurd prices"])
+    """Why, for the audit trail; at most 500 characters."""
+
+
+@router.post("/trading")
+async def set_trading(change: TradingChange, caller: AdminTrader, desk: OpenDesk) -> TradingState:
+    """The kill switch: at once, for every worker. No entry is claimed after this has been answered."""
+    return TradingState.of(await halting.set_trading(desk, caller.owner, change.state, change.reason))
+
+
+@router.post("/connections/{connection_id}/mode", responses=raises("not_found"))
+async def set_any_connection_mode(
+    connection_id: ConnectionId, change: ModeChange, caller: AdminTrader, desk: OpenDesk
+) -> OwnedConnection:
+    """Say how far a connection of any owner may trade; its owner is told."""
+    changed = await halting.set_mode(
+        desk, caller.owner, connection_id, change.mode, change.reason, owner=None
+    )
+    return OwnedConnection.seen(changed, desk.now())
+
+
+@router.post("/connections/{connection_id}/close-all", responses=raises("not_found"))
+async def close_all_of_any_connection(
+    connection_id: ConnectionId, caller: AdminTrader, desk: OpenDesk, request: CloseAllRequest | None = None
+) -> Clearance:
+    """Take back every unfilled entry of any owner's connection and close its positions at market."""
+    reason = request.reason if request else None
+    return Clearance.seen(await halting.close_all(desk, caller.owner, connection_id, reason, owner=None))
+
+
+class AuditRecord(View):
+    """One thing that changed how far trading may go, or was decided by hand."""
+
+    id: UUID = Field(examples=["019aa5c2-7c00-7000-8000-000000000007"])
+    """The record's id."""
+    action: Action = Field(examples=["trading"])
+    """What was done: `trading` is the kill switch, `mode` that of one connection, `daily_loss` a limit reached."""
+    actor: OwnerView | None
+    """Who did it; null for the engine itself."""
+    connection_id: UUID | None = Field(examples=["019aa5c2-7c00-7000-8000-000000000004"])
+    """The account it was about; null for the whole engine."""
+    execution_id: UUID | None = Field(examples=["019aa5c2-7c00-7000-8000-000000000002"])
+    """The execution it was about."""
+    reason: str | None = Field(examples=["The venue fills at absurd prices"])
+    """Why, in the actor's words."""
+    detail: dict[str, Any] = Field(examples=[{"before": "active", "after": "halted"}])
+    """What changed."""
+    created_at: Instant
+    """When."""
+
+
+class AuditQuery(Paging):
+    """Which records are wanted."""
+
+    action: list[Action] = Field(default_factory=list, examples=[["trading"]])
+    """Only these actions; may be given more than once."""
+    connection_id: UUID | None = Field(default=None, examples=["019aa5c2-7c00-7000-8000-000000000004"])
+    """Only those about this account."""
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The same, as the database reads it."""
+        wanted: list[ColumnElement[bool]] = []
+        if self.action:
+            wanted.append(AuditEntry.action.in_(self.action))
+        if self.connection_id is not None:
+            wanted.append(AuditEntry.connection_id == self.connection_id)
+        return wanted
+
+
+@router.get("/audit")
+async def list_audit(session: Reading, query: Annotated[AuditQuery, Query()]) -> Page[AuditRecord]:
+    """Who changed how far trading may go, when and why, newest first. Nothing is ever taken out of it."""
+    wanted = select(AuditEntry).where(*query.conditions())
+    return await page(session, wanted, AuditEntry.id, query, AuditRecord.of)

@@ -135,3 +135,5 @@ Reader = Annotated[Caller, READERS_ONLY]
 """Anybody who may look."""
 Trader = Annotated[Caller, Depends(_allowed(Scope.TRADE))]
 """Anybody who may change something."""
+AdminTrader = Annotated[Caller, Depends(_allowed(Scope.TRADE, Role.ADMIN))]
+"""An admin who may change something."""

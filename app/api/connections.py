@@ -1,7 +1,9 @@
 """Connections: your accounts at venues, and what the engine may do there."""
 
+from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, cast
+from functools import partial
+from typing import Annotated, Any, Final, Literal, Self, cast
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
@@ -42,11 +44,14 @@ from app.brokers.paper.terms import FeeIn, Prices
 from app.brokers.port import Account
 from app.domain.errors import NotFound
 from app.domain.market import MarketType
-from app.domain.risk import Mode
+from app.domain.positions import PositionStatus
+from app.domain.risk import Mode, OnDailyLoss
 from app.domain.sizing import OnTooSmall, Strategy
 from app.engine import connections as engine
+from app.engine import halting
 from app.store import connections as rows
 from app.store.connections import ConnectionStatus, Kind
+from app.store.executions import ExecutionStatus
 
 router = APIRouter(prefix="/connections", tags=["connections"], route_class=ExactRoute)
 
@@ -63,6 +68,13 @@ def _leverage(value: Decimal) -> Decimal:
     return value
 
 
+def _distance(percent: Decimal) -> Decimal:
+    if percent == 100:
+        raise ValueError("a stop is less than 100 per cent away")
+    return percent
+
+
+Distance = Annotated[Percentage, AfterValidator(_distance)]
 Leverage = Annotated[Amount, AfterValidator(_leverage)]
 
 
@@ -122,6 +134,11 @@ class Limits(Body):
     """How many of them of one symbol."""
     max_daily_trades: Count | None = Field(default=None, examples=[20])
     """How many entries are sent in a UTC day."""
+    max_daily_loss: PositiveAmount | None = Field(default=None, examples=["250"])
+    """How much may be lost in a UTC day, realised and open, in the account's currency; for each currency apart where
+    positions are counted in several. Once reached, no entries are taken until the next UTC day."""
+    on_daily_loss: OnDailyLoss = Field(default=OnDailyLoss.STOP, examples=["stop"])
+    """Then: `stop` leaves open positions open, `close` closes them."""
     allow_symbols: Symbols = Field(default_factory=list, examples=[["BTC/USDT", "ETH/USDT"]])
     """Only these symbols, in unified form; empty allows all."""
     deny_symbols: Symbols = Field(default_factory=list, examples=[["DOGE/USDT"]])
@@ -134,11 +151,32 @@ class Limits(Body):
     """How wide the spread may be, in per cent of the mid price."""
 
 
+class TrailingTerms(Body):
+    """A stop that follows the price."""
+
+    activation_percent: PercentageOrZero = Field(examples=["1"])
+    """The gain over the average entry from which it follows, in per cent of the entry."""
+    distance_percent: Distance = Field(examples=["0.5"])
+    """How far behind the best price it stays, in per cent of that price."""
+
+
 class ProtectionTerms(Body):
-    """How stop and targets are watched."""
+    """How stop and targets are watched, and how a position is managed while it is open.
+
+    A position keeps the terms its entry was sent with. Stops only ever tighten; a stop that you set by hand is left
+    where you put it.
+    """
 
     native: Flag = Field(default=True, examples=[True])
     """Whether the venue is to hold stop and targets where it can; else the engine watches them."""
+    break_even_after_tp: Count | None = Field(default=None, examples=[1])
+    """After so many take-profits the stop goes to the entry price plus the fees of entry and exit; null never."""
+    break_even_at_percent: Percentage | None = Field(default=None, examples=["1.5"])
+    """The same once the best price is so far from the entry, in per cent of it; null never."""
+    trailing: TrailingTerms | None = None
+    """A stop that follows the best price; null for none."""
+    max_hold_minutes: Count | None = Field(default=None, examples=[1440])
+    """After so many minutes a position is closed at market; null never."""
 
 
 class ConnectionTerms(Body):
@@ -255,6 +293,8 @@ class Connection(View):
     """Only `active` receives signals; what is open is watched in every status."""
     mode: Mode = Field(examples=["active"])
     """`reducing` and `halted` take no entries."""
+    reducing_until: Instant | None
+    """Until when it only reduces by itself, because limits.max_daily_loss was reached; null when it was not."""
     is_tested: bool = Field(examples=[True])
     """Whether the present credentials passed their last test, so that it may be activated."""
     last_error: str | None = Field(examples=["The venue does not know this key."])
@@ -269,6 +309,12 @@ class Connection(View):
     """When it was created."""
     updated_at: Instant
     """When it last changed."""
+
+    @classmethod
+    def seen(cls, row: rows.Connection, now: datetime) -> Self:
+        """A connection as it stands at this moment."""
+        until = row.reducing_until if row.reduces_by_itself(now) else None
+        return cls.of(row, mode=row.mode_at(now), reducing_until=until)
 
 
 class OwnedConnection(Connection):
@@ -330,6 +376,74 @@ class ConnectionTest(View):
     """When the venue was asked."""
 
 
+Why = Annotated[str, Strict(), StringConstraints(min_length=1, max_length=500), AfterValidator(printable)]
+"""A reason for people, kept in the audit trail."""
+
+
+class ModeChange(Body):
+    """How far a connection may trade."""
+
+    mode: Mode = Field(examples=["reducing"])
+    """`reducing` and `halted` take no entries and take back unfilled ones; exits always go on."""
+    reason: Why | None = Field(default=None, examples=["Holidays"])
+    """Why, for the audit trail; at most 500 characters."""
+
+
+class CloseAllRequest(Body):
+    """Why everything is closed."""
+
+    reason: Why | None = Field(default=None, examples=["Out of the market over the weekend"])
+    """Why, for the audit trail; at most 500 characters."""
+
+
+class ClearedEntry(View):
+    """An entry that was not filled yet."""
+
+    execution_id: UUID = Field(examples=["019aa5c2-7c00-7000-8000-000000000002"])
+    """The execution."""
+    symbol: str = Field(examples=["BTC/USDT"])
+    """The instrument."""
+    status: ExecutionStatus = Field(examples=["cancelled"])
+    """What became of it; `sending` and `open` are taken back as soon as the venue allows it."""
+    message: str | None = Field(examples=["Taken back by close-all."])
+    """The same in a sentence."""
+
+
+class ClearedPosition(View):
+    """A position that was open."""
+
+    position_id: UUID = Field(examples=["019aa5c2-7c00-7000-8000-000000000001"])
+    """The position."""
+    symbol: str = Field(examples=["BTC/USDT"])
+    """The instrument."""
+    status: PositionStatus = Field(examples=["closed"])
+    """What became of it; `closing` goes on by itself."""
+    remaining_quantity: Amount = Field(examples=["0"])
+    """What is still held, in base units or lots."""
+    message: str | None = Field(examples=["The close is under way."])
+    """Why it is not closed yet; null when it is."""
+
+
+class Clearance(View):
+    """What was found open on a connection, and what became of it."""
+
+    entries: list[ClearedEntry]
+    """Its unfilled entries."""
+    positions: list[ClearedPosition]
+    """Its open positions."""
+
+    @classmethod
+    def seen(cls, clearance: halting.Clearance) -> "Clearance":
+        """From what the engine reports."""
+        return cls(
+            entries=[ClearedEntry.of(each, execution_id=each.id) for each in clearance.entries],
+            positions=[
+                ClearedPosition.of(each.position, position_id=each.position.id, message=each.message)
+                for each in clearance.positions
+            ],
+        )
+
+
 class AccountBalance(View):
     """What an account holds, as the venue says now."""
 
@@ -348,11 +462,11 @@ def _balances(account: Account | None) -> list[Balance]:
 
 @router.get("")
 async def list_connections(
-    caller: Reader, session: Reading, query: Annotated[ConnectionQuery, Query()]
+    caller: Reader, session: Reading, desk: OpenDesk, query: Annotated[ConnectionQuery, Query()]
 ) -> Page[Connection]:
     """Your connections, newest first."""
     mine = select(rows.Connection).where(rows.owned_by(caller.owner), *query.conditions())
-    return await page(session, mine, rows.Connection.id, query, Connection.of)
+    return await page(session, mine, rows.Connection.id, query, partial(Connection.seen, now=desk.now()))
 
 
 @router.post("", status_code=201, responses=raises("plan_required", "max_connections"))
@@ -367,16 +481,18 @@ async def create_connection(draft: ConnectionDraft, caller: Trader, desk: OpenDe
         sandbox=draft.sandbox,
         terms=draft.terms(),
     )
-    return Connection.of(created)
+    return Connection.seen(created, desk.now())
 
 
 @router.get("/{connection_id}", responses=raises("not_found"))
-async def get_connection(connection_id: ConnectionId, caller: Reader, session: Reading) -> Connection:
+async def get_connection(
+    connection_id: ConnectionId, caller: Reader, session: Reading, desk: OpenDesk
+) -> Connection:
     """One of your connections."""
     row = await rows.of_owner(session, caller.owner, connection_id)
     if row is None:
         raise NotFound("connection")
-    return Connection.of(row)
+    return Connection.seen(row, desk.now())
 
 
 @router.patch("/{connection_id}", responses=raises("not_found", "positions_open"))
@@ -384,7 +500,7 @@ async def change_connection(
     connection_id: ConnectionId, change: ConnectionChange, caller: Trader, desk: OpenDesk
 ) -> Connection:
     """Change a connection. With other credentials it is inactive until it has been tested again."""
-    return Connection.of(await engine.change(desk, caller.owner, connection_id, change.terms()))
+    return Connection.seen(await engine.change(desk, caller.owner, connection_id, change.terms()), desk.now())
 
 
 Force = Annotated[
@@ -419,13 +535,43 @@ async def test_connection(connection_id: ConnectionId, caller: Trader, desk: Ope
 )
 async def activate_connection(connection_id: ConnectionId, caller: Trader, desk: OpenDesk) -> Connection:
     """Let a tested connection receive signals."""
-    return Connection.of(await engine.activate(desk, caller.owner, connection_id))
+    return Connection.seen(await engine.activate(desk, caller.owner, connection_id), desk.now())
 
 
 @router.post("/{connection_id}/deactivate", responses=raises("not_found"))
 async def deactivate_connection(connection_id: ConnectionId, caller: Trader, desk: OpenDesk) -> Connection:
     """Receive no more signals and take back unfilled entries; what is open stays watched and closable."""
-    return Connection.of(await engine.deactivate(desk, caller.owner, connection_id))
+    return Connection.seen(await engine.deactivate(desk, caller.owner, connection_id), desk.now())
+
+
+@router.post("/{connection_id}/mode", responses=raises("not_found", "plan_required"))
+async def set_connection_mode(
+    connection_id: ConnectionId, change: ModeChange, caller: Trader, desk: OpenDesk
+) -> Connection:
+    """Say how far a connection may trade. Without a current plan it may only get stricter.
+
+    A connection that only reduces by itself, for the loss of the day, does so until the next UTC day whatever is said
+    here, unless limits.max_daily_loss is changed.
+    """
+    changed = await halting.set_mode(
+        desk, caller.owner, connection_id, change.mode, change.reason, owner=caller.owner
+    )
+    return Connection.seen(changed, desk.now())
+
+
+@router.post("/{connection_id}/close-all", responses=raises("not_found"))
+async def close_all_positions(
+    connection_id: ConnectionId, caller: Trader, desk: OpenDesk, request: CloseAllRequest | None = None
+) -> Clearance:
+    """Take back every unfilled entry and close every open position at market; tells what became of each.
+
+    What the venue does not do at once is carried out as soon as it can be. New signals are still followed: to stop
+    them, set the mode first.
+    """
+    reason = request.reason if request else None
+    return Clearance.seen(
+        await halting.close_all(desk, caller.owner, connection_id, reason, owner=caller.owner)
+    )
 
 
 @router.get("/{connection_id}/balance", responses=raises("not_found", "conflict"))

@@ -5,17 +5,34 @@ from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
-from pydantic import Field
+from pydantic import AfterValidator, Field, Strict, StringConstraints
 from sqlalchemy import ColumnElement, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.bodies import ExactRoute
-from app.api.callers import Reader
+from app.api.callers import Reader, Trader
 from app.api.problems import raises
-from app.api.sessions import Reading
-from app.api.wire import Amount, CurrencyAmount, Instant, OwnerView, Page, Paging, Rows, View, page
+from app.api.sessions import OpenDesk, Reading
+from app.api.wire import (
+    Amount,
+    Body,
+    CurrencyAmount,
+    Instant,
+    OwnerView,
+    Page,
+    Paging,
+    Rows,
+    View,
+    page,
+    printable,
+)
 from app.domain.errors import NotFound
 from app.domain.market import MarketType, QuantityUnit
 from app.domain.orders import OrderType, Side
+from app.domain.owners import Owner
+from app.domain.signals import Outcome
+from app.engine import reviewing, withdrawing
+from app.engine.reviewing import Finding
 from app.store import executions as rows
 from app.store.connections import Connection
 from app.store.executions import ExecutionStatus
@@ -58,6 +75,26 @@ class Timeline(View):
     """How long each step took."""
 
 
+class SignalEvent(View):
+    """What a later event about the signal came to on this execution."""
+
+    event_id: str = Field(examples=["msg_2KWPBgLlAfxdpx2AI54pPJ85f4W"])
+    """The `webhook-id` it came with."""
+    type: str = Field(examples=["signal.updated"])
+    """What happened."""
+    timestamp: Instant
+    """When, by the source's clock."""
+    field: str | None = Field(examples=["stop_loss"])
+    """Of an update, the field this is about."""
+    outcome: Outcome = Field(examples=["applied"])
+    """`applied`; `closed` at market; `superseded` by a later update; `kept` as it was, since an update may not loosen
+    a stop or change what the owner has set; `refused`, since it cannot be meant; `nothing` was left to change."""
+    message: str | None = Field(examples=["An update may not loosen a stop-loss."])
+    """Why, where that is not plain."""
+    applied_at: Instant
+    """When the engine did so."""
+
+
 class Execution(View):
     """One signal on one connection."""
 
@@ -97,6 +134,8 @@ class Execution(View):
     """The venue's name for the order."""
     attempts: int = Field(examples=[1])
     """How often the order was sent."""
+    signal_events: list[SignalEvent]
+    """What later events about the signal came to here, in the order they were applied."""
     timeline: Timeline
     """When it took which step."""
     created_at: Instant
@@ -118,6 +157,21 @@ class OwnedExecution(Execution):
 
     owner: OwnerView
     """Whose it is."""
+
+
+ExchangeOrderId = Annotated[
+    str, Strict(), StringConstraints(min_length=1, max_length=128), AfterValidator(printable)
+]
+
+
+class Resolution(Body):
+    """What you found at the venue."""
+
+    outcome: Finding = Field(examples=["placed"])
+    """`absent`: the order is not there; an entry is over, an exit is sent again. `placed`: it is there; the venue
+    is asked about it once more, and its answer is taken over."""
+    exchange_order_id: ExchangeOrderId | None = Field(default=None, examples=["28412345"])
+    """The venue's name for the order, where you know it; only for `placed`."""
 
 
 class ExecutionQuery(Paging):
@@ -187,8 +241,32 @@ async def list_executions(
 @router.get("/{execution_id}", responses=raises("not_found"))
 async def get_execution(execution_id: ExecutionId, caller: Reader, session: Reading) -> Execution:
     """One of your executions."""
-    mine = listing(rows.owned_by(caller.owner), rows.Execution.id == execution_id)
+    return await _seen(session, caller.owner, execution_id)
+
+
+async def _seen(session: AsyncSession, owner: Owner, execution_id: UUID) -> Execution:
+    mine = listing(rows.owned_by(owner), rows.Execution.id == execution_id)
     row = (await session.execute(mine)).one_or_none()
     if row is None:
         raise NotFound("execution")
     return Execution.seen(*row)
+
+
+@router.post("/{execution_id}/cancel", responses=raises("not_found", "conflict"))
+async def cancel_execution(
+    execution_id: ExecutionId, caller: Trader, desk: OpenDesk, session: Reading
+) -> Execution:
+    """Take back an entry that is not filled yet, waiting or resting at the venue. What was filled of it stays."""
+    await withdrawing.cancel(desk, caller.owner, execution_id)
+    return await _seen(session, caller.owner, execution_id)
+
+
+@router.post("/{execution_id}/resolve", responses=raises("not_found", "conflict"))
+async def resolve_execution(
+    execution_id: ExecutionId, resolution: Resolution, caller: Trader, desk: OpenDesk, session: Reading
+) -> Execution:
+    """Say what became of an order that `needs_review`, because the venue cannot tell the engine."""
+    await reviewing.resolve(
+        desk, caller.owner, execution_id, resolution.outcome, resolution.exchange_order_id
+    )
+    return await _seen(session, caller.owner, execution_id)

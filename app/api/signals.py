@@ -1,6 +1,6 @@
 """Signals: what providers published and what became of it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
@@ -11,12 +11,15 @@ from app.api.bodies import ExactRoute
 from app.api.callers import Reader
 from app.api.executions import Execution, listing
 from app.api.problems import raises
-from app.api.sessions import Reading
+from app.api.sessions import OpenDesk, Reading
+from app.api.webhooks import PublishedSignal, check_not_ahead
 from app.api.wire import Amount, Instant, Page, Paging, Text, View, page
-from app.domain.errors import NotFound
+from app.domain.errors import Denied, NotFound
+from app.domain.exits import Protection
 from app.domain.orders import OrderType, Side
 from app.domain.owners import Owner, Role
 from app.domain.signals import Market
+from app.engine import previewing
 from app.store import executions
 from app.store import signals as rows
 
@@ -111,6 +114,110 @@ def visible_to(owner: Owner) -> ColumnElement[bool]:
     )
 
 
+class SignalDraft(PublishedSignal):
+    """A signal to be previewed: it need not be named, and nothing is published."""
+
+    id: Text = Field(default="preview", examples=["sig-2026-11-24-001"])
+    """The source's id of the signal; it plays no part in a preview."""
+
+
+class PreviewedOrder(View):
+    """The entry that would be sent now."""
+
+    symbol: str = Field(examples=["BTC/USDT"])
+    """The instrument, in unified form."""
+    side: Side = Field(examples=["buy"])
+    """The direction of the order."""
+    type: OrderType = Field(examples=["market"])
+    """How it would enter."""
+    quantity: Amount = Field(examples=["0.01"])
+    """How much would be ordered, in base units or lots."""
+    price: Amount = Field(examples=["26850.5"])
+    """The limit price, or for a market order the ask (buy) or bid (sell) it was sized by, in quote currency."""
+    notional: Amount = Field(examples=["268.505"])
+    """What that is worth, in `currency`."""
+    currency: str = Field(examples=["USDT"])
+    """The currency of the money."""
+    estimated_fees: Amount = Field(examples=["0.268505"])
+    """What the entry would cost in fees, in `currency`."""
+
+
+class PreviewedTarget(View):
+    """A take-profit as it would be placed."""
+
+    price: Amount = Field(examples=["27150.5"])
+    """Where it closes, in quote currency."""
+    quantity: Amount = Field(examples=["0.005"])
+    """How much it closes; levels too small for the venue have been merged."""
+
+
+class PreviewedProtection(View):
+    """What would protect the position, were the order filled whole."""
+
+    stop_loss: Amount | None = Field(examples=["26500"])
+    """Where all of it is closed at a loss, in quote currency."""
+    take_profits: list[PreviewedTarget]
+    """Where parts of it are closed at a profit, nearest first."""
+    mode: Protection = Field(examples=["native"])
+    """Who would watch: the venue (`native`), the engine (`software`), or nobody (`none`)."""
+
+
+class ConnectionPreview(View):
+    """What a signal would do on one connection."""
+
+    connection_id: UUID = Field(examples=["019aa5c2-7c00-7000-8000-000000000004"])
+    """The account."""
+    decision: Literal["order", "denied"] = Field(examples=["order"])
+    """Whether an order would be sent."""
+    code: str | None = Field(examples=["insufficient_balance"])
+    """Why not; see GET /v1/denial-codes. Null for an order."""
+    message: str | None = Field(examples=["The order is worth 100 USDT; the free balance covers 42."])
+    """The same in a sentence with its numbers."""
+    order: PreviewedOrder | None
+    """The order; null when it would be denied."""
+    protection: PreviewedProtection | None
+    """Its protection; null when it would be denied."""
+
+    @classmethod
+    def seen(cls, preview: previewing.Preview) -> "ConnectionPreview":
+        """From what the engine decided."""
+        outcome = preview.outcome
+        if isinstance(outcome, Denied):
+            return cls(
+                connection_id=preview.connection_id,
+                decision="denied",
+                code=outcome.code,
+                message=outcome.message,
+                order=None,
+                protection=None,
+            )
+        entry = outcome.entry
+        return cls(
+            connection_id=preview.connection_id,
+            decision="order",
+            code=None,
+            message=None,
+            order=PreviewedOrder.of(
+                entry,
+                symbol=entry.instrument.symbol,
+                price=entry.reference_price,
+                currency=entry.instrument.currency,
+            ),
+            protection=PreviewedProtection.of(
+                entry,
+                take_profits=[PreviewedTarget.of(rung) for rung in entry.rungs],
+                mode=outcome.protection,
+            ),
+        )
+
+
+class SignalPreview(View):
+    """What a signal would do, at the prices and balances of this moment."""
+
+    connections: list[ConnectionPreview]
+    """One for each of your connections, oldest first."""
+
+
 @router.get("")
 async def list_signals(
     caller: Reader, session: Reading, query: Annotated[SignalQuery, Query()]
@@ -118,6 +225,18 @@ async def list_signals(
     """Signals that came in, newest first: for an admin all, for a user those that reached a connection."""
     seen = select(rows.SignalRow).where(visible_to(caller.owner), *query.conditions())
     return await page(session, seen, rows.SignalRow.id, query, Signal.of)
+
+
+@router.post("/preview")
+async def preview_signal(draft: SignalDraft, caller: Reader, desk: OpenDesk) -> SignalPreview:
+    """What a signal would do on each of your connections, decided as an execution decides it; trades nothing."""
+    now = desk.now()
+    if draft.published_at is not None:
+        check_not_ahead("published_at", draft.published_at, desk)
+    previews = await previewing.preview(
+        desk, caller.owner, draft.meaning(), draft.plans, draft.published_at or now
+    )
+    return SignalPreview(connections=[ConnectionPreview.seen(each) for each in previews])
 
 
 @router.get("/{signal_id}", responses=raises("not_found"))

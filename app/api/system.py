@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -15,9 +15,12 @@ from app.api.health import RedisState, State, newest_revision, present_revision
 from app.api.sessions import OpenDesk, Reading
 from app.api.wire import Instant, View
 from app.domain.orders import OrderStatus
+from app.domain.risk import Mode
+from app.store import trading
 from app.store.executions import Execution, ExecutionStatus
 from app.store.orders import Order
 from app.store.positions import OPEN, Position
+from app.store.trading import Trading
 from app.store.workers import Worker
 
 router = APIRouter(prefix="/admin/system", tags=["admin"], route_class=ExactRoute, dependencies=[ADMINS_ONLY])
@@ -51,6 +54,26 @@ class WorkerState(View):
     """How long ago that was, in seconds."""
 
 
+class TradingState(View):
+    """How far the whole engine may trade."""
+
+    state: Mode = Field(examples=["active"])
+    """`reducing` and `halted` take no entries; exits always go on."""
+    reason: str | None = Field(examples=["The venue fills at absurd prices"])
+    """Why, in the words of the admin who set it; null when nobody ever did."""
+    set_by: str | None = Field(examples=["admin-1"])
+    """The id of that admin."""
+    set_at: Instant | None
+    """When it was set."""
+
+    @classmethod
+    def seen(cls, row: Trading | None) -> Self:
+        """As it was last set; active where it never was."""
+        if row is None:
+            return cls(state=Mode.ACTIVE, reason=None, set_by=None, set_at=None)
+        return cls.of(row)
+
+
 class Counts(View):
     """How much work there is."""
 
@@ -77,6 +100,8 @@ class System(View):
     """PostgreSQL."""
     redis: State = Field(examples=["ok"])
     """Redis. While it is `away` the engine goes on, a few seconds slower."""
+    trading: TradingState
+    """The kill switch."""
     workers: list[WorkerState]
     """The worker processes seen within a day, the freshest first."""
     counts: Counts
@@ -136,6 +161,7 @@ async def get_system(desk: OpenDesk, session: Reading, redis: RedisState) -> Sys
         time=now,
         database=await _database(session),
         redis=redis,
+        trading=TradingState.seen(await trading.present(session)),
         workers=await _workers(session, now),
         counts=await _counts(session),
         oldest_pending_seconds=await _oldest_pending(session, now),

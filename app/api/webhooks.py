@@ -130,6 +130,25 @@ class PublishedSignal(Named):
     )
     """A remark for people."""
 
+    def meaning(self) -> Signal:
+        """The signal as the rules read it. Raises Invalid where it contradicts itself."""
+        signal = Signal(
+            symbol=self.symbol,
+            direction=self.direction,
+            order_type=self.order_type,
+            entry_price=self.entry_price,
+            stop_loss=self.stop_loss,
+            take_profits=rules.ladder_of(
+                [(each.price, each.portion) for each in self.take_profits], self.direction
+            ),
+            quantity=self.quantity,
+            market=self.market,
+            published_at=self.published_at,
+            expires_at=self.expires_at,
+        )
+        rules.check(signal)
+        return signal
+
 
 class ChangedSignal(Named):
     """What changes for everything still open from a signal. A field that is named with null is taken away."""
@@ -259,7 +278,7 @@ async def receive_event(request: Request) -> Receipt:
     webhook_id = senders.verify(request.headers, body, desk.now())
     bodies.require_json(request.headers)
     event = _validated(Event, bodies.parse(body))
-    _check_not_ahead("timestamp", event.timestamp, desk)
+    check_not_ahead("timestamp", event.timestamp, desk)
     model = _DATA.get(event.type)
     data = None if model is None else _validated(model, event.data, "data")
     message = Message(
@@ -298,19 +317,9 @@ async def _take(desk: Desk, message: Message, data: Body | None) -> Receipt:
 def _signal_columns(desk: Desk, message: Message, data: PublishedSignal) -> dict[str, Any]:
     """A published signal as its row keeps it. Raises Invalid where it contradicts itself."""
     if data.published_at is not None:
-        _check_not_ahead("data.published_at", data.published_at, desk)
+        check_not_ahead("data.published_at", data.published_at, desk)
     try:
-        levels = rules.ladder_of([(each.price, each.portion) for each in data.take_profits], data.direction)
-        rules.check(
-            Signal(
-                symbol=data.symbol,
-                direction=data.direction,
-                order_type=data.order_type,
-                entry_price=data.entry_price,
-                stop_loss=data.stop_loss,
-                take_profits=levels,
-            )
-        )
+        levels = data.meaning().take_profits
     except Invalid as wrong:
         raise Invalid(f"data.{wrong.path}", wrong.message) from None
     return {
@@ -332,7 +341,8 @@ def _check_change(data: ChangedSignal) -> None:
         raise Invalid(f"data.{wrong.path}", wrong.message) from None
 
 
-def _check_not_ahead(path: str, moment: datetime, desk: Desk) -> None:
+def check_not_ahead(path: str, moment: datetime, desk: Desk) -> None:
+    """A time may be a little ahead of ours. Raises Invalid for one that is further."""
     if moment > desk.now() + TOLERANCE:
         raise Invalid(path, "The time is more than 5 minutes ahead of ours.")
 

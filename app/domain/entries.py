@@ -14,7 +14,7 @@ from app.domain.market import Instrument, Quote
 from app.domain.money import ceil_to_step, exact, floor_to_step, round_to_tick, text
 from app.domain.orders import OrderType, Side
 from app.domain.risk import Exposure, Limits
-from app.domain.signals import Course, Signal
+from app.domain.signals import Course, Level, Signal
 from app.domain.sizing import Funds, Sizing, Strategy, size, smallest_entry, too_small
 
 
@@ -38,6 +38,7 @@ class Entry:
     """An order that may be sent, with the exit plan of what it opens. Money in the instrument's currency."""
 
     instrument: Instrument
+    side: Side
     type: OrderType
     quantity: Decimal
     price: Decimal | None
@@ -46,6 +47,8 @@ class Entry:
     notional: Decimal
     estimated_fees: Decimal
     stop_loss: Decimal | None
+    levels: tuple[Level, ...]
+    """The take-profits on the venue's tick, as they are cut again when more is filled."""
     rungs: tuple[Rung, ...]
 
 
@@ -61,6 +64,7 @@ def decide(course: Course, sizing: Sizing, limits: Limits, situation: Situation)
     risk.check_exposure(
         limits, situation.exposure, signal.direction, instrument.symbol, netting=situation.netting
     )
+    risk.check_daily_loss(limits, situation.exposure.lost_today)
     quote = risk.check_quote(situation.quote, instrument.symbol, now, situation.quote_max_age)
     risk.check_price(signal, quote, limits)
 
@@ -77,6 +81,7 @@ def decide(course: Course, sizing: Sizing, limits: Limits, situation: Situation)
         raise too_small(quantity, instrument, price, stop, smallest)
     return Entry(
         instrument=instrument,
+        side=signal.direction,
         type=signal.order_type,
         quantity=quantity,
         price=limit,
@@ -84,6 +89,7 @@ def decide(course: Course, sizing: Sizing, limits: Limits, situation: Situation)
         notional=quantity * price,
         estimated_fees=quantity * price * funds.fee_rate,
         stop_loss=stop,
+        levels=signal.take_profits,
         rungs=ladder(signal.take_profits, quantity, stop, grain_of(instrument)),
     )
 

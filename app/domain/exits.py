@@ -130,6 +130,8 @@ class Plan:
     stop_loss: Decimal | None
     rungs: tuple[Rung, ...]
     """What is still to be taken, nearest first."""
+    stop_reason: CloseReason = CloseReason.STOP_LOSS
+    """What leaving at the stop is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def decide(plan: Plan, mark: Decimal) -> Exit | None:
     """What the price `mark` (bid for longs, ask for shorts) asks for. The stop goes before any target."""
     sign = plan.side.sign
     if plan.stop_loss is not None and mark * sign <= plan.stop_loss * sign:
-        return Exit(CloseReason.STOP_LOSS, plan.remaining)
+        return Exit(plan.stop_reason, plan.remaining)
     reached = sum((rung.quantity for rung in plan.rungs if mark * sign >= rung.price * sign), ZERO)
     if reached > ZERO:
         return Exit(CloseReason.TAKE_PROFIT, min(reached, plan.remaining))

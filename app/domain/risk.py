@@ -1,7 +1,7 @@
 """Risk: the checks an entry passes before it is claimed. Each raises Denied with its numbers, or passes."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -11,7 +11,7 @@ from app.domain.errors import Denied
 from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import exact, parse, text
 from app.domain.orders import OrderType, Side
-from app.domain.signals import Signal
+from app.domain.signals import Market, Signal
 from app.domain.symbols import read
 
 DEFAULT_MAX_AGE = timedelta(seconds=300)
@@ -28,6 +28,18 @@ class Mode(StrEnum):
     REDUCING = "reducing"
     HALTED = "halted"
 
+    @property
+    def strictness(self) -> int:
+        """Larger is stricter."""
+        return list(Mode).index(self)
+
+
+class OnDailyLoss(StrEnum):
+    """What happens to open positions when the day's loss reaches its limit."""
+
+    STOP = "stop"
+    CLOSE = "close"
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -36,6 +48,9 @@ class Limits:
     max_open_positions: int | None = None
     max_positions_per_symbol: int | None = None
     max_daily_trades: int | None = None
+    max_daily_loss: Decimal | None = None
+    """Money, in each currency that positions are counted in."""
+    on_daily_loss: OnDailyLoss = OnDailyLoss.STOP
     allow_symbols: Collection[str] = ()
     deny_symbols: Collection[str] = ()
     max_signal_age: timedelta | None = None
@@ -47,14 +62,16 @@ class Limits:
         """From the JSON a connection keeps (amounts as decimal strings)."""
         age = stored.get("max_signal_age_seconds")
         return cls(
-            stored.get("max_open_positions"),
-            stored.get("max_positions_per_symbol"),
-            stored.get("max_daily_trades"),
-            tuple(stored.get("allow_symbols") or ()),
-            tuple(stored.get("deny_symbols") or ()),
-            None if age is None else timedelta(seconds=age),
-            _optional(stored.get("max_price_drift_percent")),
-            _optional(stored.get("max_spread_percent")),
+            max_open_positions=stored.get("max_open_positions"),
+            max_positions_per_symbol=stored.get("max_positions_per_symbol"),
+            max_daily_trades=stored.get("max_daily_trades"),
+            max_daily_loss=_optional(stored.get("max_daily_loss")),
+            on_daily_loss=OnDailyLoss(stored.get("on_daily_loss") or OnDailyLoss.STOP),
+            allow_symbols=tuple(stored.get("allow_symbols") or ()),
+            deny_symbols=tuple(stored.get("deny_symbols") or ()),
+            max_signal_age=None if age is None else timedelta(seconds=age),
+            max_price_drift_percent=_optional(stored.get("max_price_drift_percent")),
+            max_spread_percent=_optional(stored.get("max_spread_percent")),
         )
 
 
@@ -72,14 +89,26 @@ class Exposure:
     sides_of_symbol: frozenset[Side]
     entries_today: int
     """Executions that reached `sending` since 00:00 UTC."""
+    lost_today: Mapping[str, Decimal] = field(default_factory=dict)
+    """By currency: −(net realised profit since 00:00 UTC + change of unrealised since then)."""
 
 
-def check_mode(mode: Mode) -> None:
+def check_mode(mode: Mode, *, whole_engine: bool = False) -> None:
     """Entries pass in mode `active` only."""
+    who = "The whole engine" if whole_engine else "The connection"
     if mode is Mode.REDUCING:
-        raise Denied("trading_reducing", "The connection only reduces positions at the moment.")
+        raise Denied("trading_reducing", f"{who} only reduces positions at the moment.")
     if mode is Mode.HALTED:
-        raise Denied("trading_halted", "The connection is halted.")
+        raise Denied("trading_halted", f"{who} is halted.")
+
+
+def check_market(signal: Signal, market_type: MarketType) -> None:
+    """A signal that names its market is for accounts of that market."""
+    market = Market.FX if market_type is MarketType.FX else Market.CRYPTO
+    if signal.market is not None and signal.market is not market:
+        raise Denied(
+            "market_mismatch", f"The signal is for {signal.market} and this connection trades {market}."
+        )
 
 
 def check_age(signal: Signal, published_at: datetime, limits: Limits, now: datetime) -> None:
@@ -249,3 +278,15 @@ def check_exposure(limits: Limits, exposure: Exposure, side: Side, symbol: str, 
 def _check_count(code: str, count: int, limit: int | None, what: str) -> None:
     if limit is not None and count >= limit:
         raise Denied(code, f"{count} {what}; the limit is {limit}.")
+
+
+@exact
+def check_daily_loss(limits: Limits, lost_today: Mapping[str, Decimal]) -> None:
+    """Today's loss is below the limit, in every currency; losses of different currencies are never added up."""
+    most = limits.max_daily_loss
+    for currency, lost in sorted(lost_today.items()):
+        if most is not None and lost >= most:
+            raise Denied(
+                "max_daily_loss",
+                f"Today's loss is {lost:.8f} {currency}; the limit is {text(most)} {currency}.",
+            )

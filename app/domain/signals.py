@@ -114,6 +114,61 @@ class Update:
     expires_at: datetime | None = None
 
 
+class Outcome(StrEnum):
+    """What a later event about a signal came to on one execution."""
+
+    APPLIED = "applied"
+    SUPERSEDED = "superseded"
+    KEPT = "kept"
+    REFUSED = "refused"
+    CLOSED = "closed"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An outcome, and why where that is not plain."""
+
+    outcome: Outcome
+    message: str | None = None
+
+
+_EDITED = Verdict(Outcome.KEPT, "You have set it yourself.")
+
+
+def new_stop(
+    direction: Side,
+    present: Decimal | None,
+    wanted: Decimal | None,
+    targets: Sequence[Level],
+    *,
+    edited: bool,
+) -> Verdict:
+    """Whether an update's stop replaces the present one: it may tighten it, never loosen it or take it away."""
+    if edited:
+        return _EDITED
+    if wanted is None:
+        if present is None:
+            return Verdict(Outcome.APPLIED)
+        return Verdict(Outcome.KEPT, "An update may not take a stop-loss away.")
+    if present is not None and _precedes(direction, wanted, present):
+        return Verdict(Outcome.KEPT, "An update may not loosen a stop-loss.")
+    return _checked(direction, wanted, targets)
+
+
+def new_ladder(direction: Side, levels: Sequence[Level], stop: Decimal | None, *, edited: bool) -> Verdict:
+    """Whether an update's take-profits replace the present ones."""
+    return _EDITED if edited else _checked(direction, stop, levels)
+
+
+def _checked(direction: Side, stop: Decimal | None, targets: Sequence[Level]) -> Verdict:
+    try:
+        check_sides(direction, None, stop, targets)
+    except Invalid as wrong:
+        return Verdict(Outcome.REFUSED, wrong.message)
+    return Verdict(Outcome.APPLIED)
+
+
 @dataclass(frozen=True, slots=True)
 class Course:
     """What later events made of a signal: its present wording, and whether it is still meant."""

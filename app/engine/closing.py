@@ -123,6 +123,32 @@ def start(trade: Trade, quantity: Decimal, reason: CloseReason, now: datetime) -
     return order
 
 
+async def leave(desk: Desk, execution_id: UUID, reason: CloseReason) -> None:
+    """Close all of a position now, whoever closes a part of it already; harmless where nothing is left."""
+    async with desk.sessions.begin() as session:
+        order = start_whole(await trades.locked(session, execution_id), reason, desk.now())
+    if order is not None:
+        await carry_out(desk, order.id)
+
+
+def start_whole(trade: Trade, reason: CloseReason, now: datetime) -> Order | None:
+    """Store the intent to close everything; answers the order to carry out, if one waits to be.
+
+    A close of a part that is not on its way yet becomes one of everything. One that is on its way ends first.
+    """
+    position, close = trade.position, trade.live_close
+    if position is None or position.status is PositionStatus.CLOSED:
+        return None
+    if close is None:
+        return start(trade, position.remaining_quantity, reason, now)
+    if close.status is not OrderStatus.PENDING:
+        return None
+    if close.quantity < position.remaining_quantity:
+        close.quantity, close.reason = position.remaining_quantity, reason
+        trades.refresh(trade, now)
+    return close
+
+
 async def carry_out(desk: Desk, order_id: UUID) -> None:
     """Carry a pending close as far as the venue: legs away, quantity fixed, sold, the rest protected again."""
     async with desk.sessions() as session:

@@ -23,10 +23,11 @@ from app.domain.errors import Conflict, Denied, EngineError, Forbidden, Invalid,
 from app.domain.exits import Protection
 from app.domain.market import MarketType
 from app.domain.owners import Owner, Role
+from app.domain.risk import Limits
 from app.engine import trades
 from app.engine.access import access_of, snapshots_of
-from app.engine.execution import cancel_entries, deny
 from app.engine.notifying import notify
+from app.engine.withdrawing import cancel_entries, deny_waiting
 from app.store import connections
 from app.store.connections import Connection, ConnectionStatus, Kind
 from app.store.entitlements import Entitlement
@@ -164,6 +165,8 @@ async def change(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) ->
             seal_credentials(
                 desk, connection, terms["credentials"], version=connection.credentials_version + 1
             )
+        if "limits" in terms and _loss_limit(terms["limits"]) != _loss_limit(connection.limits):
+            connection.reducing_until = None
         _set_plain(connection, terms)
         _check_terms(connection)
         connection.updated_at = now
@@ -177,7 +180,7 @@ async def test(desk: Desk, owner: Owner, connection_id: UUID) -> Examination:
     """
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
-        await _check_plan(session, desk, owner, desk.now())
+        await check_plan(session, desk, owner, desk.now())
         if connection.status is not ConnectionStatus.ACTIVE:
             connection.status = ConnectionStatus.TESTING
     examination = await _examine(desk, access_of(connection))
@@ -206,7 +209,7 @@ async def activate(desk: Desk, owner: Owner, connection_id: UUID) -> Connection:
     try:
         async with desk.sessions.begin() as session:
             connection = await _locked(session, owner, connection_id)
-            await _check_plan(session, desk, owner, now)
+            await check_plan(session, desk, owner, now)
             if connection.status is ConnectionStatus.ACTIVE:
                 return connection
             if connection.sizing is None:
@@ -253,7 +256,7 @@ async def delete(desk: Desk, owner: Owner, connection_id: UUID, *, force: bool) 
         if not force:
             await _check_nothing_open(session, connection, "The connection cannot be deleted now")
         left = await _let_go(session, connection.id)
-        await _deny_pending(session, connection, now)
+        await deny_waiting(session, connection.id, _WENT_INACTIVE, now)
         connection.status = ConnectionStatus.INACTIVE
         connection.credentials_sealed = None
         connection.credentials_hint = None
@@ -296,6 +299,10 @@ def _set_plain(connection: Connection, terms: Terms) -> None:
     for field, value in terms.items():
         if field != "credentials":
             setattr(connection, field, value)
+
+
+def _loss_limit(limits: Mapping[str, Any]) -> Decimal | None:
+    return Limits.read(limits).max_daily_loss
 
 
 def _check_paper_is_kept(connection: Connection, terms: Terms) -> None:
@@ -343,7 +350,7 @@ def _check_terms(connection: Connection) -> None:
         raise Invalid("margin_mode", "There is no choice of margin mode on this account.")
 
 
-async def _check_plan(session: AsyncSession, desk: Desk, owner: Owner, now: datetime) -> Entitlement | None:
+async def check_plan(session: AsyncSession, desk: Desk, owner: Owner, now: datetime) -> Entitlement | None:
     """The owner's entitlement, locked; None for those who need none. Raises Forbidden."""
     if owner.role is Role.ADMIN or not desk.entitlements_required:
         return None
@@ -357,7 +364,7 @@ async def _check_plan(session: AsyncSession, desk: Desk, owner: Owner, now: date
 
 async def _check_room(session: AsyncSession, desk: Desk, owner: Owner, now: datetime) -> None:
     """The owner may have one connection more; two at the same time queue for the entitlement's lock."""
-    entitlement = await _check_plan(session, desk, owner, now)
+    entitlement = await check_plan(session, desk, owner, now)
     if entitlement is None or entitlement.max_connections is None:
         return
     if await connections.count_of_owner(session, owner) >= entitlement.max_connections:
@@ -446,25 +453,15 @@ async def _go(
     was_active = connection.status is ConnectionStatus.ACTIVE
     connection.status = status
     connection.updated_at = now
-    denied = await _deny_pending(session, connection, now) if was_active else 0
+    denied = await deny_waiting(session, connection.id, _WENT_INACTIVE, now) if was_active else 0
     if was_active or status is not ConnectionStatus.INACTIVE:
         aftermath = f" {denied} waiting entries were denied." if denied else ""
         _tell(session, connection, f"is {_BECOMES[status]}", why + aftermath, now, status=status.value)
 
 
-async def _deny_pending(session: AsyncSession, connection: Connection, now: datetime) -> int:
-    """Deny every execution that waits on this connection, whose lock is held; answers how many."""
-    waiting = (
-        await session.scalars(
-            select(Execution.id)
-            .where(Execution.connection_id == connection.id, Execution.status == ExecutionStatus.PENDING)
-            .order_by(Execution.id)
-        )
-    ).all()
-    denial = Denied("connection_inactive", "The connection went inactive before the signal was executed.")
-    for execution_id in waiting:
-        deny(await trades.locked(session, execution_id), denial, now)
-    return len(waiting)
+_WENT_INACTIVE: Final = Denied(
+    "connection_inactive", "The connection went inactive before the signal was executed."
+)
 
 
 async def _let_go(session: AsyncSession, connection_id: UUID) -> Sequence[Position]:

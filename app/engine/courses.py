@@ -1,5 +1,6 @@
 """Courses: what has become of a signal, read from the events that came about it, in whatever order they came."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +21,7 @@ async def course_of(session: AsyncSession, signal: SignalRow) -> Course:
     heard = await events.about(session, signal.provider, signal.source_id, LATER)
     return signals.course_of(
         signal.meaning(),
-        [_update(event) for event in heard if event.type == EventType.UPDATED],
+        [update_of(event) for event in heard if event.type == EventType.UPDATED],
         cancelled=any(event.type == EventType.CANCELLED for event in heard),
         closed_portions=[
             parse(event.data.get("portion") or "1") for event in heard if event.type == EventType.CLOSED
@@ -28,7 +29,13 @@ async def course_of(session: AsyncSession, signal: SignalRow) -> Course:
     )
 
 
-def _update(event: Event) -> Update:
+async def updates_of(session: AsyncSession, provider: str, source_id: str) -> Sequence[Event]:
+    """Every update of a signal that was heard, oldest first by the source's clock."""
+    return await events.about(session, provider, source_id, [EventType.UPDATED])
+
+
+def update_of(event: Event) -> Update:
+    """What an update says."""
     data: dict[str, Any] = event.data
     stop, ends = data.get("stop_loss"), data.get("expires_at")
     return Update(

@@ -6,6 +6,7 @@ Look (venue reads, no transaction) → claim (one short transaction: decide, sto
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -13,20 +14,17 @@ from sqlalchemy import select
 
 from app.brokers.port import Broker, VenueError
 from app.desk import Desk
-from app.domain import risk
-from app.domain.entries import Entry, check_course, decide
+from app.domain import stops
 from app.domain.errors import Denied
 from app.domain.money import ZERO, exact, text
 from app.domain.orders import OrderStatus, Purpose
-from app.domain.risk import Limits
 from app.domain.signals import Course
-from app.domain.sizing import Funds, Sizing
-from app.engine import placing, protection, situations, telling, trades
-from app.engine.access import broker_of
-from app.engine.courses import course_of
-from app.engine.situations import View
+from app.domain.sizing import Funds
+from app.engine import placing, protection, situations, telling, trades, updating
+from app.engine.courses import course_of, updates_of
+from app.engine.situations import Idea, Planned, View
 from app.engine.trades import Trade
-from app.store import connections, events, orders
+from app.store import connections, events, trading
 from app.store.connections import Connection
 from app.store.executions import Execution, ExecutionStatus
 from app.store.orders import Order
@@ -45,6 +43,10 @@ class Work:
     connection: Connection
     course: Course
 
+    def idea(self, course: Course) -> Idea:
+        """What is to be entered, as the signal stands by now."""
+        return Idea(course, self.signal.plans, self.signal.published_at)
+
 
 async def execute(desk: Desk, execution_id: UUID) -> None:
     """Carry a pending execution as far as the venue. Calling it twice, anywhere, at any time, places one order."""
@@ -52,11 +54,7 @@ async def execute(desk: Desk, execution_id: UUID) -> None:
     if work is None:
         return
     try:
-        check_course(work.course)
-        risk.check_age(
-            work.course.signal, work.signal.published_at, Limits.read(work.connection.limits), desk.now()
-        )
-        view = await situations.look(desk, work.connection, work.course)
+        view = await situations.look(desk, work.connection, work.idea(work.course))
         order = await _claim(desk, work, view)
     except Denied as denial:
         await _deny(desk, execution_id, denial)
@@ -90,19 +88,26 @@ async def _claim(desk: Desk, work: Work, view: View) -> Order | None:
     now = desk.now()
     async with desk.sessions.begin() as session:
         await events.listen(session, work.signal.provider, work.signal.source_id)
+        await trading.listen(session)
         connection = await connections.locked(session, work.execution.connection_id)
         trade = await trades.locked(session, work.execution.id)
         if connection is None or trade.execution.status is not ExecutionStatus.PENDING:
             return None
         course = await course_of(session, work.signal)
-        await situations.check_standing(session, desk, connection, work.signal.plans, now)
-        if connection.sizing is None:
-            raise Denied("connection_inactive", "The connection has no sizing.")
-        situation = await situations.situate(
-            session, desk, connection, work.signal, view, trade.execution.id, now
+        standing = await situations.held_standing(session, connection)
+        planned = await situations.plan(
+            session,
+            desk,
+            connection,
+            standing,
+            work.idea(course),
+            view,
+            execution_id=trade.execution.id,
+            now=now,
         )
-        entry = decide(course, Sizing.read(connection.sizing), Limits.read(connection.limits), situation)
-        order = _intend(trade, entry, situation.funds, course, view.broker, now)
+        order = _intend(trade, connection, planned, course, view.broker, now)
+        updates = await updates_of(session, work.signal.provider, work.signal.source_id)
+        updating.note_wording(trade.execution, updates, now)
         connection.last_used_at = now
         trades.refresh(trade, now)
     log.info(
@@ -116,12 +121,18 @@ async def _claim(desk: Desk, work: Work, view: View) -> Order | None:
     return order
 
 
-def _intend(trade: Trade, entry: Entry, funds: Funds, course: Course, broker: Broker, now: datetime) -> Order:
+def _intend(
+    trade: Trade, connection: Connection, planned: Planned, course: Course, broker: Broker, now: datetime
+) -> Order:
     """The entry order with its next attempt, and the exit plan on the execution, ready to be committed."""
-    execution = trade.execution
+    execution, entry = trade.execution, planned.entry
     execution.symbol = entry.instrument.symbol
     execution.requested_quantity = entry.quantity
-    execution.plan = trades.plan_of(entry, course.signal.take_profits, native=broker.traits.native_protection)
+    execution.plan = trades.plan_of(
+        entry,
+        _management(connection, planned.funds),
+        native=broker.traits.native_protection,
+    )
     order = trade.entry
     if order is None:
         order = Order(
@@ -145,9 +156,15 @@ def _intend(trade: Trade, entry: Entry, funds: Funds, course: Course, broker: Br
     order.quantity = entry.quantity
     order.price = entry.price
     order.expires_at = course.signal.entry_ends_at(execution.received_at)
-    order.reserved = _reserve(entry.notional, funds)
+    order.reserved = _reserve(entry.notional, planned.funds)
     placing.claim(order, broker, now)
     return order
+
+
+def _management(connection: Connection, funds: Funds) -> dict[str, Any]:
+    """How the position is managed while it is open; empty when it is left alone."""
+    terms = {term: connection.protection[term] for term in stops.KEPT if connection.protection.get(term)}
+    return {**terms, "fee_rate": text(funds.fee_rate)} if terms else {}
 
 
 @exact
@@ -191,23 +208,3 @@ async def _put_off(desk: Desk, execution_id: UUID, failure: VenueError) -> None:
         execution.message = f"The venue could not be asked: {failure.message}"
         execution.updated_at = now
         log.warning("execution_put_off", execution_id=str(execution_id), reason=failure.message)
-
-
-async def cancel_entries(desk: Desk, connection_id: UUID) -> None:
-    """Take back the entries of a connection that rest at its venue.
-
-    What is still on its way, or cannot be confirmed, the monitor takes back when it sees it resting.
-    """
-    async with desk.sessions() as session:
-        connection = await session.get_one(Connection, connection_id)
-        resting = await orders.resting_entries(session, [connection_id])
-    if not resting:
-        return
-    try:
-        broker = await broker_of(desk, connection)
-    except VenueError as failure:
-        log.warning("entries_not_cancelled", connection_id=str(connection_id), reason=failure.message)
-        return
-    for order in resting:
-        await placing.cancel(desk, broker, order)
-        await protection.after(desk, order.execution_id)

@@ -1,25 +1,28 @@
 """Following: what a later event about a signal means for what is already under way from it.
 
-A cancel takes back what is not filled; a close also closes what is open, or a portion of it. What an event means
-for an entry that is not claimed yet is read by the claim itself (see courses).
+An update changes stop and targets; a cancel takes back what is not filled; a close also closes what is open, or a
+portion of it. What an event means for an entry that is not claimed yet is read by the claim itself (see courses).
 """
 
 from collections.abc import Sequence
+from decimal import Decimal
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.brokers.port import VenueError
 from app.desk import Desk
 from app.domain.errors import Invalid
 from app.domain.exits import CloseReason
-from app.domain.money import parse
+from app.domain.money import parse, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
-from app.domain.signals import EventType
-from app.engine import closing, placing, protection, trades
+from app.domain.signals import EventType, Outcome, Verdict
+from app.engine import closing, placing, protection, trades, updating
 from app.engine.access import broker_of
+from app.engine.courses import updates_of
 from app.store.connections import Connection
 from app.store.events import Event
 from app.store.executions import Execution, ExecutionStatus
@@ -30,6 +33,7 @@ from app.store.signals import id_of
 log = structlog.get_logger(__name__)
 
 _MAY_STILL_OPEN = (ExecutionStatus.SENDING, ExecutionStatus.OPEN)
+_MAY_BE_UPDATED = (*_MAY_STILL_OPEN, ExecutionStatus.NEEDS_REVIEW)
 
 
 async def follow(desk: Desk, event_id: UUID) -> None:
@@ -39,14 +43,99 @@ async def follow(desk: Desk, event_id: UUID) -> None:
         if event.due_at is None or event.provider is None or event.source_id is None:
             return
         signal_id = await id_of(session, event.provider, event.source_id)
+    if event.type == EventType.UPDATED:
+        await _update(desk, event, signal_id)
+        await _finish(desk, event_id)
+        return
+    done = await _end(desk, event, signal_id)
+    if done and not await _may_still_open(desk, signal_id):
+        await _finish(desk, event_id)
+
+
+async def _end(desk: Desk, event: Event, signal_id: UUID | None) -> bool:
+    """Take back what rests and, for a close, close what is open; True when nothing has to be tried again."""
+    async with desk.sessions() as session:
         resting = await _resting(session, signal_id)
         held = await _held(session, signal_id) if event.type == EventType.CLOSED else ()
     for order, connection in resting:
-        await placing.cancel(desk, await broker_of(desk, connection), order)
-        await protection.after(desk, order.execution_id)
-    for execution_id in held:
-        await _close(desk, event, execution_id)
-    await _finish(desk, event_id, signal_id)
+        await _take_back(desk, event, order, connection)
+    closed = [await _close(desk, event, execution_id) for execution_id in held]
+    return all(closed)
+
+
+async def _take_back(desk: Desk, event: Event, order: Order, connection: Connection) -> None:
+    """Cancel one resting entry; while it rests the event stays due, so that a venue that fails is asked again."""
+    if await _cancelled(desk, order, connection):
+        async with desk.sessions.begin() as session:
+            trade = await trades.locked(session, order.execution_id)
+            if event.type == EventType.CANCELLED and not updating.is_noted(trade.execution, event):
+                verdict = Verdict(Outcome.APPLIED, "What was not filled was taken back.")
+                updating.note(trade.execution, event, verdict, desk.now())
+    await protection.after(desk, order.execution_id)
+
+
+async def _cancelled(desk: Desk, order: Order, connection: Connection) -> bool:
+    try:
+        broker = await broker_of(desk, connection)
+    except VenueError as failure:
+        log.warning("entry_not_cancelled", order_id=str(order.id), reason=failure.message)
+        return False
+    return await placing.cancel(desk, broker, order)
+
+
+async def _update(desk: Desk, event: Event, signal_id: UUID | None) -> None:
+    """Apply an update to every position that is open from its signal, and to what may still open one.
+
+    What is not claimed yet needs nothing: its claim reads the signal in its present wording.
+    """
+    async with desk.sessions() as session:
+        rows = await session.execute(
+            select(Execution.id, Position, Connection)
+            .join(Connection, Connection.id == Execution.connection_id)
+            .outerjoin(Position, Position.execution_id == Execution.id)
+            .where(
+                Execution.signal_id == signal_id,
+                Connection.deleted_at.is_(None),
+                or_(Execution.status.in_(_MAY_BE_UPDATED), Position.status.in_(OPEN)),
+            )
+            .order_by(Execution.id)
+        )
+        affected: list[tuple[UUID, Position | None, Connection]] = [
+            (execution_id, position, connection) for execution_id, position, connection in rows.all()
+        ]
+    for execution_id, position, connection in affected:
+        mark = None if position is None else await _mark(desk, position, connection)
+        await _apply(desk, event, execution_id, connection, mark)
+
+
+async def _mark(desk: Desk, position: Position, connection: Connection) -> Decimal | None:
+    """What a position could be left at now, or at its last mark where the venue has no fresh quote."""
+    try:
+        quotes = await (await broker_of(desk, connection)).quotes([position.symbol])
+    except VenueError as failure:
+        log.info("quote_unavailable", position_id=str(position.id), reason=failure.message)
+        return position.current_price
+    quote = quotes.get(position.symbol)
+    if quote is None or not quote.is_usable(desk.now(), desk.quote_max_age):
+        return position.current_price
+    return quote.leaving(position.side.entry_side)
+
+
+async def _apply(
+    desk: Desk, event: Event, execution_id: UUID, connection: Connection, mark: Decimal | None
+) -> None:
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, execution_id)
+        if updating.is_noted(trade.execution, event):
+            return
+        updates = await updates_of(session, event.provider or "", event.source_id or "")
+        applied = updating.apply(trade, event, updates, mark, desk.now())
+    if applied.lapsed is not None:
+        # Where it is not confirmed, the monitor cancels it: its end has come.
+        await _cancelled(desk, applied.lapsed, connection)
+    if applied.close_id is not None:
+        await closing.carry_out(desk, applied.close_id)
+    await protection.after(desk, execution_id)
 
 
 async def _resting(session: AsyncSession, signal_id: UUID | None) -> Sequence[tuple[Order, Connection]]:
@@ -73,35 +162,43 @@ async def _held(session: AsyncSession, signal_id: UUID | None) -> Sequence[UUID]
     return rows.all()
 
 
-async def _close(desk: Desk, event: Event, execution_id: UUID) -> None:
-    """Close what the event asks for of one position; the event's own id as the key makes it once."""
-    key = f"event:{event.id}"
-    portion = parse(event.data.get("portion") or "1")
+async def _close(desk: Desk, event: Event, execution_id: UUID) -> bool:
+    """Close what the event asks for of one position, once; False while another close is in the way of it."""
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, execution_id)
         position = trade.position
-        if position is None or position.status is not PositionStatus.OPEN or trade.live_close is not None:
-            return
-        if any(order.idempotency_key == key for order in trade.orders):
-            return
+        if position is None or position.status is not PositionStatus.OPEN:
+            return True
+        if updating.is_noted(trade.execution, event):
+            return True
+        if trade.live_close is not None:
+            return False
+        now = desk.now()
         try:
-            quantity = closing.closing_quantity(position, portion)
+            quantity = closing.closing_quantity(position, parse(event.data.get("portion") or "1"))
         except Invalid as too_small:
-            log.info("close_too_small", position_id=str(position.id), reason=too_small.message)
-            return
-        order = closing.start(trade, quantity, CloseReason.SIGNAL, desk.now())
-        order.idempotency_key = key
+            updating.note(trade.execution, event, Verdict(Outcome.REFUSED, too_small.message), now)
+            return True
+        order = closing.start(trade, quantity, CloseReason.SIGNAL, now)
+        order.idempotency_key = f"event:{event.id}"
+        verdict = Verdict(Outcome.CLOSED, f"{text(quantity)} {position.symbol} is closed at market.")
+        updating.note(trade.execution, event, verdict, now)
     await closing.carry_out(desk, order.id)
+    return True
 
 
-async def _finish(desk: Desk, event_id: UUID, signal_id: UUID | None) -> None:
-    """The event is done with once nothing of its signal can open any more; until then it stays due."""
-    async with desk.sessions.begin() as session:
-        still_opening = await session.scalar(
+async def _may_still_open(desk: Desk, signal_id: UUID | None) -> bool:
+    """Whether something of a signal can still open; until then its end stays due."""
+    async with desk.sessions() as session:
+        opening = await session.scalar(
             select(Execution.id)
             .where(Execution.signal_id == signal_id, Execution.status.in_(_MAY_STILL_OPEN))
             .limit(1)
         )
-        if still_opening is None:
-            event = await session.get_one(Event, event_id)
-            event.due_at = None
+    return opening is not None
+
+
+async def _finish(desk: Desk, event_id: UUID) -> None:
+    async with desk.sessions.begin() as session:
+        event = await session.get_one(Event, event_id)
+        event.due_at = None

@@ -16,7 +16,6 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.desk import Desk
-from app.domain.signals import EventType
 from app.store import entitlements, events, signals
 from app.store.events import Event, Reception
 from app.store.schema import new_id
@@ -175,18 +174,16 @@ async def change_signal(desk: Desk, message: Message) -> Receipt:
     """Store an update, cancel or close of a signal, known already or not, and ring for what is under way from it."""
     now = desk.now()
     provider, source_id = message.provider or "", message.source_id or ""
-    followed = message.type in (EventType.CANCELLED, EventType.CLOSED)
     async with desk.sessions.begin() as session:
         await events.speak(session, provider, source_id)
         event_id = await session.scalar(
-            _insert_event(message, Reception.ACCEPTED, now, due_at=now + FIRST_CHANCE if followed else None)
+            _insert_event(message, Reception.ACCEPTED, now, due_at=now + FIRST_CHANCE)
         )
         signal_id = await signals.id_of(session, provider, source_id)
     if event_id is None:
         return Receipt(message.webhook_id, signal_id, Reception.DUPLICATE)
     log.info("signal_event_accepted", type=message.type, event_id=str(event_id))
-    if followed:
-        await desk.queue.follow(event_id)
+    await desk.queue.follow(event_id)
     return Receipt(message.webhook_id, signal_id, Reception.ACCEPTED)
 
 

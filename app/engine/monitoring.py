@@ -8,23 +8,24 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
 import structlog
-from sqlalchemy import bindparam, select, union, update
+from sqlalchemy import bindparam, case, select, union, update
 
 from app.brokers.port import ABSENT, Broker, VenueError
 from app.desk import Desk
-from app.domain.exits import Plan, Protection, decide
+from app.domain.exits import CloseReason, Plan, Protection, decide
 from app.domain.market import Quote
 from app.domain.orders import OrderReport, OrderStatus, Purpose
 from app.domain.positions import PositionStatus, unrealized
 from app.domain.risk import Mode
-from app.engine import closing, placing, protection, trades
+from app.domain.stops import best_of
+from app.engine import closing, losses, placing, protection, stops, trades
 from app.engine.access import broker_of
-from app.store import connections, orders, positions
+from app.store import connections, orders, positions, trading
 from app.store.connections import Connection, ConnectionStatus
 from app.store.orders import Order
 from app.store.positions import Position
@@ -47,8 +48,15 @@ class Watched:
 
     connection: Connection
     broker: Broker
+    trading: Mode
+    """How far the whole engine may trade."""
     positions: list[Position] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
+
+    def may_enter(self, now: datetime) -> bool:
+        """Whether entries may rest."""
+        is_active = self.connection.status is ConnectionStatus.ACTIVE and self.trading is Mode.ACTIVE
+        return is_active and self.connection.mode_at(now) is Mode.ACTIVE
 
     @property
     def symbols(self) -> set[str]:
@@ -58,6 +66,13 @@ class Watched:
 
 async def watch(desk: Desk) -> int:
     """One round over all connections that are due; answers how many were watched."""
+    watched = await watch_open(desk)
+    await losses.enforce(desk)
+    return watched
+
+
+async def watch_open(desk: Desk) -> int:
+    """Look after what is open on every connection that is due; answers how many were watched."""
     claimed = await _claim(desk)
     if not claimed:
         return 0
@@ -68,6 +83,7 @@ async def watch(desk: Desk) -> int:
         await _load_positions(desk, watched)
         quotes = await _quotes(watched)
         marks = await _mark(desk, watched, quotes)
+        await _move_stops(desk, watched, marks)
         await _leave(desk, watched, marks)
     finally:
         await _release(desk, claimed)
@@ -97,6 +113,7 @@ async def _open(desk: Desk, claimed: set[UUID]) -> list[Watched]:
     async with desk.sessions() as session:
         rows = (await session.scalars(select(Connection).where(Connection.id.in_(ids)))).all()
         resting = await orders.open_at_venue(session, ids)
+        state = await trading.state(session)
     watched: dict[UUID, Watched] = {}
     for connection in rows:
         try:
@@ -104,7 +121,7 @@ async def _open(desk: Desk, claimed: set[UUID]) -> list[Watched]:
         except VenueError as failure:
             log.warning("broker_unavailable", connection_id=str(connection.id), reason=failure.message)
             continue
-        watched[connection.id] = Watched(connection, broker)
+        watched[connection.id] = Watched(connection, broker, state)
     for order in resting:
         if order.connection_id in watched:
             watched[order.connection_id].orders.append(order)
@@ -200,12 +217,12 @@ async def _miss(desk: Desk, order: Order) -> bool:
 
 
 async def _take_back_entries(desk: Desk, watched: Watched) -> None:
-    """An entry rests only as long as its connection may open positions."""
-    connection = watched.connection
-    if connection.status is ConnectionStatus.ACTIVE and connection.mode is Mode.ACTIVE:
-        return
+    """An entry rests until its end, and only as long as its connection, and the engine, may open positions."""
+    now = desk.now()
+    may_enter = watched.may_enter(now)
     for order in watched.orders:
-        if order.purpose is Purpose.ENTRY and order.is_live:
+        is_due = order.expires_at is not None and order.expires_at <= now
+        if order.purpose is Purpose.ENTRY and order.is_live and (is_due or not may_enter):
             await placing.cancel(desk, watched.broker, order)
             await protection.after(desk, order.execution_id)
 
@@ -223,6 +240,7 @@ async def _mark(
             continue
         price = quote.leaving(position.side.entry_side)
         marks[position.id] = price
+        position.best_price = best_of(position.side.entry_side, position.best_price, price)
         profit = unrealized(position.side, position.remaining_quantity, position.entry_price, price)
         rows.append(
             {
@@ -230,7 +248,9 @@ async def _mark(
                 "held": position.remaining_quantity,
                 "price": price,
                 "profit": profit,
+                "best": position.best_price,
                 "moment": quote.time,
+                "day": now.date(),
             }
         )
     if rows:
@@ -240,6 +260,8 @@ async def _mark(
 
 async def _write_marks(desk: Desk, rows: Sequence[Mapping[str, object]]) -> None:
     # A position that was filled further or left in the meantime is skipped: its profit is for another quantity.
+    columns = Position.__table__.c
+    new_day = columns.pnl_day.is_distinct_from(bindparam("day"))
     statement = (
         update(Position.__table__)  # type: ignore[arg-type]
         .where(
@@ -251,6 +273,9 @@ async def _write_marks(desk: Desk, rows: Sequence[Mapping[str, object]]) -> None
             current_price=bindparam("price"),
             unrealized_pnl=bindparam("profit"),
             marked_at=bindparam("moment"),
+            best_price=bindparam("best"),
+            day_base=case((new_day, columns.realized_pnl + columns.unrealized_pnl), else_=columns.day_base),
+            pnl_day=bindparam("day"),
         )
     )
     async with desk.sessions.begin() as session:
@@ -262,15 +287,34 @@ def _all_positions(watched: Iterable[Watched]) -> Iterable[tuple[Watched, Positi
     return ((each, position) for each in watched for position in each.positions)
 
 
+async def _move_stops(desk: Desk, watched: Sequence[Watched], marks: Mapping[UUID, Decimal]) -> None:
+    """Tighten the stops of positions that have gained enough."""
+    for each in watched:
+        each.positions = [
+            await stops.move(desk, position, marks[position.id]) if position.id in marks else position
+            for position in each.positions
+        ]
+
+
 async def _leave(desk: Desk, watched: Sequence[Watched], marks: Mapping[UUID, Decimal]) -> None:
-    """Start the exits that the marks ask for, where our monitor is the one who protects."""
+    """Start the exits that the marks ask for, where our monitor is the one who protects, and those that are due."""
     reached = [
         (position, marks[position.id])
         for _, position in _all_positions(watched)
         if position.id in marks and position.protection is Protection.SOFTWARE
     ]
     started = [order_id for position, mark in reached if (order_id := await _trigger(desk, position, mark))]
-    await _side_by_side(closing.carry_out(desk, order_id) for order_id in started)
+    now = desk.now()
+    await _side_by_side(
+        [
+            *(closing.carry_out(desk, order_id) for order_id in started),
+            *(
+                closing.leave(desk, position.execution_id, CloseReason.TIMEOUT)
+                for _, position in _all_positions(watched)
+                if position.status is PositionStatus.OPEN and stops.overdue(position, now)
+            ),
+        ]
+    )
 
 
 async def _trigger(desk: Desk, position: Position, mark: Decimal) -> UUID | None:
@@ -296,5 +340,9 @@ async def _trigger(desk: Desk, position: Position, mark: Decimal) -> UUID | None
 
 def _plan(position: Position) -> Plan:
     return Plan(
-        position.side.entry_side, position.remaining_quantity, position.stop_loss, position.rungs_left
+        position.side.entry_side,
+        position.remaining_quantity,
+        position.stop_loss,
+        position.rungs_left,
+        position.stop_reason,
     )

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from app.brokers.port import Broker
 from app.desk import Desk
 from app.domain.errors import Conflict
-from app.domain.exits import Protection, ProtectiveOrder, Rung, protective_orders
+from app.domain.exits import CloseReason, Protection, ProtectiveOrder, Rung, protective_orders
 from app.domain.money import ZERO, exact, round_to_tick
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
@@ -281,10 +281,9 @@ def _change(position: Position, changes: PlanChange) -> None:
             for level in ladder_of(changes.take_profits, side)
         ]
         check_sides(side, reference, None, levels)
-        position.levels = trades.stored_levels(levels)
-        position.plan_revision += 1
-        position.plan_base = trades.closed_quantity(position)
+        trades.set_ladder(position, levels)
     if "stop_loss" in changes.fields:
         stop = None if changes.stop_loss is None else round_to_tick(changes.stop_loss, tick)
         check_sides(side, reference, stop, levels_of(position.levels) if position.rungs_left else ())
-        position.stop_loss = stop
+        position.stop_loss, position.stop_reason = stop, CloseReason.STOP_LOSS
+    position.edited = sorted({*position.edited, *changes.fields})

@@ -12,22 +12,31 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.brokers.port import Account, Broker
 from app.desk import Desk
 from app.domain import risk
-from app.domain.entries import Situation
+from app.domain.entries import Entry, Situation, check_course, decide
 from app.domain.errors import Denied
 from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import ZERO
 from app.domain.orders import Side
 from app.domain.owners import Role
-from app.domain.risk import Exposure
+from app.domain.risk import Exposure, Limits, Mode
 from app.domain.signals import Course
-from app.domain.sizing import Funds
+from app.domain.sizing import Funds, Sizing
 from app.domain.symbols import resolve
 from app.engine.access import broker_of
-from app.store import entitlements, orders
+from app.store import entitlements, orders, positions, trading
 from app.store.connections import Connection, ConnectionStatus
+from app.store.entitlements import Entitlement
 from app.store.executions import Execution, ExecutionStatus
 from app.store.positions import OPEN, Position
-from app.store.signals import SignalRow
+
+
+@dataclass(frozen=True, slots=True)
+class Idea:
+    """What is to be entered: a signal in its present wording, whom it is for, and since when it counts."""
+
+    course: Course
+    plans: Sequence[str]
+    published_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,35 +49,91 @@ class View:
     account: Account
 
 
-async def look(desk: Desk, connection: Connection, course: Course) -> View:
-    """Ask the venue what an entry is decided from. Raises Denied for the symbol, and VenueError."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What decides, beside the connection itself, whether its owner may open positions."""
+
+    trading: Mode
+    """How far the whole engine may trade."""
+    entitlement: Entitlement | None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An entry that may be sent, and the funds it was sized by."""
+
+    entry: Entry
+    funds: Funds
+
+
+async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
+    """Check what takes no venue, then ask it what an entry is decided from. Raises Denied, and VenueError."""
+    signal = idea.course.signal
+    check_course(idea.course)
+    risk.check_market(signal, connection.market_type)
+    risk.check_age(signal, idea.published_at, Limits.read(connection.limits), desk.now())
     broker = await broker_of(desk, connection)
     instrument = resolve(
-        course.signal.symbol, await broker.instruments(), connection.market_type, connection.symbol_map
+        signal.symbol, await broker.instruments(), connection.market_type, connection.symbol_map
     )
     quotes = await broker.quotes([instrument.symbol])
     return View(broker, instrument, quotes.get(instrument.symbol), await broker.account())
 
 
-async def check_standing(
-    session: AsyncSession, desk: Desk, connection: Connection, plans: Sequence[str], now: datetime
-) -> None:
-    """Connection and owner may still open positions: what was true when the signal came may have changed."""
-    if connection.deleted_at is not None or connection.status is not ConnectionStatus.ACTIVE:
-        raise Denied("connection_inactive", "The connection is no longer active.")
-    risk.check_mode(connection.mode)
-    if connection.owner_role is Role.ADMIN or not desk.entitlements_required:
-        return
-    entitlement = await entitlements.held(session, connection.owner_id)
-    if entitlement is None or not entitlement.covers(plans, now):
-        raise Denied("plan_required", "The owner's plan no longer covers this signal.")
+async def held_standing(session: AsyncSession, connection: Connection) -> Standing:
+    """For a claim that listens to the kill switch: none of it changes before the session's transaction ends."""
+    return Standing(await trading.state(session), await entitlements.held(session, connection.owner_id))
 
 
-async def situate(
+async def seen_standing(session: AsyncSession, connection: Connection) -> Standing:
+    """The same without a lock, for who only looks."""
+    return Standing(await trading.state(session), await entitlements.of_user(session, connection.owner_id))
+
+
+async def plan(
     session: AsyncSession,
     desk: Desk,
     connection: Connection,
-    signal: SignalRow,
+    standing: Standing,
+    idea: Idea,
+    view: View,
+    *,
+    execution_id: UUID | None,
+    now: datetime,
+) -> Planned:
+    """The entry that an idea means on a connection, not counting `execution_id` itself. Raises Denied.
+
+    The claim of an execution and a preview both decide here: under the connection's lock, and without.
+    """
+    _check_standing(desk, connection, standing, idea.plans, now)
+    if connection.sizing is None:
+        raise Denied("connection_inactive", "The connection has no sizing.")
+    situation = await _situate(session, desk, connection, idea, view, execution_id, now)
+    entry = decide(idea.course, Sizing.read(connection.sizing), Limits.read(connection.limits), situation)
+    return Planned(entry, situation.funds)
+
+
+def _check_standing(
+    desk: Desk, connection: Connection, standing: Standing, plans: Sequence[str], now: datetime
+) -> None:
+    """Connection and owner may still open positions: what was true when the signal came may have changed."""
+    if connection.deleted_at is not None or connection.status is not ConnectionStatus.ACTIVE:
+        raise Denied("connection_inactive", "The connection is not active.")
+    risk.check_mode(standing.trading, whole_engine=True)
+    risk.check_mode(connection.mode)
+    if connection.reduces_by_itself(now):
+        raise Denied("max_daily_loss", f"It only reduces until {connection.reducing_until:%Y-%m-%dT%H:%MZ}.")
+    if connection.owner_role is Role.ADMIN or not desk.entitlements_required:
+        return
+    if standing.entitlement is None or not standing.entitlement.covers(plans, now):
+        raise Denied("plan_required", "The owner's plan does not cover this signal.")
+
+
+async def _situate(
+    session: AsyncSession,
+    desk: Desk,
+    connection: Connection,
+    idea: Idea,
     view: View,
     execution_id: UUID | None,
     now: datetime,
@@ -84,7 +149,7 @@ async def situate(
     leverage = connection.leverage if instrument.market_type is MarketType.SWAP else None
     return Situation(
         now=now,
-        published_at=signal.published_at,
+        published_at=idea.published_at,
         instrument=instrument,
         quote=view.quote,
         quote_max_age=desk.quote_max_age,
@@ -144,4 +209,5 @@ async def _exposure(
         )
     )
     sides = [Side(direction) for held, direction in rows if held == symbol]
-    return Exposure(len(rows), len(sides), frozenset(sides), today or 0)
+    lost = await positions.lost_today(session, connection_id, now)
+    return Exposure(len(rows), len(sides), frozenset(sides), today or 0, lost)

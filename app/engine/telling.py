@@ -9,7 +9,10 @@ from app.domain.errors import Denied
 from app.domain.exits import CloseReason
 from app.domain.money import text
 from app.domain.orders import FINAL, Purpose
+from app.domain.owners import Role
+from app.domain.risk import Limits, Mode, OnDailyLoss
 from app.engine.notifying import notify
+from app.store.connections import Connection
 from app.store.executions import Execution, ExecutionStatus
 from app.store.notifications import NotificationType
 from app.store.orders import Order
@@ -63,6 +66,60 @@ def execution_denied(session: AsyncSession, execution: Execution, denial: Denied
         now,
         status=ExecutionStatus.DENIED,
         code=denial.code,
+    )
+
+
+def execution_withdrawn(session: AsyncSession, execution: Execution, now: datetime) -> None:
+    """An entry was taken back before anything was sent."""
+    _tell(
+        session,
+        execution,
+        NotificationType.EXECUTION,
+        f"{execution.symbol}: entry taken back",
+        execution.message or "The entry was taken back.",
+        now,
+        status=execution.status,
+    )
+
+
+_MODES = {
+    Mode.ACTIVE: "takes entries again",
+    Mode.REDUCING: "only reduces positions",
+    Mode.HALTED: "is halted",
+}
+
+
+def mode_set(
+    session: AsyncSession, connection: Connection, reason: str | None, now: datetime, *, by_admin: bool
+) -> None:
+    """How far a connection may trade was changed."""
+    who = "An administrator" if by_admin and connection.owner_role is Role.USER else "You"
+    because = f": {reason}" if reason else "."
+    notify(
+        session,
+        connection.owner,
+        NotificationType.CONNECTION,
+        f"Connection {connection.name} {_MODES[connection.mode]}",
+        f"{who} set its mode to {connection.mode}{because}",
+        now=now,
+        data={"mode": connection.mode},
+        connection_id=connection.id,
+    )
+
+
+def daily_loss_reached(session: AsyncSession, connection: Connection, denial: Denied, now: datetime) -> None:
+    """A connection takes no entries for the rest of the day."""
+    closes = Limits.read(connection.limits).on_daily_loss is OnDailyLoss.CLOSE
+    then = "Its open positions are being closed." if closes else "Open positions stay open and watched."
+    notify(
+        session,
+        connection.owner,
+        NotificationType.RISK,
+        f"Connection {connection.name}: daily loss limit reached",
+        f"{denial.message} It takes no entries until {connection.reducing_until:%Y-%m-%d %H:%M} UTC. {then}",
+        now=now,
+        data={"code": denial.code, "mode": Mode.REDUCING},
+        connection_id=connection.id,
     )
 
 

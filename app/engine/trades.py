@@ -4,7 +4,7 @@ The execution's row lock guards the whole: every write to one of its orders or t
 so there is one order of locking (connection, then execution) and no deadlock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -127,12 +127,13 @@ def let_go(trade: Trade) -> None:
             trade.position.protection = Protection.NONE
 
 
-def plan_of(entry: Entry, levels: Sequence[Level], *, native: bool) -> dict[str, Any]:
+def plan_of(entry: Entry, management: Mapping[str, Any], *, native: bool) -> dict[str, Any]:
     """What an execution remembers of its decision until the position exists."""
     instrument = entry.instrument
     return {
         "stop_loss": None if entry.stop_loss is None else text(entry.stop_loss),
-        "levels": stored_levels(levels),
+        "levels": stored_levels(entry.levels),
+        "management": dict(management),
         "native": native,
         "quantity_unit": instrument.quantity_unit.value,
         "quantity_step": text(instrument.quantity_step),
@@ -145,6 +146,13 @@ def plan_of(entry: Entry, levels: Sequence[Level], *, native: bool) -> dict[str,
 def stored_levels(levels: Sequence[Level]) -> list[dict[str, str]]:
     """Take-profit levels as a row keeps them."""
     return [{"price": text(level.price), "portion": text(level.portion)} for level in levels]
+
+
+def set_ladder(position: Position, levels: Sequence[Level]) -> None:
+    """Give a position other take-profits, for what remains of it."""
+    position.levels = stored_levels(levels)
+    position.plan_revision += 1
+    position.plan_base = closed_quantity(position)
 
 
 @exact
@@ -176,12 +184,20 @@ def apply(trade: Trade, order: Order, report: OrderReport, now: datetime) -> boo
     if report.filled_quantity > filled_before:
         order.filled_at = report.time or now
     if order.purpose is Purpose.PROTECTION and report.leg is not None:
-        order.reason = CloseReason.STOP_LOSS if report.leg is Leg.STOP else CloseReason.TAKE_PROFIT
+        order.reason = _stop_reason(trade, order) if report.leg is Leg.STOP else CloseReason.TAKE_PROFIT
     order.updated_at = now
     if order.purpose is not Purpose.ENTRY and report.filled_quantity > filled_before:
         telling.exit_filled(trade.session, trade.execution, order, now)
     refresh(trade, now)
     return True
+
+
+def _stop_reason(trade: Trade, order: Order) -> CloseReason:
+    """What leaving at the stop of a protective order is called; one of an earlier plan is a plain stop-loss."""
+    position = trade.position
+    if position is None or order.trigger_price != position.stop_loss:
+        return CloseReason.STOP_LOSS
+    return position.stop_reason
 
 
 def refuse(trade: Trade, order: Order, code: str, message: str, now: datetime) -> None:
@@ -260,6 +276,7 @@ def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
         trade.session.add(trade.position)
         telling.position_opened(trade.session, trade.position, now)
     position = trade.position
+    position.begin_day(now)
     _take_over(position, figures)
     position.take_profits = _cut_ladder(position, trade.orders)
     position.protect_due_at = now
@@ -298,6 +315,9 @@ def _open_position(
         entry_price=figures.entry_price,
         stop_loss=stop,
         levels=plan["levels"],
+        management=plan["management"],
+        stop_reason=CloseReason.STOP_LOSS,
+        edited=[],
         native=plan["native"],
         # Our monitor is on from the first unit; the venue takes over when it has acknowledged its orders.
         protection=Protection.SOFTWARE if guarded else Protection.NONE,
@@ -308,6 +328,8 @@ def _open_position(
         min_notional=None if plan["min_notional"] is None else parse(plan["min_notional"]),
         plan_revision=1,
         plan_base=ZERO,
+        realized_pnl=ZERO,
+        unrealized_pnl=ZERO,
         dust=ZERO,
         funding=ZERO,
         opened_at=entry.filled_at or now,

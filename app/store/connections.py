@@ -61,6 +61,9 @@ class Connection(Base):
         checked(ConnectionStatus, "status"), default=ConnectionStatus.INACTIVE
     )
     mode: Mapped[Mode] = mapped_column(checked(Mode, "mode"), default=Mode.ACTIVE)
+    """What people set; `mode_at` says what holds."""
+    reducing_until: Mapped[Moment | None]
+    """Until when it only reduces by itself, for the loss of the day."""
     last_error: Mapped[str | None]
     last_tested_at: Mapped[Moment | None]
     last_used_at: Mapped[Moment | None]
@@ -102,6 +105,15 @@ class Connection(Base):
     def owner(self) -> Owner:
         """Whose it is."""
         return Owner(self.owner_role, self.owner_id)
+
+    def reduces_by_itself(self, now: datetime) -> bool:
+        """Whether the loss of the day keeps it from entering."""
+        return self.reducing_until is not None and now < self.reducing_until
+
+    def mode_at(self, now: datetime) -> Mode:
+        """How far it may trade: what people set, or stricter for the loss of the day."""
+        by_itself = Mode.REDUCING if self.reduces_by_itself(now) else Mode.ACTIVE
+        return max(self.mode, by_itself, key=lambda mode: mode.strictness)
 
     @property
     def is_tested(self) -> bool:

@@ -67,6 +67,8 @@ class Execution(Base):
     """How often the venue was unreachable; drives the back-off."""
     plan: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     """What the claim decided beside the order itself: exit plan and the venue's grain (see engine/trades.py)."""
+    signal_events: Mapped[JsonList] = mapped_column(server_default=text("'[]'::jsonb"), default=list)
+    """What later events about the signal came to here, in the order they were applied (see engine/updating.py)."""
     due_at: Mapped[Moment | None]
     """When the sweep takes it up; null once it is no longer pending."""
     received_at: Mapped[Moment]

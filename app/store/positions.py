@@ -1,20 +1,22 @@
 """Positions: what connections hold, one row per execution that was filled."""
 
 from collections.abc import Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, select, text
+from sqlalchemy import ForeignKey, Index, Numeric, cast, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.exits import CloseReason, Grain, Protection, Rung
 from app.domain.market import QuantityUnit
-from app.domain.money import ZERO, parse
+from app.domain.money import ZERO, exact, parse
 from app.domain.owners import Owner, Role
 from app.domain.positions import PositionSide, PositionStatus
-from app.store.connections import connection_key
-from app.store.schema import Amount, Base, JsonList, Key, Moment, Name, checked
+from app.store.connections import Connection, connection_key
+from app.store.schema import Amount, Base, Json, JsonList, Key, Moment, Name, checked
 
 OPEN = (PositionStatus.OPEN, PositionStatus.CLOSING)
 """States in which something is held."""
@@ -43,6 +45,14 @@ class Position(Base):
     current_price: Mapped[Amount | None]
     marked_at: Mapped[Moment | None]
     stop_loss: Mapped[Amount | None]
+    stop_reason: Mapped[CloseReason] = mapped_column(
+        checked(CloseReason, "stop_reason"), default=CloseReason.STOP_LOSS
+    )
+    """What leaving at the stop is called: a stop-loss, or a trailing stop."""
+    management: Mapped[Json] = mapped_column(default=dict)
+    """How its stop moves and how long it is held at most, as its entry was claimed (see domain/stops.py)."""
+    best_price: Mapped[Amount | None]
+    """The most favourable mark since it was opened."""
     levels: Mapped[JsonList] = mapped_column(default=list)
     """The take-profits as they were asked for: [{"price", "portion"}], nearest first."""
     take_profits: Mapped[JsonList] = mapped_column(default=list)
@@ -51,6 +61,8 @@ class Position(Base):
     """Counts the owner's edits; an exit order belongs to the ladder of its revision."""
     plan_base: Mapped[Amount] = mapped_column(default=ZERO)
     """What had been closed when the present ladder was set: it applies to what remained then."""
+    edited: Mapped[JsonList] = mapped_column(default=list)
+    """Which of stop_loss and take_profits the owner has set by hand: no update of the signal changes them."""
     native: Mapped[bool]
     """Whether the venue is to hold stop and targets."""
     gross_pnl: Mapped[Amount] = mapped_column(default=ZERO)
@@ -59,6 +71,10 @@ class Position(Base):
     realized_pnl: Mapped[Amount] = mapped_column(default=ZERO)
     unrealized_pnl: Mapped[Amount] = mapped_column(default=ZERO)
     pnl_complete: Mapped[bool] = mapped_column(default=True)
+    pnl_day: Mapped[date | None]
+    """The UTC day that `day_base` is for."""
+    day_base: Mapped[Amount] = mapped_column(default=ZERO)
+    """Realised and unrealised profit at 00:00 UTC of that day, as last marked before."""
     protection: Mapped[Protection] = mapped_column(checked(Protection, "protection"))
     status: Mapped[PositionStatus] = mapped_column(checked(PositionStatus, "status"))
     close_reason: Mapped[CloseReason | None] = mapped_column(checked(CloseReason, "close_reason"))
@@ -75,6 +91,7 @@ class Position(Base):
 
     __table_args__ = (
         Index("ix_execution_positions_owner", "owner_role", "owner_id", "id"),
+        Index("ix_execution_positions_day", "pnl_day", "connection_id"),
         Index("ix_execution_positions_closed", "connection_id", "closed_at"),
         Index(
             "ix_execution_positions_open",
@@ -98,6 +115,13 @@ class Position(Base):
     def grain(self) -> Grain:
         """How finely it can be cut, as the venue said when it was opened."""
         return Grain(self.quantity_step, self.min_quantity, self.min_notional)
+
+    @exact
+    def begin_day(self, now: datetime) -> None:
+        """Before the first change of a UTC day: remember what the profit was when it began."""
+        if self.pnl_day != now.date():
+            self.day_base = self.realized_pnl + self.unrealized_pnl
+            self.pnl_day = now.date()
 
     @property
     def rungs_left(self) -> tuple[Rung, ...]:
@@ -135,5 +159,39 @@ async def open_on(session: AsyncSession, connection_ids: Sequence[UUID]) -> Sequ
         select(Position)
         .where(Position.connection_id.in_(connection_ids), Position.status.in_(OPEN))
         .order_by(Position.id)
+    )
+    return rows.all()
+
+
+def _lost() -> Any:
+    """−(realised + unrealised profit since 00:00 UTC), over positions of that day."""
+    return func.sum(Position.day_base - Position.realized_pnl - Position.unrealized_pnl)
+
+
+async def lost_today(session: AsyncSession, connection_id: UUID, now: datetime) -> dict[str, Decimal]:
+    """What a connection has lost since 00:00 UTC, by currency; negative is a gain."""
+    rows = await session.execute(
+        select(Position.currency, _lost().label("lost"))
+        .where(Position.connection_id == connection_id, Position.pnl_day == now.date())
+        .group_by(Position.currency)
+    )
+    return {row.currency: row.lost for row in rows}
+
+
+async def beyond_daily_loss(session: AsyncSession, now: datetime) -> Sequence[UUID]:
+    """Connections that have lost their limit since 00:00 UTC and do not reduce for it yet."""
+    limit = cast(Connection.limits["max_daily_loss"].astext, Numeric)
+    rows = await session.scalars(
+        select(Position.connection_id)
+        .join(Connection, Connection.id == Position.connection_id)
+        .where(
+            Position.pnl_day == now.date(),
+            Connection.limits["max_daily_loss"].astext.is_not(None),
+            Connection.deleted_at.is_(None),
+            or_(Connection.reducing_until.is_(None), Connection.reducing_until <= now),
+        )
+        .group_by(Position.connection_id, Position.currency, Connection.limits)
+        .having(_lost() >= limit)
+        .distinct()
     )
     return rows.all()

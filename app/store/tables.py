@@ -2,6 +2,7 @@
 
 from app.store import (
     analytics,
+    audit,
     connections,
     entitlements,
     events,
@@ -10,11 +11,13 @@ from app.store import (
     orders,
     positions,
     signals,
+    trading,
     workers,
 )
 
 __all__ = [
     "analytics",
+    "audit",
     "connections",
     "entitlements",
     "events",
@@ -23,5 +26,6 @@ __all__ = [
     "orders",
     "positions",
     "signals",
+    "trading",
     "workers",
 ]

@@ -81,6 +81,7 @@ def upgrade() -> None:
             ),
             nullable=False,
         ),
+        sa.Column("reducing_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_error", sa.String(), nullable=True),
         sa.Column("last_tested_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
@@ -208,6 +209,28 @@ def upgrade() -> None:
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_execution_signals")),
         sa.UniqueConstraint("provider", "source_id", name=op.f("uq_execution_signals_provider_source_id")),
+    )
+    op.create_table(
+        "execution_trading",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column(
+            "state",
+            sa.Enum(
+                "active",
+                "reducing",
+                "halted",
+                name="state",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
+            ),
+            nullable=False,
+        ),
+        sa.Column("reason", sa.String(length=500), nullable=False),
+        sa.Column("set_by", sa.String(length=64), nullable=False),
+        sa.Column("set_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("id = 1", name=op.f("ck_execution_trading_only_row")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_execution_trading")),
     )
     op.create_table(
         "execution_workers",
@@ -340,6 +363,12 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("plan", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column(
+            "signal_events",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'[]'::jsonb"),
+            nullable=False,
+        ),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("queued_at", sa.DateTime(timezone=True), nullable=True),
@@ -462,6 +491,47 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account_id", "symbol", name=op.f("pk_paper_positions")),
     )
     op.create_table(
+        "execution_audit",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "action",
+            sa.Enum(
+                "trading",
+                "mode",
+                "close_all",
+                "daily_loss",
+                "resolve",
+                name="action",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
+            ),
+            nullable=False,
+        ),
+        sa.Column(
+            "actor_role",
+            sa.Enum("user", "admin", name="actor_role", native_enum=False, create_constraint=True, length=32),
+            nullable=True,
+        ),
+        sa.Column("actor_id", sa.String(length=64), nullable=True),
+        sa.Column("connection_id", sa.Uuid(), nullable=True),
+        sa.Column("execution_id", sa.Uuid(), nullable=True),
+        sa.Column("reason", sa.String(length=500), nullable=True),
+        sa.Column("detail", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["connection_id"],
+            ["execution_connections.id"],
+            name=op.f("fk_execution_audit_connection_id"),
+            ondelete="RESTRICT",
+        ),
+        sa.ForeignKeyConstraint(
+            ["execution_id"], ["execution_logs.id"], name=op.f("fk_execution_audit_execution_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_execution_audit")),
+    )
+    op.create_index("ix_execution_audit_connection", "execution_audit", ["connection_id", "id"], unique=False)
+    op.create_table(
         "execution_positions",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("execution_id", sa.Uuid(), nullable=False),
@@ -495,10 +565,33 @@ def upgrade() -> None:
         sa.Column("current_price", sa.Numeric(precision=38, scale=18), nullable=True),
         sa.Column("marked_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("stop_loss", sa.Numeric(precision=38, scale=18), nullable=True),
+        sa.Column(
+            "stop_reason",
+            sa.Enum(
+                "take_profit",
+                "stop_loss",
+                "trailing_stop",
+                "manual",
+                "signal",
+                "liquidation",
+                "external",
+                "risk",
+                "timeout",
+                "dust",
+                name="stop_reason",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
+            ),
+            nullable=False,
+        ),
+        sa.Column("management", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("best_price", sa.Numeric(precision=38, scale=18), nullable=True),
         sa.Column("levels", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("take_profits", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("plan_revision", sa.Integer(), nullable=False),
         sa.Column("plan_base", sa.Numeric(precision=38, scale=18), nullable=False),
+        sa.Column("edited", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("native", sa.Boolean(), nullable=False),
         sa.Column("gross_pnl", sa.Numeric(precision=38, scale=18), nullable=False),
         sa.Column("fees", sa.Numeric(precision=38, scale=18), nullable=False),
@@ -506,6 +599,8 @@ def upgrade() -> None:
         sa.Column("realized_pnl", sa.Numeric(precision=38, scale=18), nullable=False),
         sa.Column("unrealized_pnl", sa.Numeric(precision=38, scale=18), nullable=False),
         sa.Column("pnl_complete", sa.Boolean(), nullable=False),
+        sa.Column("pnl_day", sa.Date(), nullable=True),
+        sa.Column("day_base", sa.Numeric(precision=38, scale=18), nullable=False),
         sa.Column(
             "protection",
             sa.Enum(
@@ -578,6 +673,9 @@ def upgrade() -> None:
     )
     op.create_index(
         "ix_execution_positions_closed", "execution_positions", ["connection_id", "closed_at"], unique=False
+    )
+    op.create_index(
+        "ix_execution_positions_day", "execution_positions", ["pnl_day", "connection_id"], unique=False
     )
     op.create_index(
         "ix_execution_positions_open",
@@ -839,6 +937,21 @@ def upgrade() -> None:
         ),
     )
     # ### end Alembic commands ###
+    op.execute(
+        """
+        CREATE FUNCTION execution_audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION 'the audit trail is append-only';
+        END
+        $$
+        """
+    )
+    op.execute(
+        """
+        CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON execution_audit
+        FOR EACH STATEMENT EXECUTE FUNCTION execution_audit_is_append_only()
+        """
+    )
 
 
 def downgrade() -> None:
@@ -890,8 +1003,11 @@ def downgrade() -> None:
         table_name="execution_positions",
         postgresql_where=sa.text("status IN ('open', 'closing')"),
     )
+    op.drop_index("ix_execution_positions_day", table_name="execution_positions")
     op.drop_index("ix_execution_positions_closed", table_name="execution_positions")
     op.drop_table("execution_positions")
+    op.drop_index("ix_execution_audit_connection", table_name="execution_audit")
+    op.drop_table("execution_audit")
     op.drop_table("paper_positions")
     op.drop_index(
         "ix_paper_orders_open", table_name="paper_orders", postgresql_where=sa.text("status = 'open'")
@@ -908,6 +1024,7 @@ def downgrade() -> None:
     op.drop_table("execution_analytics")
     op.drop_table("paper_accounts")
     op.drop_table("execution_workers")
+    op.drop_table("execution_trading")
     op.drop_table("execution_signals")
     op.drop_index("ix_execution_events_source", table_name="execution_events")
     op.drop_index(
@@ -930,3 +1047,4 @@ def downgrade() -> None:
     )
     op.drop_table("execution_connections")
     # ### end Alembic commands ###
+    op.execute("DROP FUNCTION execution_audit_is_append_only()")

@@ -31,6 +31,7 @@ ADMIN_READS: Final = (
     "/v1/admin/positions",
     "/v1/admin/signals",
     "/v1/admin/system",
+    "/v1/admin/audit",
 )
 
 
@@ -126,6 +127,10 @@ CHANGES: Final = (
     ("POST", "/v1/connections/{connection}/test"),
     ("POST", "/v1/connections/{connection}/activate"),
     ("POST", "/v1/connections/{connection}/deactivate"),
+    ("POST", "/v1/connections/{connection}/mode"),
+    ("POST", "/v1/connections/{connection}/close-all"),
+    ("POST", "/v1/executions/{execution}/cancel"),
+    ("POST", "/v1/executions/{execution}/resolve"),
     ("PATCH", "/v1/positions/{position}"),
     ("POST", "/v1/positions/{position}/close"),
     ("POST", "/v1/notifications/{notification}/read"),
@@ -137,10 +142,18 @@ LOOKS: Final = (
     ("GET", "/v1/positions/{position}"),
     ("GET", "/v1/executions/{execution}"),
     ("GET", "/v1/signals/{signal}"),
+    ("POST", "/v1/signals/preview"),
+)
+ADMIN_CHANGES: Final = (
+    ("POST", "/v1/admin/trading"),
+    ("POST", "/v1/admin/connections/{connection}/mode"),
+    ("POST", "/v1/admin/connections/{connection}/close-all"),
 )
 BODIES: Final[dict[str, Any]] = {
     "/v1/connections": DRAFT,
     "/v1/connections/{connection}": {"name": "Taken over"},
+    "/v1/connections/{connection}/mode": {"mode": "halted", "reason": "Taken over"},
+    "/v1/executions/{execution}/resolve": {"outcome": "absent"},
     "/v1/positions/{position}": {"stop_loss": "26600"},
     "/v1/positions/{position}/close": {"portion": "0.5"},
 }
@@ -173,7 +186,7 @@ async def _state(sessions: Sessions) -> list[Any]:
 
 def test_the_lists_above_are_complete(service: Service) -> None:
     named = {(method, path.replace("_id}", "}")) for path, method in _operations(service)}
-    listed = {*CHANGES, *LOOKS, *(("GET", path) for path in READS + ADMIN_READS)}
+    listed = {*CHANGES, *ADMIN_CHANGES, *LOOKS, *(("GET", path) for path in READS + ADMIN_READS)}
     elsewhere = {
         (method, path) for method, path in named if path.startswith(("/v1/analytics", "/v1/webhooks"))
     }

@@ -113,12 +113,20 @@ async def test_without_sizing_there_is_no_activation(api: Api, rows: Rows) -> No
         ({"name": "two\nlines"}, "name"),
         ({"status": "active"}, "status"),
         ({"owner_id": "bob"}, "owner_id"),
-        ({"limits": {"max_daily_loss": "100"}}, "limits.max_daily_loss"),
+        ({"limits": {"max_daily_loss": "0"}}, "limits.max_daily_loss"),
+        ({"limits": {"on_daily_loss": "panic"}}, "limits.on_daily_loss"),
         ({"limits": {"max_open_positions": 0}}, "limits.max_open_positions"),
         ({"limits": {"max_open_positions": "3"}}, "limits.max_open_positions"),
         ({"limits": {"max_open_positions": True}}, "limits.max_open_positions"),
         ({"limits": {"max_spread_percent": "101"}}, "limits.max_spread_percent"),
-        ({"protection": {"trailing": {}}}, "protection.trailing"),
+        ({"protection": {"trailing": {}}}, "protection.trailing.activation_percent"),
+        (
+            {"protection": {"trailing": {"activation_percent": "1", "distance_percent": "100"}}},
+            "protection.trailing.distance_percent",
+        ),
+        ({"protection": {"break_even_after_tp": 0}}, "protection.break_even_after_tp"),
+        ({"protection": {"break_even_at_percent": "0"}}, "protection.break_even_at_percent"),
+        ({"protection": {"max_hold_minutes": 1.5}}, "protection.max_hold_minutes"),
         ({"sizing": {"strategy": "fixed"}}, "sizing"),
         ({"sizing": {"strategy": "all_in", "value": "1"}}, "sizing.strategy"),
         ({"sizing": {"strategy": "fixed", "value": "0"}}, "sizing.value"),
@@ -176,7 +184,11 @@ async def test_a_change_replaces_what_it_names(api: Api, rows: Rows) -> None:
         "name": "Renamed",
         "limits": {"max_open_positions": 5, "deny_symbols": ["DOGE/USDT"]},
         "symbol_map": {"XBT": "BTC/USDT"},
-        "protection": {"native": False},
+        "protection": {
+            "native": False,
+            "trailing": {"activation_percent": 1, "distance_percent": "0.50"},
+            "max_hold_minutes": 90,
+        },
         "paper": PAPER | {"fee_percent": "0.2"},
     }
     changed = await api.call(ANN, "PATCH", f"/v1/connections/{id_}", 200, json=change)
@@ -184,7 +196,13 @@ async def test_a_change_replaces_what_it_names(api: Api, rows: Rows) -> None:
     assert changed["limits"]["max_open_positions"] == 5
     assert changed["limits"]["max_daily_trades"] is None
     assert changed["limits"]["deny_symbols"] == ["DOGE/USDT"]
-    assert changed["protection"] == {"native": False}
+    assert changed["protection"] == {
+        "native": False,
+        "break_even_after_tp": None,
+        "break_even_at_percent": None,
+        "trailing": {"activation_percent": "1", "distance_percent": "0.5"},
+        "max_hold_minutes": 90,
+    }
     assert changed["symbol_map"] == {"XBT": "BTC/USDT"}
     assert changed["paper"]["fee_percent"] == "0.2"
     assert changed["sizing"]["value"] == "100"
@@ -356,3 +374,21 @@ async def test_a_list_can_be_of_one_status(api: Api, rows: Rows) -> None:
     broken = await rows.connection(ANN, status="error", leverage=Decimal("2.50"), market_type="swap")
     page = await api.call(ANN, "GET", "/v1/connections", 200, params={"status": ["error", "testing"]})
     assert [(item["id"], item["leverage"]) for item in page["items"]] == [(str(broken.id), "2.5")]
+
+
+async def test_a_connection_shows_that_it_only_reduces_for_the_loss_of_the_day(
+    api: Api, rows: Rows, clock: Clock
+) -> None:
+    midnight = NOON + timedelta(hours=12)
+    connection = await rows.connection(
+        ANN, limits={"max_daily_loss": "100", "on_daily_loss": "close"}, reducing_until=midnight
+    )
+    path = f"/v1/connections/{connection.id}"
+    seen = await api.call(ANN, "GET", path, 200)
+    assert (seen["mode"], seen["reducing_until"]) == ("reducing", "2026-11-25T00:00:00Z")
+    assert (seen["limits"]["max_daily_loss"], seen["limits"]["on_daily_loss"]) == ("100", "close")
+    [listed] = (await api.call(ADMIN_ANN, "GET", "/v1/admin/connections", 200))["items"]
+    assert listed["mode"] == "reducing"
+    clock.move(timedelta(hours=12))
+    seen = await api.call(ANN, "GET", path, 200)
+    assert (seen["mode"], seen["reducing_until"]) == ("active", None)

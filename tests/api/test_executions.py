@@ -29,6 +29,7 @@ async def test_an_execution_in_full(api: Api, rows: Rows) -> None:
         "client_order_id": None,
         "exchange_order_id": None,
         "attempts": 1,
+        "signal_events": [],
         "timeline": {
             "received": "2026-11-24T12:00:00Z",
             "queued": "2026-11-24T12:00:00.004000Z",

@@ -83,6 +83,7 @@ def test_a_market_buy_on_spot() -> None:
     # 1 % of 2 000 over (100.1 − 95) + 0.001 × (100.1 + 95) = 5.2951: 3.777…
     assert decided(BUY, RISK) == Entry(
         instrument=SPOT,
+        side=Side.BUY,
         type=OrderType.MARKET,
         quantity=D("3.777"),
         price=None,
@@ -90,6 +91,7 @@ def test_a_market_buy_on_spot() -> None:
         notional=D("378.0777"),
         estimated_fees=D("0.3780777"),
         stop_loss=D(95),
+        levels=BUY.take_profits,
         rungs=(Rung(D(110), D("1.888")), Rung(D(120), D("1.889"))),
     )
 
@@ -98,6 +100,7 @@ def test_a_market_sell_on_margin() -> None:
     # 1 % of 2 000 over (105 − 99.9) + 0.001 × (99.9 + 105) = 5.3049: 3.770…
     assert decided(SELL, RISK, ON_SWAP) == Entry(
         instrument=SWAP,
+        side=Side.SELL,
         type=OrderType.MARKET,
         quantity=D("3.770"),
         price=None,
@@ -105,6 +108,7 @@ def test_a_market_sell_on_margin() -> None:
         notional=D("376.623"),
         estimated_fees=D("0.376623"),
         stop_loss=D(105),
+        levels=SELL.take_profits,
         rungs=(Rung(D(90), D("1.885")), Rung(D(80), D("1.885"))),
     )
 
@@ -114,6 +118,7 @@ def test_a_limit_entry_is_sized_at_its_own_price() -> None:
     limit = replace(BUY, order_type=OrderType.LIMIT, entry_price=D(98))
     assert decided(limit, Sizing(Strategy.FIXED_AMOUNT, D(250))) == Entry(
         instrument=SPOT,
+        side=Side.BUY,
         type=OrderType.LIMIT,
         quantity=D("2.551"),
         price=D(98),
@@ -121,6 +126,7 @@ def test_a_limit_entry_is_sized_at_its_own_price() -> None:
         notional=D("249.998"),
         estimated_fees=D("0.249998"),
         stop_loss=D(95),
+        levels=BUY.take_profits,
         rungs=(Rung(D(110), D("1.275")), Rung(D(120), D("1.276"))),
     )
 

@@ -486,7 +486,16 @@ def test_limits_are_read_from_what_a_connection_keeps() -> None:
             "max_price_drift_percent": "0.5",
             "max_spread_percent": "0",
         }
-    ) == Limits(3, 1, 0, ("BTC/USDT",), (), timedelta(0), D("0.5"), D(0))
+    ) == Limits(
+        max_open_positions=3,
+        max_positions_per_symbol=1,
+        max_daily_trades=0,
+        allow_symbols=("BTC/USDT",),
+        deny_symbols=(),
+        max_signal_age=timedelta(0),
+        max_price_drift_percent=D("0.5"),
+        max_spread_percent=D(0),
+    )
 
 
 long_prices = decimals("1", "1000", 12)

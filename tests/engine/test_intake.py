@@ -179,15 +179,15 @@ async def test_claims_of_one_signal_do_not_wait_for_each_other(desk: Desk) -> No
             await events.listen(other, "default", "s1")
 
 
-async def test_an_update_rings_for_nothing_and_a_cancel_is_followed(desk: Desk) -> None:
+async def test_every_later_event_is_followed(desk: Desk) -> None:
     await publish(desk)
     queue: Any = desk.queue
-    await change(desk, EventType.UPDATED, stop_loss="19000")
-    assert queue.rung == []
-    await change(desk, EventType.CANCELLED)
+    later = (EventType.UPDATED, EventType.CANCELLED, EventType.CLOSED)
+    for type_ in later:
+        await change(desk, type_)
     async with desk.sessions() as session:
-        cancel = await session.scalar(select(Event.id).where(Event.type == EventType.CANCELLED))
-    assert queue.rung == [("follow", cancel)]
+        stored = await session.scalars(select(Event.id).where(Event.type.in_(later)).order_by(Event.id))
+    assert queue.rung == [("follow", event_id) for event_id in stored]
 
 
 async def test_entitling_by_hand_is_a_statement_of_now(desk: Desk, clock: Clock) -> None:

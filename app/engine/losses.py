@@ -1,0 +1,99 @@
+"""Losses: what breaching `max_daily_loss` does. The connection only reduces until the next UTC day.
+
+The automatic `reducing` is a time on the connection, beside the mode that people set: it lifts itself when the time
+has come and never touches a mode. The claim counts the loss by itself, so nothing is entered in between.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.desk import Desk
+from app.domain.errors import Denied
+from app.domain.exits import CloseReason
+from app.domain.positions import PositionStatus
+from app.domain.risk import Limits, OnDailyLoss, check_daily_loss
+from app.engine import closing, telling, withdrawing
+from app.store import audit, connections, positions
+from app.store.audit import Action
+from app.store.connections import Connection
+from app.store.positions import Position
+
+log = structlog.get_logger(__name__)
+
+
+async def enforce(desk: Desk) -> None:
+    """Put every connection whose loss has reached its limit into `reducing`, and close what its owner wants closed.
+
+    Any number of workers may do this at once: each connection is put there once, and each position closed once.
+    """
+    now = desk.now()
+    async with desk.sessions() as session:
+        breached = await positions.beyond_daily_loss(session, now)
+    for connection_id in breached:
+        await _reduce(desk, connection_id)
+    async with desk.sessions() as session:
+        unwanted = await _unwanted(session, now)
+    for execution_id in unwanted:
+        await closing.leave(desk, execution_id, CloseReason.RISK)
+
+
+def next_day(now: datetime) -> datetime:
+    """00:00 UTC of tomorrow."""
+    return now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+
+
+async def _reduce(desk: Desk, connection_id: UUID) -> None:
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        connection = await connections.locked(session, connection_id)
+        if connection is None or connection.reduces_by_itself(now):
+            return
+        denial = await _denial(session, connection, now)
+        if denial is None:
+            return
+        connection.reducing_until = next_day(now)
+        connection.updated_at = now
+        audit.record(
+            session,
+            Action.DAILY_LOSS,
+            None,
+            denial.message,
+            now,
+            connection_id=connection_id,
+            until=connection.reducing_until.isoformat(),
+        )
+        telling.daily_loss_reached(session, connection, denial, now)
+        await withdrawing.deny_waiting(session, connection_id, denial, now)
+    log.warning("daily_loss_reached", connection_id=str(connection_id), reason=denial.message)
+    await withdrawing.cancel_entries(desk, connection_id)
+
+
+async def _denial(session: AsyncSession, connection: Connection, now: datetime) -> Denied | None:
+    """Why an entry would be denied for today's loss; None while there is room."""
+    lost = await positions.lost_today(session, connection.id, now)
+    try:
+        check_daily_loss(Limits.read(connection.limits), lost)
+    except Denied as denial:
+        return denial
+    return None
+
+
+async def _unwanted(session: AsyncSession, now: datetime) -> Sequence[UUID]:
+    """The executions of open positions whose owners want none after a day's loss."""
+    rows = await session.scalars(
+        select(Position.execution_id)
+        .join(Connection, Connection.id == Position.connection_id)
+        .where(
+            Connection.reducing_until > now,
+            Connection.limits["on_daily_loss"].astext == OnDailyLoss.CLOSE.value,
+            Connection.deleted_at.is_(None),
+            Position.status == PositionStatus.OPEN,
+        )
+        .order_by(Position.id)
+    )
+    return rows.all()
