@@ -52,6 +52,8 @@ PATIENCE: Final = (0.0, 0.1, 0.3, 0.8)
 KEY_IS_KNOWN_FOR: Final = timedelta(minutes=5)
 """How long what a venue told of a key is believed."""
 
+PASSED: Final = "order would trigger immediately"
+
 LOOK_BACK: Final = timedelta(minutes=1)
 """Clock skew allowed for when listings are asked for since the claim."""
 
@@ -89,6 +91,7 @@ class CryptoBroker:
         self._surroundings = surroundings
         self._venue_settings = VenueSettings(exchange, terms.leverage)
         self._key: tuple[datetime, Key] | None = None
+        self._sent: dict[str, datetime] = {}
 
     @property
     def traits(self) -> Traits:
@@ -137,12 +140,21 @@ class CryptoBroker:
         self._check_fresh(request)
         _check_size(request, listed.instrument)
         is_hedged = await self._settle_terms(request, listed)
+        if await self._is_passed(request):
+            raise Refused(PASSED)
+        self._note_sending(request)
         with calling(Call(urgency=_urgency(request), signed_at=request.signed_at)) as call:
             try:
                 acknowledged = await self._send(request, listed, is_hedged=is_hedged)
             except Exception as error:  # noqa: BLE001 - as above; a cancelled task passes through and stays unknown
                 raise of_order(error, call, self._profile) from None
-        return await self._truth(request, acknowledged)
+        report = await self._truth(request, acknowledged)
+        if report.status is OrderStatus.OPEN and await self._is_passed(request):
+            # The price went through while the stop was on its way: it would wait for the price to come back.
+            report = await self.cancel(replace(request.key, exchange_order_id=report.exchange_order_id))
+            if report.filled_quantity == ZERO:
+                raise Refused(PASSED)
+        return report
 
     async def cancel(self, key: OrderKey) -> OrderReport:
         """Take an order back and report what became of it. Raises VenueError; Refused without such an order."""
@@ -212,6 +224,24 @@ class CryptoBroker:
     def _check_fresh(self, request: OrderRequest) -> None:
         if self._surroundings.now() - request.signed_at > self._traits.validity:
             raise Unreachable("The request was held up; it is stale and was not sent.")
+
+    async def _is_passed(self, request: OrderRequest) -> bool:
+        """Whether the price is beyond a stop already, where the venue would not notice."""
+        if request.trigger_price is None or not self._profile.infers_direction:
+            return False
+        quote = (await self.quotes([request.symbol])).get(request.symbol)
+        if quote is None:
+            raise Unreachable("There is no price to check the stop against; it was not sent.")
+        return quote.entering(request.side) * request.side.sign >= request.trigger_price * request.side.sign
+
+    def _note_sending(self, request: OrderRequest) -> None:
+        """Remember an id for as long as its claim is fresh: venues accept the id of a closed order again."""
+        signed_at, name = request.signed_at, request.client_order_id
+        if name in self._sent:
+            raise Uncertain("This attempt has been sent before; a look-up says what became of it.")
+        stale = self._surroundings.now() - self._traits.validity
+        self._sent = {known: moment for known, moment in self._sent.items() if moment >= stale}
+        self._sent[name] = signed_at
 
     async def _settle_terms(self, request: OrderRequest, listed: Listed) -> bool:
         """Bring the venue's settings in line with the connection's; whether the account is hedged."""

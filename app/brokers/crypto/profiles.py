@@ -5,10 +5,10 @@ protection to our monitor: an exchange nobody has looked into is slower, never w
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from decimal import Decimal
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, Final
 
 from app.domain.exits import NativeStyle
@@ -43,9 +43,6 @@ class LookUp(StrEnum):
     """Open, then closed orders, searched here."""
 
 
-EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class ClientId:
     """Under which keys our id travels, native ones where the class would drop the unified key."""
@@ -59,31 +56,35 @@ class ClientId:
 class Profile:
     """One venue's ways on one of its markets."""
 
-    client_id: ClientId = ClientId()
+    taker_fee: Decimal | None = None
+    """The standard taker fee, as a fraction; None takes what the class states."""
+    client_id: ClientId = field(default_factory=ClientId)
     look_up: LookUp = LookUp.LISTED
     is_proven: bool = False
     """Whether a clean look-up that finds nothing may be believed."""
     settle: timedelta = CAUTIOUS_SETTLE
     window_option: str | None = None
     """The option of the class that holds the validity window in milliseconds, where it signs one."""
-    options: Mapping[str, Any] = EMPTY
+    options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the class, other than the window."""
-    alone: Mapping[str, Any] = EMPTY
+    alone: Mapping[str, Any] = field(default_factory=dict)
     """Options that make the class load the markets of this type only."""
     is_demo: bool = False
     """Whether its practice accounts are reached by demo trading instead of the sandbox."""
     style: NativeStyle = NativeStyle.NONE
-    order_params: Mapping[OrderType, Mapping[str, Any]] = MappingProxyType({})
+    order_params: Mapping[OrderType, Mapping[str, Any]] = field(default_factory=dict)
     """What else an order of a type is created with."""
-    rooms: Mapping[OrderType, Mapping[str, Any]] = MappingProxyType({})
+    rooms: Mapping[OrderType, Mapping[str, Any]] = field(default_factory=dict)
     """What a look-up or cancel has to add to see orders of a type: conditional orders live apart."""
+    infers_direction: bool = False
+    """Whether a stop fires whichever way its trigger is reached: one that was passed would wait for a return."""
     real_order: tuple[str, ...] = ()
     """Where a conditional order that has fired names the order it became, in the venue's own answer."""
     trades_by: str | None = None
     """The key by which trades of one order are asked for."""
     fee_detail: str | None = None
     """Where an order's own answer holds its fees by currency."""
-    refusals: Mapping[str, str] = EMPTY
+    refusals: Mapping[str, str] = field(default_factory=dict)
     """Codes that certainly mean no, and our code for each."""
     refusing_words: tuple[str, ...] = ()
     """Messages that certainly mean no where their code has other meanings too."""
@@ -142,12 +143,14 @@ _BINANCE: Final = Profile(
 )
 _BINANCE_SPOT: Final = replace(
     _BINANCE,
+    taker_fee=Decimal("0.001"),
     alone={"fetchMarkets": {"types": ["spot"]}, "defaultType": "spot"},
     style=NativeStyle.BRACKET,
 )
 _BINANCE_SWAP: Final = replace(
     _BINANCE,
     alone={"fetchMarkets": {"types": ["linear"]}, "defaultType": "swap", "defaultSubType": "linear"},
+    taker_fee=Decimal("0.0005"),
     is_demo=True,
     style=NativeStyle.STOP_AND_TARGETS,
     order_params={OrderType.STOP: {"workingType": "MARK_PRICE"}},
@@ -210,12 +213,15 @@ _BYBIT: Final = Profile(
 )
 _BYBIT_SPOT: Final = replace(
     _BYBIT,
+    taker_fee=Decimal("0.001"),
     alone={"fetchMarkets": {"types": ["spot"]}, "defaultType": "spot"},
     style=NativeStyle.STOP_ONLY,
+    infers_direction=True,
     rooms={OrderType.STOP: {"orderFilter": "tpslOrder"}},
 )
 _BYBIT_SWAP: Final = replace(
     _BYBIT,
+    taker_fee=Decimal("0.00055"),
     alone={"fetchMarkets": {"types": ["linear"]}, "defaultType": "swap", "defaultSubType": "linear"},
     style=NativeStyle.STOP_AND_TARGETS,
     order_params={OrderType.STOP: {"triggerBy": "MarkPrice"}},
@@ -269,7 +275,7 @@ _ANY: Final[Mapping[str, Profile]] = {
 _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
     ("binance", MarketType.SPOT): _BINANCE_SPOT,
     ("binance", MarketType.SWAP): _BINANCE_SWAP,
-    ("binanceus", MarketType.SPOT): replace(_BINANCE_SPOT, alone=EMPTY),
+    ("binanceus", MarketType.SPOT): replace(_BINANCE_SPOT, alone={}),
     ("binanceusdm", MarketType.SWAP): _BINANCE_SWAP,
     ("bybit", MarketType.SPOT): _BYBIT_SPOT,
     ("bybit", MarketType.SWAP): _BYBIT_SWAP,

@@ -47,6 +47,8 @@ class Line:
     """What an exchange object takes for its session: the methods of HTTP, and nothing to close."""
 
     def __init__(self, transport: Transport, endpoint: URL | None) -> None:
+        self.headers: dict[str, str] = {}
+        """What a class adds to every request of this session: nothing."""
         self._transport = transport
         self._endpoint = endpoint
 

@@ -55,7 +55,7 @@ class CryptoVenue:
             netting=access.market_type is MarketType.SWAP,
             native_protection=style is not NativeStyle.NONE,
             native_style=style,
-            fee_rate=_taker_fee(exchange, access.market_type),
+            fee_rate=profile.taker_fee or _stated_fee(exchange, access.market_type),
             slippage=SLIPPAGE,
             validity=VALIDITY,
             settle=profile.settle,
@@ -110,13 +110,10 @@ class CryptoVenue:
         return self._surroundings[key]
 
 
-def _taker_fee(exchange: Any, market_type: MarketType) -> Decimal:
-    """The taker fee the class states for this market type, before any discount of the account."""
+def _stated_fee(exchange: Any, market_type: MarketType) -> Decimal:
+    """The taker fee the class states for a market type or for all, before any discount of the account."""
     stated = exchange.fees or {}
-    for part in (stated.get(market_type.value), stated.get("linear"), stated.get("trading")):
-        fees = (part or {}).get("trading", part) or {}
-        if market_type is MarketType.SPOT and part is stated.get("linear"):
-            continue
-        if (taker := amount(fees.get("taker"))) > ZERO:
+    for part in (stated.get(market_type.value), stated.get("trading")):
+        if (taker := amount((part or {}).get("taker"))) > ZERO:
             return taker
     return ASSUMED_FEE
