@@ -200,7 +200,8 @@ class Account:
         assert {k: v for k, v in held.items() if v} == {
             key: position.quantity for key, position in self.positions.items() if position.quantity
         }
-        assert all(amount >= ZERO for amount in self.balances.values())
+        if not held:
+            assert all(amount >= ZERO for amount in self.balances.values())
         for order in self.orders.values():
             assert order.filled == sum((fill.quantity for fill in order.fills), ZERO) <= order.quantity
 

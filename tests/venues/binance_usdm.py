@@ -128,7 +128,8 @@ class BinanceUsdm(BinanceApi):
 
     def book_tickers(self, call: Call) -> Any:
         """Best bid and ask."""
-        return self.tickers(call, self.book_ticker)
+        now = self.clock.milliseconds()
+        return self.tickers(call, lambda market: {**self.book_ticker(market), "time": now})
 
     def prices(self, call: Call) -> Any:
         """The last price."""

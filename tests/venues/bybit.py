@@ -4,6 +4,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -742,12 +743,13 @@ def params_in(query: str, body: str) -> dict[str, str]:
     """The parameters of a request, from its query or its JSON body, as text."""
     found = parsed(query)
     if body:
-        sent = json.loads(body)
-        found |= {
-            name: str(value).lower() if isinstance(value, bool) else str(value)
-            for name, value in sent.items()
-            if value is not None
-        }
+        with suppress(ValueError):
+            sent = json.loads(body)
+            found |= {
+                name: str(value).lower() if isinstance(value, bool) else str(value)
+                for name, value in sent.items()
+                if value is not None
+            }
     return found
 
 

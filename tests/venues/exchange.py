@@ -58,6 +58,8 @@ class Exchange:
         self.port = 0
         self.requests: deque[WireRequest] = deque(maxlen=50_000)
         """What came in, newest last."""
+        self.crashes: list[Exception] = []
+        """Requests the simulators themselves could not cope with; a client sees a 500 and must not hide it."""
         self._hosts: dict[str, Dialect] = {
             host: dialect for dialect in (self.spot, self.usdm, self.bybit) for host in dialect.hosts
         }
@@ -119,7 +121,8 @@ class Exchange:
         ]
 
     def audit(self) -> None:
-        """Prove that no exchange made or lost money."""
+        """Prove that no exchange made or lost money, or broke down."""
+        assert self.crashes == []
         for floor in self.floors:
             for account in floor.accounts.values():
                 account.audit()
@@ -155,7 +158,11 @@ class Exchange:
         )
 
     def _answer(self, request: WireRequest, conditions: Conditions) -> Reply:
-        return self._hosts[request.host].answer(request, conditions)
+        try:
+            return self._hosts[request.host].answer(request, conditions)
+        except Exception as crash:
+            self.crashes.append(crash)
+            raise
 
     async def _strike(
         self, incoming: web.BaseRequest, request: WireRequest, fault: Fault

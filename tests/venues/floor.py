@@ -140,12 +140,10 @@ class Floor:
     def attach(
         self, account: Account, source: Order, attached: Attached, quantity: Decimal, group: int | None
     ) -> None:
-        """Bring a stop or a target for `source`'s position into the world, unless it is passed already.
+        """Bring a stop or a target for `source`'s position into the world; what is passed already fires at once.
 
         A stop or target for the whole position takes the place of the one there was.
         """
-        if attached.trigger.is_reached_by(source.market.price):
-            return
         if attached.whole:
             self.detach(account, source.market, source.book, attached.words)
         child = Order(
@@ -163,7 +161,10 @@ class Floor:
             words=dict(attached.words),
         )
         child.parent = source
-        self._accept(account, child)
+        if account.reducible(child):
+            self._accept(account, child)
+            if attached.trigger.is_reached_by(source.market.price):
+                self._wake(account, child)
 
     @exact
     def detach(self, account: Account, market: Market, book: Book, words: Mapping[str, str]) -> bool:
