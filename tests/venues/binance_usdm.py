@@ -58,6 +58,7 @@ class BinanceUsdm(BinanceApi):
         swaps = [listing for listing in listings if listing.kind is Kind.SWAP]
         floor = Floor(clock, swaps, {Kind.SWAP: FEES})
         super().__init__(clock, floor, Kind.SWAP, HOSTS, re.compile(r"[.A-Z:/a-z0-9_-]{1,36}"))
+        floor.forgets = self.has_forgotten
         self.recently = DAY
         """For how long, in milliseconds, the client id of a closed order cannot come again."""
         self.routes = {
@@ -102,6 +103,12 @@ class BinanceUsdm(BinanceApi):
             ("GET", "/fapi/v1/allAlgoOrders"): Route(Intent.LOOK, self.all_algos, 5),
             ("DELETE", "/fapi/v1/algoOpenOrders"): Route(Intent.CANCEL, self.cancel_all_algos),
         }
+
+    def has_forgotten(self, order: Order) -> bool:
+        """Binance forgets what ended without a fill after three days, and everything after ninety."""
+        age = self.clock.milliseconds() - order.created
+        came_to_nothing = order.status in (Status.CANCELLED, Status.EXPIRED) and not order.filled
+        return not order.is_live and age > (3 * DAY if came_to_nothing else 90 * DAY)
 
     def time(self, _: Call) -> dict[str, int]:
         """The venue's clock."""

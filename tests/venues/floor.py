@@ -45,6 +45,8 @@ class Floor:
         self.accounts: dict[str, Account] = {}
         self.read_lag = 0.0
         """For how many seconds a new order stays out of every query."""
+        self.forgets: Callable[[Order], bool] = lambda _: False
+        """Which old orders queries show no more."""
         self._id_of = id_of
         self._numbers = count(100_001)
         self._trades = count(700_001)
@@ -71,8 +73,8 @@ class Floor:
         return next(self._groups)
 
     def is_visible(self, order: Order) -> bool:
-        """Whether queries show it yet."""
-        return order.visible <= self.clock.milliseconds()
+        """Whether queries show it: not yet in its first moments, and not for ever."""
+        return order.visible <= self.clock.milliseconds() and not self.forgets(order)
 
     @exact
     def place(self, account: Account, order: Order) -> None:

@@ -130,6 +130,20 @@ class TestAlgoOrders:
         assert (await find_algo(usdm, stop))["info"]["algoStatus"] == "EXPIRED"
         assert await held(usdm) == []
 
+    async def test_what_ended_without_a_fill_is_forgotten_after_three_days(
+        self, venue: Exchange, usdm: Any
+    ) -> None:
+        await usdm.create_order(SWAP, "market", "buy", 0.5)
+        fired, idle = new_id(), new_id()
+        await stop_at(usdm, 19000, fired)
+        await stop_at(usdm, 18000, idle)
+        await usdm.cancel_order("", SWAP, {"clientAlgoId": idle, "trigger": True})
+        venue.move(SWAP, 18900)
+        await venue.advance(4 * 86_400)
+        assert (await find_algo(usdm, fired))["status"] == "closed"
+        with pytest.raises(ccxt.OrderNotFound):
+            await find_algo(usdm, idle)
+
     async def test_refusals(self, usdm: Any) -> None:
         await usdm.create_order(SWAP, "market", "buy", 0.5)
         with pytest.raises(ccxt.OrderImmediatelyFillable) as error:
