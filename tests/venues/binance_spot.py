@@ -24,7 +24,15 @@ from tests.venues.floor import Floor, Rejection, Why, quantity_for
 from tests.venues.orders import Fill, Kind, Listing, Market, Order, Trigger
 from tests.venues.wire import Intent, Params, Refusal, plain
 
-HOSTS = frozenset({"api.binance.com", "demo-api.binance.com", "testnet.binance.vision", "dapi.binance.com"})
+HOSTS = frozenset(
+    {
+        "api.binance.com",
+        "demo-api.binance.com",
+        "testnet.binance.vision",
+        "dapi.binance.com",
+        "demo-dapi.binance.com",
+    }
+)
 """With the coin-margined API, which lists nothing here but is asked when all markets are loaded."""
 
 FEES = FeeRates(maker=Decimal("0.001"), taker=Decimal("0.001"))

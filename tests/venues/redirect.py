@@ -43,9 +43,12 @@ async def redirected_session(venue: Exchange) -> AsyncIterator[Redirected]:
 
 @asynccontextmanager
 async def connected(
-    venue: Exchange, name: str, keys: Keys | None = None, **config: Any
+    venue: Exchange, name: str, keys: Keys | None = None, *, practice: str | None = None, **config: Any
 ) -> AsyncIterator[Any]:
-    """Open the unmodified ccxt class of that name, its markets loaded, on the simulated exchange."""
+    """Open the unmodified ccxt class of that name, its markets loaded, on the simulated exchange.
+
+    `practice` names a method of the class, `set_sandbox_mode` or `enable_demo_trading`.
+    """
     async with redirected_session(venue) as session:
         client = getattr(ccxt, name)(
             {
@@ -58,6 +61,8 @@ async def connected(
         )
         client.timeout_on_exit = 0
         client.milliseconds = venue.clock.milliseconds
+        if practice is not None:
+            getattr(client, practice)(True)
         try:
             await client.load_markets()
             yield client
