@@ -47,7 +47,7 @@ class Position:
     @property
     def notional(self) -> Decimal:
         """What it is worth now; below zero for shorts."""
-        return self.quantity * self.market.price
+        return self.quantity * self.market.mark
 
     @property
     def unrealized(self) -> Decimal:

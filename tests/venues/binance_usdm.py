@@ -149,7 +149,7 @@ class BinanceUsdm(BinanceApi):
         now = self.clock.milliseconds()
 
         def mark(market: Market) -> dict[str, Any]:
-            price = plain(market.price, 8)
+            price = plain(market.mark, 8)
             return {
                 "symbol": market.id,
                 "markPrice": price,
@@ -269,7 +269,7 @@ class BinanceUsdm(BinanceApi):
             "positionAmt": plain(position.quantity),
             "entryPrice": entry,
             "breakEvenPrice": entry,
-            "markPrice": plain(market.price, 8),
+            "markPrice": plain(market.mark, 8),
             "unRealizedProfit": plain(position.unrealized, 8),
             "liquidationPrice": "0",
             "isolatedMargin": plain(margin, 8) if isolated else "0",
@@ -437,6 +437,7 @@ class BinanceUsdm(BinanceApi):
             "space": "order",
         }
         order.locks, order.dies_with_position = False, whole
+        order.on_mark = params.get("workingType") == "MARK_PRICE"
         if whole and not call.account.reducible(order):
             raise refused(
                 -4509,

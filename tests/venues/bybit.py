@@ -191,7 +191,12 @@ class Bybit:
         }
         if market.kind is Kind.SPOT:
             return {**ticker, "usdIndexPrice": last}
-        more = {"indexPrice": last, "markPrice": last, "openInterest": "1000", "openInterestValue": "1000"}
+        more = {
+            "indexPrice": last,
+            "markPrice": plain(market.mark),
+            "openInterest": "1000",
+            "openInterestValue": "1000",
+        }
         return {**ticker, **more, "fundingRate": "0", "nextFundingTime": "0", "deliveryTime": "0"}
 
     def order_book(self, call: Call) -> dict[str, Any]:
@@ -323,7 +328,7 @@ class Bybit:
             "autoAddMargin": 0,
             "positionStatus": "Normal",
             "leverage": plain(account.leverage_of(market)),
-            "markPrice": plain(market.price),
+            "markPrice": plain(market.mark),
             "liqPrice": "",
             "bustPrice": "",
             "positionIM": margin if quantity else "",
@@ -603,6 +608,7 @@ class Bybit:
             if direction not in ("1", "2"):
                 raise refused(10001, "params error: triggerDirection invalid")
             order.trigger, order.locks = Trigger(stop, direction == "1"), False
+            order.on_mark = params.get("triggerBy") == "MarkPrice"
             order.words |= {"orderFilter": "StopOrder", "stopOrderType": "Stop"}
         return order
 
@@ -915,7 +921,7 @@ def order_row(order: Order) -> dict[str, Any]:
         "tpLimitPrice": "0",
         "slLimitPrice": "0",
         "triggerDirection": direction,
-        "triggerBy": "" if trigger is None else "LastPrice",
+        "triggerBy": "" if trigger is None else "MarkPrice" if order.on_mark else "LastPrice",
         "lastPriceOnCreated": "",
         "reduceOnly": order.reduce_only,
         "closeOnTrigger": words.get("closeOnTrigger") == "True",

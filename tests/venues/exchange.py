@@ -100,6 +100,12 @@ class Exchange:
             if (market := floor.market_of(symbol)) is not None:
                 floor.move(market, Decimal(price), gap=gap)
 
+    def pin_mark(self, symbol: str, price: Decimal | int | str | None) -> None:
+        """Hold the mark price somewhere while the last price moves on; None lets it follow again."""
+        for floor in self.floors:
+            if (market := floor.market_of(symbol)) is not None:
+                floor.pin(market, None if price is None else Decimal(price))
+
     def thin(self, symbol: str, fraction: Decimal | str) -> None:
         """From now on, one point of the price fills only this fraction of an order."""
         for market in self.markets(symbol):

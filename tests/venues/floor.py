@@ -122,6 +122,12 @@ class Floor:
             self._touch(market)
 
     @exact
+    def pin(self, market: Market, mark: Decimal | None) -> None:
+        """Hold the mark price somewhere, or with None let it follow the last price again."""
+        market.pinned = mark
+        self._touch(market)
+
+    @exact
     def expire(self) -> None:
         """End what was good until now or earlier."""
         now = self.clock.milliseconds()
@@ -182,7 +188,7 @@ class Floor:
 
     def _check(self, account: Account, order: Order) -> None:
         if order.trigger is not None:
-            if order.trigger.is_reached_by(order.market.price):
+            if order.is_triggered():
                 raise Rejection(Why.WOULD_TRIGGER)
             return
         if order.post_only and order.crosses():
@@ -240,7 +246,7 @@ class Floor:
         for order, account in sorted(self._resting[market].items(), key=lambda item: item[0].number):
             # An order before this one at the same price may have ended it.
             if order.status is Status.UNTRIGGERED:
-                if order.trigger is not None and order.trigger.is_reached_by(market.price):
+                if order.is_triggered():
                     self._wake(account, order)
             elif order.status is Status.OPEN and order.price is not None and order.is_touched():
                 self._fill(account, order, order.portion(), order.price, maker=True)

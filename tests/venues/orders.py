@@ -76,6 +76,8 @@ class Market:
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
         self.price = listing.price
+        self.pinned: Decimal | None = None
+        """Where the mark price is held while the last price moves on; None lets it follow."""
         self.fraction = ONE
         """How much of an order's quantity one point of the price fills; below 1, orders fill in parts."""
 
@@ -88,6 +90,11 @@ class Market:
     def kind(self) -> Kind:
         """Spot or swap."""
         return self.listing.kind
+
+    @property
+    def mark(self) -> Decimal:
+        """What positions are valued at, and what some triggers watch."""
+        return self.price if self.pinned is None else self.pinned
 
     @property
     def bid(self) -> Decimal:
@@ -152,6 +159,8 @@ class Order:
     price: Decimal | None = None
     """None takes what the market gives."""
     trigger: Trigger | None = None
+    on_mark: bool = False
+    """Its trigger watches the mark price, not the last one."""
     reduce_only: bool = False
     whole: bool = False
     """Closes the whole position, whatever it is when the time comes."""
@@ -214,8 +223,13 @@ class Order:
     def level(self) -> Decimal | None:
         """The price that changes something for it while it waits."""
         if self.status is Status.UNTRIGGERED and self.trigger is not None:
-            return self.trigger.price
+            return None if self.on_mark and self.market.pinned is not None else self.trigger.price
         return self.price
+
+    def is_triggered(self) -> bool:
+        """Whether the price that its trigger watches has reached it."""
+        watched = self.market.mark if self.on_mark else self.market.price
+        return self.trigger is not None and self.trigger.is_reached_by(watched)
 
     def crosses(self) -> bool:
         """Whether its limit can be had at once."""

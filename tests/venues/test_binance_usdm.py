@@ -130,6 +130,19 @@ class TestAlgoOrders:
         assert (await find_algo(usdm, stop))["info"]["algoStatus"] == "EXPIRED"
         assert await held(usdm) == []
 
+    async def test_a_stop_on_the_mark_sits_a_wick_of_the_last_price_out(
+        self, venue: Exchange, usdm: Any
+    ) -> None:
+        await usdm.create_order(SWAP, "market", "buy", 0.5)
+        name = new_id()
+        await stop_at(usdm, 19000, name, workingType="MARK_PRICE")
+        venue.pin_mark(SWAP, 20000)
+        venue.move(SWAP, 18000)
+        assert (await find_algo(usdm, name))["status"] == "open"
+        assert (await usdm.fetch_mark_price(SWAP))["markPrice"] == 20000
+        venue.pin_mark(SWAP, None)
+        assert (await find_algo(usdm, name))["status"] == "closed"
+
     async def test_what_ended_without_a_fill_is_forgotten_after_three_days(
         self, venue: Exchange, usdm: Any
     ) -> None:
