@@ -14,6 +14,7 @@ from app.brokers.port import Broker
 from app.vault import Vault
 
 if TYPE_CHECKING:
+    from app.brokers.crypto.catalogue import Entry
     from app.brokers.crypto.venue import CryptoVenue
 
 
@@ -46,3 +47,14 @@ class LazyCryptoVenue:
 def open_crypto(vault: Vault, endpoints: Mapping[str, str], now: Callable[[], datetime]) -> LazyCryptoVenue:
     """All exchanges, for one process; requests of those in `endpoints` are sent there instead."""
     return LazyCryptoVenue(vault, endpoints, now)
+
+
+async def listed_exchanges() -> "Mapping[str, Entry]":
+    """Every exchange that can be connected, by id. The first call of a process imports ccxt."""
+
+    def read() -> "Mapping[str, Entry]":
+        from app.brokers.crypto.catalogue import catalogue
+
+        return catalogue()
+
+    return await asyncio.to_thread(read)

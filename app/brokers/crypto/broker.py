@@ -159,19 +159,20 @@ class CryptoBroker:
     async def cancel(self, key: OrderKey) -> OrderReport:
         """Take an order back and report what became of it. Raises VenueError; Refused without such an order."""
         await self._ready()
+        failure: VenueError | None = None
         with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 await self._take_back(key)
             except Exception as error:  # noqa: BLE001 - as above
-                if not is_not_found(error):
-                    seen = await self._look_again(key)
-                    if seen is None:
-                        raise of_read(error, call) from None
-                    return seen
+                failure = None if is_not_found(error) else of_read(error, call)
         seen = await self._look_again(key)
-        if seen is None:
-            raise Uncertain("The venue does not show what became of the cancelled order.")
-        return seen
+        if isinstance(seen, OrderReport) and seen.status is not OrderStatus.OPEN:
+            return seen
+        if failure is not None:
+            raise failure
+        if seen is ABSENT:
+            raise Refused("The venue has no such order.")
+        raise Uncertain("The venue does not show what became of the cancelled order.")
 
     async def find(self, key: OrderKey) -> OrderReport | Silence:
         """What the venue knows of one order. ABSENT only where a clean look-up proves it."""
@@ -274,8 +275,9 @@ class CryptoBroker:
         """What became of an order that was just taken. Until the venue shows it, it stands open and unfilled."""
         key = replace(request.key, exchange_order_id=acknowledged)
         seen = await self._look_again(key, until_final=request.type is OrderType.MARKET)
-        if seen is not None:
+        if isinstance(seen, OrderReport):
             return seen
+        # It was acknowledged: not being shown yet is a venue's read lag, never absence.
         if acknowledged is None:
             raise Uncertain("The venue took the order and does not show it yet.")
         return OrderReport(
@@ -286,17 +288,15 @@ class CryptoBroker:
             average_price=None,
         )
 
-    async def _look_again(self, key: OrderKey, *, until_final: bool = True) -> OrderReport | None:
-        """Look until the order is seen, and final where that is expected; None when it was not."""
+    async def _look_again(self, key: OrderKey, *, until_final: bool = True) -> OrderReport | Silence:
+        """Look until the order is seen, and final where that is expected; else what the last look brought."""
         seen: OrderReport | Silence = CANNOT_SAY
         for wait in PATIENCE:
             await asyncio.sleep(wait)
             seen = await self.find(key)
             if isinstance(seen, OrderReport) and not (until_final and seen.status is OrderStatus.OPEN):
                 return seen
-        if seen is ABSENT:
-            raise Refused("The venue has no such order.")
-        return None
+        return seen
 
     async def _look_up(self, key: OrderKey) -> OrderReport | Silence:
         """One look. Raises VenueError when it fails."""
@@ -306,10 +306,11 @@ class CryptoBroker:
         with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 if key.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
-                    return await self._bracket(key, listed)
+                    seen = await self._bracket(key, listed)
+                    return CANNOT_SAY if seen is ABSENT and not call.is_clean else seen
                 order = await self._order(key)
                 if order is None:
-                    return ABSENT if self._profile.is_proven else CANNOT_SAY
+                    return ABSENT if self._profile.is_proven and call.is_clean else CANNOT_SAY
                 return await self._report(order, key, listed)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None

@@ -25,6 +25,21 @@ Params = dict[str, Any]
 TIMEOUT_MS: Final = 15_000
 """Longer than the longest processing time a venue states, so that we rarely give up before it has decided."""
 
+CREDENTIALS: Final = (
+    "apiKey",
+    "secret",
+    "password",
+    "uid",
+    "privateKey",
+    "walletAddress",
+    "token",
+    "accountId",
+)
+"""Where an exchange object keeps what must never be shown."""
+
+_UNREADABLE: Final = ("<", "{", "[")
+"""How an answer begins that is a page, or JSON that was cut off."""
+
 _LONG_SILENCE: Final = 60.0
 _NO_RETRY_AFTER: Final = 5.0
 
@@ -42,6 +57,10 @@ class Call:
     """Status of the last answer."""
     body: Any = None
     """The last answer as parsed JSON; None when it was none."""
+    is_clean: bool = True
+    """Whether every answer was JSON: classes read a proxy's page as an empty list, which proves nothing."""
+    secrets: tuple[str, ...] = ()
+    """What must not be repeated of it: some venues answer with the key they were sent."""
 
     def may_have_acted(self, profile: Profile) -> bool:
         """Whether a request that changes something may have left."""
@@ -119,9 +138,15 @@ class _Layer:
         """Note what came back before the class makes an error of it."""
         call = _present()
         call.status, call.body = status, rest[1]
+        call.secrets = tuple(filter(None, (getattr(self, each, None) for each in CREDENTIALS)))
         if status in (418, 429):
             self.surroundings.limiter.stop(_retry_after(headers, status))
-        return super().handle_errors(status, reason, url, method, headers, *rest)  # type: ignore[misc]
+        handled = super().handle_errors(status, reason, url, method, headers, *rest)  # type: ignore[misc]
+        if call.body is None:
+            call.is_clean = False
+            if str(rest[0] or "").lstrip()[:1] in _UNREADABLE and status < 400:
+                raise library.BadResponse("neither the answer nor an error")
+        return handled
 
 
 def _retry_after(headers: Mapping[str, str], status: int) -> float:

@@ -4,7 +4,7 @@ A closed list of answers means no: first the venue's own codes, then a few class
 misuses. Everything else that came after a request had left is Uncertain; only a look-up can tell.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import ccxt.async_support as library
@@ -93,12 +93,18 @@ def words_of(error: Exception, call: Call) -> str:
     for part in _parts(call.body):
         for key in _TEXT_KEYS:
             if isinstance(part.get(key), str) and part[key].strip():
-                return str(part[key]).strip()[:_LONGEST_MESSAGE]
+                return _redacted(str(part[key]), call.secrets).strip()[:_LONGEST_MESSAGE]
     if call.status is not None:
         return f"The venue's answer (status {call.status}) cannot be used: {type(error).__name__}."
     if call.methods:
         return f"The venue did not answer: {type(error).__name__}."
     return f"Nothing was sent: {type(error).__name__}."
+
+
+def _redacted(words: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        words = words.replace(secret, "…")
+    return words
 
 
 def _parts(body: Any) -> list[Mapping[str, Any]]:

@@ -284,6 +284,7 @@ _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
 CERTIFIED: Final = frozenset(
     {
         ("binance", MarketType.SPOT),
+        ("binance", MarketType.SWAP),
         ("binanceusdm", MarketType.SWAP),
         ("bybit", MarketType.SPOT),
         ("bybit", MarketType.SWAP),

@@ -76,7 +76,7 @@ class Line:
         self, method: str, url: URL, details: dict[str, Any]
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         if self._endpoint is not None:
-            details["headers"] = {**details["headers"], "Host": url.authority}
+            details["headers"] = {**details["headers"], "Host": str(url.host_port_subcomponent)}
             url = redirected(url, self._endpoint)
         return self._transport.session.request(method, url, allow_redirects=False, **details)
 

@@ -47,6 +47,7 @@ STAGES = {
     "paper-spot": paper(MarketType.SPOT),
     "paper-swap": paper(MarketType.SWAP),
     "binance-spot": simulated("binance", MarketType.SPOT),
+    "binance-swap": simulated("binance", MarketType.SWAP),
     "binanceusdm-swap": simulated("binanceusdm", MarketType.SWAP),
     "bybit-spot": simulated("bybit", MarketType.SPOT),
     "bybit-swap": simulated("bybit", MarketType.SWAP),
