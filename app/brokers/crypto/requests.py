@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from app.brokers.crypto.markets import Listed
-from app.brokers.crypto.profiles import Profile
+from app.brokers.crypto.profiles import Profile, Shape
 from app.brokers.port import Refused
 from app.domain.market import MarketType
 from app.domain.money import text
@@ -28,7 +28,7 @@ class Creation:
 
 def creation(request: OrderRequest, listed: Listed, profile: Profile, *, is_hedged: bool) -> Creation:
     """The call that places an order. Raises Refused for a type this venue has no single order for."""
-    params: Params = {profile.client_id.create: request.client_order_id}
+    params: Params = {profile.client_id.create: _native(request.client_order_id, profile)}
     params |= profile.order_params.get(request.type, {})
     if listed.instrument.market_type is MarketType.SWAP:
         if request.reduce_only or request.type in (OrderType.STOP, OrderType.TAKE_PROFIT):
@@ -57,7 +57,13 @@ def creation(request: OrderRequest, listed: Listed, profile: Profile, *, is_hedg
 
 def naming(key: OrderKey, profile: Profile) -> Params:
     """The parameters by which an order of ours is named to the venue, in the room it lives in."""
-    return {profile.client_id.look_up: key.client_order_id, **room(key, profile)}
+    return {profile.client_id.look_up: _native(key.client_order_id, profile), **room(key, profile)}
+
+
+def _native(client_order_id: str, profile: Profile) -> str | int:
+    """Our id as the venue types it."""
+    is_number = profile.client_id.shape in (Shape.INTEGER45, Shape.INTEGER63)
+    return int(client_order_id) if is_number else client_order_id
 
 
 def room(key: OrderKey, profile: Profile) -> Params:
