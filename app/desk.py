@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+from app.brokers.crypto import open_crypto
 from app.brokers.directory import Directory
 from app.brokers.paper.tape import Recordings
 from app.brokers.paper.venue import open_paper
@@ -84,13 +85,19 @@ async def open_desk(settings: Settings, *, now: Callable[[], datetime] = utc_now
     database = open_database(settings.database_url.get_secret_value())
     redis = open_redis(settings.redis_url.get_secret_value())
     sessions = open_sessions(database)
-    brokers = Directory({"paper": open_paper(sessions, _played(settings), now)})
+    vault = Vault.open(settings.vault_keys)
+    brokers = Directory(
+        {
+            "paper": open_paper(sessions, _played(settings), now),
+            "crypto": open_crypto(vault, settings.broker_endpoints, now),
+        }
+    )
     try:
         yield Desk(
             sessions=sessions,
             brokers=brokers,
             queue=RedisQueue(redis),
-            vault=Vault.open(settings.vault_keys),
+            vault=vault,
             now=now,
             monitor_every=timedelta(seconds=settings.monitor_seconds),
             entitlements_required=settings.entitlements_required,

@@ -77,6 +77,9 @@ class Settings(DatabaseSettings):
     monitor_seconds: int = Field(default=5, ge=1, le=SECONDS_IN_A_MINUTE)
     """How often open positions are looked at, in seconds; a divisor of 60."""
 
+    broker_endpoints: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
+    """Where requests of an exchange or bridge really go: its id to a base URL of scheme, host and port."""
+
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -145,6 +148,30 @@ class Settings(DatabaseSettings):
             return json.loads(value)
         except json.JSONDecodeError as error:
             raise ValueError("must be a JSON object of symbol to file") from error
+
+    @field_validator("broker_endpoints", mode="before")
+    @classmethod
+    def _parse_endpoints(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError("must be a JSON object of exchange to base URL") from error
+
+    @field_validator("broker_endpoints")
+    @classmethod
+    def _are_base_urls(cls, values: dict[str, str]) -> dict[str, str]:
+        for url in values.values():
+            parts = urlsplit(url)
+            if (
+                parts.scheme not in ("http", "https")
+                or not parts.hostname
+                or parts.path.strip("/")
+                or parts.query
+            ):
+                raise ValueError("each must be a base URL like https://proxy.example:8443")
+        return values
 
     @field_validator("candles_started_at")
     @classmethod

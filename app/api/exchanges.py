@@ -9,7 +9,7 @@ from app.api.bodies import ExactRoute
 from app.api.callers import READERS_ONLY
 from app.api.wire import View
 from app.domain.market import MarketType
-from app.engine.connections import OFFERS
+from app.engine.offers import offers
 from app.store.connections import Kind
 
 router = APIRouter(
@@ -48,4 +48,4 @@ class Catalogue(View):
 @router.get("")
 async def list_exchanges() -> Catalogue:
     """What can be connected."""
-    return Catalogue(items=[Exchange.of(offer) for _, offer in sorted(OFFERS.items())])
+    return Catalogue(items=[Exchange.of(offer) for _, offer in sorted((await offers()).items())])

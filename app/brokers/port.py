@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Protocol
 from uuid import UUID
 
+from app.domain.exits import NativeStyle
 from app.domain.market import Instrument, Quote
 from app.domain.orders import OrderKey, OrderReport, OrderRequest
 from app.domain.positions import PositionSide
@@ -115,6 +116,10 @@ class Traits:
     slippage: Decimal
     validity: timedelta
     settle: timedelta
+    native_style: NativeStyle = NativeStyle.BRACKET
+    """What the venue can hold of an exit plan, where `native_protection` says that it is to."""
+    expires_orders: bool = True
+    """Whether the venue itself ends a resting order at its `expires_at`; else we take it back."""
     clean_misses: int = field(default=2)
     """How many clean look-ups without a find, after `settle`, prove an order absent."""
 

@@ -33,6 +33,19 @@ class Protection(StrEnum):
     NONE = "none"
 
 
+class NativeStyle(StrEnum):
+    """What a venue can hold of an exit plan at the same time."""
+
+    BRACKET = "bracket"
+    """A stop and a target as one order, for each rung; whichever is reached first takes the quantity."""
+    STOP_AND_TARGETS = "stop_and_targets"
+    """One stop for everything beside a target for each rung: orders that only reduce do not hold each other up."""
+    STOP_ONLY = "stop_only"
+    """One stop for everything; targets are our monitor's to watch."""
+    NONE = "none"
+    """Nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grain:
     """How finely a quantity can be cut at the venue, and how small an order may be."""
@@ -94,11 +107,39 @@ class ProtectiveOrder:
     target: Decimal | None
 
 
-@exact
 def protective_orders(
+    rungs: Sequence[Rung],
+    remaining: Decimal,
+    stop: Decimal | None,
+    grain: Grain,
+    style: NativeStyle = NativeStyle.BRACKET,
+) -> tuple[ProtectiveOrder, ...]:
+    """The orders that protect `remaining` at a venue of this style. Nothing ever stands without its stop."""
+    match style:
+        case NativeStyle.BRACKET:
+            return _brackets(rungs, remaining, stop, grain)
+        case NativeStyle.STOP_AND_TARGETS:
+            return _stop_for_all(remaining, stop, grain) + tuple(
+                ProtectiveOrder(OrderType.TAKE_PROFIT, rung.quantity, None, rung.price) for rung in rungs
+            )
+        case NativeStyle.STOP_ONLY:
+            return _stop_for_all(remaining, stop, grain)
+        case NativeStyle.NONE:
+            return ()
+
+
+def _stop_for_all(remaining: Decimal, stop: Decimal | None, grain: Grain) -> tuple[ProtectiveOrder, ...]:
+    quantity = floor_to_step(remaining, grain.quantity_step)
+    if stop is None or not grain.takes(quantity, stop):
+        return ()
+    return (ProtectiveOrder(OrderType.STOP, quantity, stop, None),)
+
+
+@exact
+def _brackets(
     rungs: Sequence[Rung], remaining: Decimal, stop: Decimal | None, grain: Grain
 ) -> tuple[ProtectiveOrder, ...]:
-    """The orders that protect `remaining`: one per rung with its own stop leg, and a stop for what no rung covers.
+    """One order per rung with its own stop leg, and a stop for what no rung covers.
 
     A remainder too small for an order of its own joins the farthest rung, so that nothing stands without a stop.
     Where less remains than the rungs would take, the nearest come first.

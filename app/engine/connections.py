@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, TypedDict
 from uuid import UUID
 
 import structlog
@@ -24,7 +24,7 @@ from app.domain.exits import Protection
 from app.domain.market import MarketType
 from app.domain.owners import Owner, Role
 from app.domain.risk import Limits
-from app.engine import trades
+from app.engine import offers, trades
 from app.engine.access import access_of, snapshots_of
 from app.engine.notifying import notify
 from app.engine.withdrawing import cancel_entries, deny_waiting
@@ -42,41 +42,6 @@ _ACCOUNT_INDEX: Final = "uq_execution_connections_account"
 _KEY_FIELDS: Final = ("api_key", "account_id")
 """Which credential names the account, in the order they are looked for; its end is the hint."""
 _HINT_LENGTH: Final = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A venue that accounts can be connected of, as it is listed to owners."""
-
-    id: str
-    name: str
-    kind: Kind
-    market_types: tuple[MarketType, ...]
-    credential_fields: tuple[str, ...]
-    sandbox: bool
-    """Whether a sandbox or demo account can be connected."""
-    native_stops: bool
-    """Whether the venue itself can hold stops and targets."""
-    tier: Literal["certified", "listed"]
-    """`certified`: passes the whole broker contract suite. `listed`: can be connected, at one's own risk."""
-
-
-OFFERS: Final[Mapping[str, Offer]] = {
-    offer.id: offer
-    for offer in (
-        Offer(
-            id="paper",
-            name="Paper trading",
-            kind=Kind.PAPER,
-            market_types=(MarketType.SPOT, MarketType.SWAP),
-            credential_fields=(),
-            sandbox=False,
-            native_stops=True,
-            tier="certified",
-        ),
-    )
-}
-"""What can be connected, by exchange id."""
 
 
 class Terms(TypedDict, total=False):
@@ -123,7 +88,8 @@ async def create(
     Raises Invalid, Forbidden `plan_required`, Conflict `max_connections`.
     """
     now = desk.now()
-    _check_offer(kind, exchange, market_type, sandbox=sandbox)
+    offer = await offers.offer_of(kind, exchange)
+    offers.check_market(offer, market_type, sandbox=sandbox)
     connection = Connection(
         id=new_id(),
         owner_role=owner.role,
@@ -142,6 +108,8 @@ async def create(
     )
     _set_plain(connection, terms)
     if "credentials" in terms:
+        if kind is not Kind.PAPER:
+            offers.check_credentials(offer, terms["credentials"])
         seal_credentials(desk, connection, terms["credentials"], version=1)
     _check_terms(connection)
     async with desk.sessions.begin() as session:
@@ -156,6 +124,7 @@ async def change(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) ->
     Raises NotFound, Invalid, and Conflict `positions_open` for other credentials while something is open.
     """
     now = desk.now()
+    await _check_given_credentials(desk, owner, connection_id, terms)
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
         _check_paper_is_kept(connection, terms)
@@ -305,6 +274,17 @@ def _loss_limit(limits: Mapping[str, Any]) -> Decimal | None:
     return Limits.read(limits).max_daily_loss
 
 
+async def _check_given_credentials(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) -> None:
+    """Other credentials have the fields the venue asks for. Before any lock: the first look imports ccxt."""
+    if "credentials" not in terms:
+        return
+    async with desk.sessions() as session:
+        connection = await connections.of_owner(session, owner, connection_id)
+    if connection is not None and connection.kind is not Kind.PAPER:
+        offer = await offers.offer_of(connection.kind, connection.exchange)
+        offers.check_credentials(offer, terms["credentials"])
+
+
 def _check_paper_is_kept(connection: Connection, terms: Terms) -> None:
     """A paper account that has been opened keeps what it was opened with; no change would reach it."""
     if "paper" not in terms or connection.paper is None or connection.account_identity is None:
@@ -314,22 +294,6 @@ def _check_paper_is_kept(connection: Connection, terms: Terms) -> None:
             raise Invalid(
                 f"paper.{field}", "A paper account keeps what it was opened with; connect another one."
             )
-
-
-def _check_offer(kind: Kind, exchange: str, market_type: MarketType, *, sandbox: bool) -> None:
-    """The venue is one of those on offer, with that market."""
-    of_kind = [offer for offer in OFFERS.values() if offer.kind is kind]
-    if not of_kind:
-        kinds = sorted({offer.kind.value for offer in OFFERS.values()})
-        raise Invalid("kind", f"At present only {', '.join(kinds)} can be connected; see GET /exchanges.")
-    offer = OFFERS.get(exchange)
-    if offer not in of_kind:
-        names = ", ".join(offer.id for offer in of_kind)
-        raise Invalid("exchange", f"The exchanges of kind {kind} are {names}; see GET /exchanges.")
-    if market_type not in offer.market_types:
-        raise Invalid("market_type", f"{offer.name} trades {' and '.join(offer.market_types)}.")
-    if sandbox and not offer.sandbox:
-        raise Invalid("sandbox", f"{offer.name} has no sandbox.")
 
 
 def _check_terms(connection: Connection) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, case, select, union, update
 
 from app.brokers.port import ABSENT, Broker, VenueError
 from app.desk import Desk
-from app.domain.exits import CloseReason, Plan, Protection, decide
+from app.domain.exits import CloseReason, NativeStyle, Plan, Protection, decide
 from app.domain.market import Quote
 from app.domain.orders import OrderReport, OrderStatus, Purpose
 from app.domain.positions import PositionStatus, unrealized
@@ -221,8 +221,8 @@ async def _take_back_entries(desk: Desk, watched: Watched) -> None:
     now = desk.now()
     may_enter = watched.may_enter(now)
     for order in watched.orders:
-        is_due = order.expires_at is not None and order.expires_at <= now
-        if order.purpose is Purpose.ENTRY and order.is_live and (is_due or not may_enter):
+        is_over = order.expires_at is not None and order.expires_at <= now
+        if order.purpose is Purpose.ENTRY and order.is_live and (is_over or not may_enter):
             await placing.cancel(desk, watched.broker, order)
             await protection.after(desk, order.execution_id)
 
@@ -298,12 +298,16 @@ async def _move_stops(desk: Desk, watched: Sequence[Watched], marks: Mapping[UUI
 
 async def _leave(desk: Desk, watched: Sequence[Watched], marks: Mapping[UUID, Decimal]) -> None:
     """Start the exits that the marks ask for, where our monitor is the one who protects, and those that are due."""
-    reached = [
-        (position, marks[position.id])
-        for _, position in _all_positions(watched)
-        if position.id in marks and position.protection is Protection.SOFTWARE
+    ours = [
+        (position, each.broker.traits.native_style)
+        for each, position in _all_positions(watched)
+        if position.id in marks
     ]
-    started = [order_id for position, mark in reached if (order_id := await _trigger(desk, position, mark))]
+    started = [
+        order_id
+        for position, style in ours
+        if (order_id := await _trigger(desk, position, style, marks[position.id]))
+    ]
     now = desk.now()
     await _side_by_side(
         [
@@ -317,19 +321,17 @@ async def _leave(desk: Desk, watched: Sequence[Watched], marks: Mapping[UUID, De
     )
 
 
-async def _trigger(desk: Desk, position: Position, mark: Decimal) -> UUID | None:
+async def _trigger(desk: Desk, position: Position, style: NativeStyle, mark: Decimal) -> UUID | None:
     """Store the close that `mark` asks for, if it does and nobody else is closing; its order id."""
     now = desk.now()
-    if decide(_plan(position), mark) is None:
+    if decide(_plan(position, style), mark) is None:
         return None
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, position.execution_id)
         current = trade.position
         if current is None or current.status is not PositionStatus.OPEN or trade.live_close is not None:
             return None
-        if current.protection is not Protection.SOFTWARE:
-            return None
-        way_out = decide(_plan(current), mark)
+        way_out = decide(_plan(current, style), mark)
         if way_out is None:
             return None
         current.current_price, current.marked_at = mark, now
@@ -338,11 +340,14 @@ async def _trigger(desk: Desk, position: Position, mark: Decimal) -> UUID | None
         return order.id
 
 
-def _plan(position: Position) -> Plan:
+def _plan(position: Position, style: NativeStyle) -> Plan:
+    """What is ours to watch: everything, or the targets beside a venue's stop, or nothing."""
+    by_venue = position.protection is Protection.NATIVE
+    targets = () if by_venue and style is not NativeStyle.STOP_ONLY else position.rungs_left
     return Plan(
         position.side.entry_side,
         position.remaining_quantity,
-        position.stop_loss,
-        position.rungs_left,
+        None if by_venue else position.stop_loss,
+        targets if position.protection is not Protection.NONE else (),
         position.stop_reason,
     )

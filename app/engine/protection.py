@@ -17,7 +17,7 @@ from sqlalchemy import select
 from app.brokers.port import Broker
 from app.desk import Desk
 from app.domain.errors import Conflict
-from app.domain.exits import CloseReason, Protection, ProtectiveOrder, Rung, protective_orders
+from app.domain.exits import CloseReason, NativeStyle, Protection, ProtectiveOrder, Rung, protective_orders
 from app.domain.money import ZERO, exact, round_to_tick
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
@@ -83,17 +83,16 @@ async def protect(desk: Desk, position_id: UUID) -> None:
     if row is None:
         return
     execution_id, connection = row
-    broker = None
+    broker = await broker_of(desk, connection)
     for _ in range(ROUNDS):
-        difference = await _compare(desk, execution_id)
+        difference = await _compare(desk, broker, execution_id)
         if difference is None:
             return
-        broker = broker or await broker_of(desk, connection)
         if not await _mend(desk, broker, execution_id, difference):
             return
 
 
-async def _compare(desk: Desk, execution_id: UUID) -> Difference | None:
+async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference | None:
     """What differs between plan and venue; None when nothing does, or nothing can be done about it now."""
     now = desk.now()
     async with desk.sessions.begin() as session:
@@ -102,7 +101,7 @@ async def _compare(desk: Desk, execution_id: UUID) -> Difference | None:
         if position is None or trade.live_close is not None:
             # A close under way owns the legs; it asks for protection of the rest when it ends.
             return None
-        difference = _difference(trade, position)
+        difference = _difference(trade, position, broker.traits.native_style)
         undecided = [order for order in _legs(trade, position) if order.status is not OrderStatus.OPEN]
         if undecided:
             position.protect_due_at = now + AGAIN
@@ -123,8 +122,8 @@ def _legs(trade: Trade, position: Position) -> list[Order]:
     return trade.live_protection + ([entry] if rest and entry is not None else [])
 
 
-def _difference(trade: Trade, position: Position) -> Difference:
-    wanted = list(_wanted(position))
+def _difference(trade: Trade, position: Position, style: NativeStyle) -> Difference:
+    wanted = list(_wanted(position, style))
     surplus = []
     for order in _legs(trade, position):
         leg = _as_wanted(order)
@@ -135,11 +134,11 @@ def _difference(trade: Trade, position: Position) -> Difference:
     return Difference(surplus, wanted)
 
 
-def _wanted(position: Position) -> Sequence[ProtectiveOrder]:
+def _wanted(position: Position, style: NativeStyle) -> Sequence[ProtectiveOrder]:
     if position.status is PositionStatus.CLOSED or not position.native:
         return ()
     rungs = capped(position.rungs_left, position.remaining_quantity)
-    return protective_orders(rungs, position.remaining_quantity, position.stop_loss, position.grain)
+    return protective_orders(rungs, position.remaining_quantity, position.stop_loss, position.grain, style)
 
 
 @exact
@@ -166,12 +165,19 @@ def _settle(trade: Trade, position: Position) -> None:
     position.protect_due_at = None
     if position.status is PositionStatus.CLOSED:
         position.protection = Protection.NONE
-    elif trade.live_protection:
+    elif trade.live_protection and _holds_the_stop(trade, position):
         position.protection = Protection.NATIVE
     elif position.stop_loss is not None or position.rungs_left:
         position.protection = Protection.SOFTWARE
     else:
         position.protection = Protection.NONE
+
+
+def _holds_the_stop(trade: Trade, position: Position) -> bool:
+    """Whether the venue has the stop, where there is one: targets alone leave the watch with us."""
+    return position.stop_loss is None or any(
+        order.trigger_price is not None for order in trade.live_protection
+    )
 
 
 async def _mend(desk: Desk, broker: Broker, execution_id: UUID, difference: Difference) -> bool:
@@ -200,7 +206,7 @@ async def _claim_leg(desk: Desk, broker: Broker, execution_id: UUID, leg: Protec
         position, entry = trade.position, trade.entry
         if position is None or entry is None or trade.live_close is not None:
             return None
-        if leg not in _difference(trade, position).missing:
+        if leg not in _difference(trade, position, broker.traits.native_style).missing:
             return None
         order = Order(
             id=new_id(),

@@ -95,7 +95,7 @@ async def test_without_sizing_there_is_no_activation(api: Api, rows: Rows) -> No
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        ({"kind": "crypto", "exchange": "binance"}, "kind"),
+        ({"kind": "fx", "exchange": "mt5"}, "kind"),
         ({"kind": "fx", "exchange": "mt5", "market_type": "fx"}, "kind"),
         ({"kind": "bank"}, "kind"),
         ({"exchange": "binance"}, "exchange"),
@@ -152,10 +152,10 @@ async def test_what_cannot_be_meant_is_named_and_nothing_is_written(
 
 async def test_the_kinds_that_come_later_are_said_to(api: Api, rows: Rows) -> None:
     await rows.entitle(ANN)
-    draft = DRAFT | {"kind": "crypto", "exchange": "binance", "credentials": {"api_key": "secret-key-1"}}
+    draft = DRAFT | {"kind": "fx", "exchange": "mt5", "credentials": {"api_secret": "secret-key-1"}}
     problem = await api.call(ANN, "POST", "/v1/connections", 422, json=draft)
     assert problem["errors"] == [
-        {"path": "kind", "message": "At present only paper can be connected; see GET /exchanges."}
+        {"path": "kind", "message": "At present only crypto and paper can be connected; see GET /exchanges."}
     ]
     assert "secret-key-1" not in str(problem)
 

@@ -134,18 +134,29 @@ async def test_every_reason_is_listed(api: Api) -> None:
     assert all(set(each) == {"code", "kind", "title", "what_to_do"} for each in listed)
 
 
-async def test_paper_can_be_connected(api: Api) -> None:
-    assert await api.call(ANN, "GET", "/v1/exchanges", 200) == {
-        "items": [
-            {
-                "id": "paper",
-                "name": "Paper trading",
-                "kind": "paper",
-                "market_types": ["spot", "swap"],
-                "credential_fields": [],
-                "sandbox": False,
-                "native_stops": True,
-                "tier": "certified",
-            }
-        ]
+async def test_paper_and_every_exchange_of_ccxt_can_be_connected(api: Api) -> None:
+    listed = (await api.call(ANN, "GET", "/v1/exchanges", 200))["items"]
+    by_id = {each["id"]: each for each in listed}
+    assert by_id["paper"] == {
+        "id": "paper",
+        "name": "Paper trading",
+        "kind": "paper",
+        "market_types": ["spot", "swap"],
+        "credential_fields": [],
+        "sandbox": False,
+        "native_stops": True,
+        "tier": "certified",
     }
+    assert by_id["binance"] == {
+        "id": "binance",
+        "name": "Binance",
+        "kind": "crypto",
+        "market_types": ["spot", "swap"],
+        "credential_fields": ["api_key", "api_secret"],
+        "sandbox": True,
+        "native_stops": True,
+        "tier": "certified",
+    }
+    assert by_id["okx"]["credential_fields"] == ["api_key", "api_secret", "api_passphrase"]
+    assert len(by_id) > 90
+    assert {each["id"] for each in listed if each["tier"] == "certified"} >= {"binance", "bybit", "paper"}

@@ -32,6 +32,8 @@ GOOD = Account(
 )
 CREDENTIALS = {"api_key": "AKIA-canary-x7Qp", "api_secret": "canary-secret"}
 
+OTHER_CREDENTIALS = {"api_key": "another-key-9", "api_secret": "another-secret"}
+
 
 @dataclass
 class Exchange:
@@ -132,8 +134,8 @@ async def test_the_hint_gives_away_less_than_half_of_a_key(
     desk: Desk, rows: Rows, credentials: dict[str, str], hint: str | None
 ) -> None:
     connection = await _crypto(desk, rows)
-    changed = await engine.change(desk, ANN, connection.id, {"credentials": credentials})
-    assert changed.credentials_hint == hint
+    engine.seal_credentials(desk, connection, credentials, version=2)
+    assert connection.credentials_hint == hint
 
 
 async def test_a_passed_test_is_remembered(desk: Desk, rows: Rows, exchange: Exchange) -> None:
@@ -243,7 +245,7 @@ async def test_credentials_changed_during_a_test_are_not_tested(
     connection = await _crypto(desk, rows)
 
     async def change() -> None:
-        await engine.change(desk, ANN, connection.id, {"credentials": {"api_key": "another-key-9"}})
+        await engine.change(desk, ANN, connection.id, {"credentials": OTHER_CREDENTIALS})
 
     exchange.meanwhile = change
     with pytest.raises(Conflict):
@@ -257,20 +259,34 @@ async def test_other_credentials_have_to_be_tested(desk: Desk, rows: Rows) -> No
     connection = await _crypto(
         desk, rows, status=ConnectionStatus.ACTIVE, tested_version=1, account_identity="uid-1"
     )
-    await engine.change(desk, ANN, connection.id, {"credentials": {"api_key": "another-key-9"}})
+    await engine.change(desk, ANN, connection.id, {"credentials": OTHER_CREDENTIALS})
     row = await _row(desk, connection)
     assert (row.status, row.credentials_version, row.is_tested) == (ConnectionStatus.INACTIVE, 2, False)
     assert row.credentials_sealed is not None
-    assert desk.vault.unseal(row.credentials_sealed, connection_id=row.id, version=2) == {
-        "api_key": "another-key-9"
-    }
+    assert desk.vault.unseal(row.credentials_sealed, connection_id=row.id, version=2) == OTHER_CREDENTIALS
+
+
+@pytest.mark.parametrize(
+    ("credentials", "said"),
+    [
+        ({"api_key": "another-key-9"}, "Binance needs api_secret."),
+        (OTHER_CREDENTIALS | {"pin": "1234"}, "There is no credential field pin."),
+    ],
+)
+async def test_credentials_have_the_fields_the_exchange_asks_for(
+    desk: Desk, rows: Rows, credentials: dict[str, str], said: str
+) -> None:
+    connection = await _crypto(desk, rows)
+    with pytest.raises(Invalid) as invalid:
+        await engine.change(desk, ANN, connection.id, {"credentials": credentials})
+    assert (invalid.value.path, invalid.value.message) == ("credentials", said)
 
 
 async def test_credentials_stay_while_something_is_open(desk: Desk, rows: Rows) -> None:
     connection = await _crypto(desk, rows, status=ConnectionStatus.ACTIVE, tested_version=1)
     await rows.position(connection)
     with pytest.raises(Conflict) as refused:
-        await engine.change(desk, ANN, connection.id, {"credentials": {"api_key": "another-key-9"}})
+        await engine.change(desk, ANN, connection.id, {"credentials": OTHER_CREDENTIALS})
     assert refused.value.code == "positions_open"
     row = await _row(desk, connection)
     assert (row.status, row.credentials_version) == (ConnectionStatus.ACTIVE, 1)

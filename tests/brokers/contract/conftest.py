@@ -1,23 +1,63 @@
-"""The brokers that the contract is tested on. A new broker adds its stage here, and nothing else."""
+"""The brokers that the contract is tested on. A new broker adds its stages here, and nothing else."""
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.domain.market import MarketType
+from tests.brokers.contract.exchanges import STARTED_AT, exchange_stage
 from tests.brokers.contract.paper import paper_stage
 from tests.brokers.contract.stage import Stage
+from tests.venues.exchange import running_exchange
+
+Setting = tuple[async_sessionmaker[AsyncSession], Path]
+OpenStage = Callable[[Setting], AbstractAsyncContextManager[Stage]]
+
+
+def paper(market_type: MarketType) -> OpenStage:
+    """The paper venue."""
+
+    @asynccontextmanager
+    async def open_stage(setting: Setting) -> AsyncIterator[Stage]:
+        sessions, directory = setting
+        yield await paper_stage(sessions, directory / "candles.csv", market_type)
+
+    return open_stage
+
+
+def simulated(exchange: str, market_type: MarketType) -> OpenStage:
+    """An exchange of ccxt, simulated on the wire."""
+
+    @asynccontextmanager
+    async def open_stage(setting: Setting) -> AsyncIterator[Stage]:
+        del setting
+        async with running_exchange(start=STARTED_AT) as venue:
+            stage = await exchange_stage(venue, exchange, market_type)
+            yield stage
+            await stage.close()
+            venue.audit()
+
+    return open_stage
+
 
 STAGES = {
-    "paper-spot": MarketType.SPOT,
-    "paper-swap": MarketType.SWAP,
+    "paper-spot": paper(MarketType.SPOT),
+    "paper-swap": paper(MarketType.SWAP),
+    "binance-spot": simulated("binance", MarketType.SPOT),
+    "binance-swap": simulated("binance", MarketType.SWAP),
+    "binanceusdm-swap": simulated("binanceusdm", MarketType.SWAP),
+    "bybit-spot": simulated("bybit", MarketType.SPOT),
+    "bybit-swap": simulated("bybit", MarketType.SWAP),
 }
 
 
 @pytest.fixture(params=STAGES)
 async def stage(
     request: pytest.FixtureRequest, sessions: async_sessionmaker[AsyncSession], tmp_path: Path
-) -> Stage:
+) -> AsyncIterator[Stage]:
     """A fresh account at each of the brokers in turn."""
-    return await paper_stage(sessions, tmp_path / "candles.csv", STAGES[request.param])
+    async with STAGES[request.param]((sessions, tmp_path)) as opened:
+        yield opened

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from app.brokers.port import ABSENT, Refused, Uncertain, Unreachable, VenueError
+from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
 from app.domain.money import floor_to_step
 from app.domain.orders import Leg, OrderReport, OrderStatus, OrderType, Side
@@ -27,6 +28,12 @@ async def short_or_skip(stage: Stage) -> None:
     if stage.market_type is MarketType.SPOT:
         pytest.skip("spot holds coins, it cannot be short")
     await stage.broker.place(order(stage, Side.SELL, OrderType.MARKET))
+
+
+def brackets_or_skip(stage: Stage) -> None:
+    """Only some venues have an order that is stop and target at once."""
+    if stage.broker.traits.native_style is not NativeStyle.BRACKET:
+        pytest.skip("this venue has no such order; see what stands beside each other instead")
 
 
 class TestMarketData:
@@ -137,6 +144,8 @@ class TestLimitOrders:
         assert report.average_price == seen.ask
 
     async def test_it_expires(self, stage: Stage) -> None:
+        if not stage.broker.traits.expires_orders:
+            pytest.skip("this venue does not; the engine takes such orders back")
         request = order(stage, Side.BUY, OrderType.LIMIT, price=19000, lifetime=timedelta(seconds=3))
         await stage.broker.place(request)
         await stage.advance(4)
@@ -221,7 +230,7 @@ class TestLookUps:
     async def test_a_restart_changes_nothing(self, stage: Stage) -> None:
         filled, resting = (
             order(stage, Side.BUY, OrderType.MARKET),
-            order(stage, Side.SELL, OrderType.OCO, price=22000, trigger=18000, reduce_only=True),
+            order(stage, Side.SELL, OrderType.STOP, trigger=18000, reduce_only=True),
         )
         await stage.broker.place(filled)
         await stage.broker.place(resting)
@@ -264,6 +273,7 @@ class TestProtection:
 
     @pytest.mark.parametrize(("first", "then", "leg"), [(21500, 18500, Leg.TARGET), (18500, 21500, Leg.STOP)])
     async def test_of_an_oco_one_leg_alone_fires(self, stage: Stage, first: int, then: int, leg: Leg) -> None:
+        brackets_or_skip(stage)
         await buy(stage)
         request = order(stage, Side.SELL, OrderType.OCO, price=21000, trigger=19000, reduce_only=True)
         await stage.broker.place(request)
@@ -275,6 +285,7 @@ class TestProtection:
         assert await held(stage) == ZERO
 
     async def test_a_ladder_is_taken_step_by_step(self, stage: Stage) -> None:
+        brackets_or_skip(stage)
         await buy(stage)
         near, far = (
             order(stage, Side.SELL, OrderType.OCO, UNIT / 2, price=price, trigger=19000, reduce_only=True)
@@ -293,11 +304,39 @@ class TestProtection:
         assert legs == {near.client_order_id: Leg.TARGET, far.client_order_id: Leg.STOP}
         assert await held(stage) == ZERO
 
-    async def test_a_stop_that_is_passed_already_is_refused(self, stage: Stage) -> None:
+    async def test_a_stop_and_targets_stand_beside_each_other(self, stage: Stage) -> None:
+        if stage.broker.traits.native_style is not NativeStyle.STOP_AND_TARGETS:
+            pytest.skip("this venue holds stop and targets otherwise")
         await buy(stage)
-        with pytest.raises(Refused):
-            await stage.broker.place(order(stage, Side.SELL, OrderType.STOP, trigger=21000, reduce_only=True))
-        assert await held(stage) == UNIT
+        stop = order(stage, Side.SELL, OrderType.STOP, trigger=19000, reduce_only=True)
+        near, far = (
+            order(stage, Side.SELL, OrderType.TAKE_PROFIT, UNIT / 2, price=price, reduce_only=True)
+            for price in (21000, 22000)
+        )
+        for each in (stop, near, far):
+            assert (await stage.broker.place(each)).status is OrderStatus.OPEN
+        await stage.move(21500)
+        assert await held(stage) == UNIT / 2
+        await stage.move(18000)
+        assert await held(stage) == ZERO
+        seen = await stage.broker.survey([stop.key, near.key, far.key])
+        taken = {name: each.leg for name, each in seen.items() if isinstance(each, OrderReport)}
+        assert taken == {
+            stop.client_order_id: Leg.STOP,
+            near.client_order_id: Leg.TARGET,
+            far.client_order_id: None,
+        }
+
+    async def test_a_stop_that_is_passed_already_is_refused_or_sells_at_once(self, stage: Stage) -> None:
+        await buy(stage)
+        request = order(stage, Side.SELL, OrderType.STOP, trigger=21000, reduce_only=True)
+        try:
+            report = await stage.broker.place(request)
+        except Refused:
+            assert await held(stage) == UNIT
+        else:
+            assert (report.status, report.leg) == (OrderStatus.FILLED, Leg.STOP)
+            assert await held(stage) == ZERO
 
     async def test_a_cancelled_stop_does_not_fire(self, stage: Stage) -> None:
         await buy(stage)
@@ -309,7 +348,7 @@ class TestProtection:
 
     async def test_a_short_is_protected_the_other_way_round(self, stage: Stage) -> None:
         await short_or_skip(stage)
-        request = order(stage, Side.BUY, OrderType.OCO, price=19000, trigger=21000, reduce_only=True)
+        request = order(stage, Side.BUY, OrderType.STOP, trigger=21000, reduce_only=True)
         await stage.broker.place(request)
         await stage.move(22000)
         found = await stage.broker.find(request.key)
@@ -335,9 +374,7 @@ class TestProtection:
 
     async def test_no_more_is_sold_than_protective_orders_leave_free(self, stage: Stage) -> None:
         await buy(stage)
-        await stage.broker.place(
-            order(stage, Side.SELL, OrderType.OCO, price=21000, trigger=19000, reduce_only=True)
-        )
+        await stage.broker.place(order(stage, Side.SELL, OrderType.STOP, trigger=19000, reduce_only=True))
         if stage.market_type is MarketType.SPOT:
             with pytest.raises(Refused) as refusal:
                 await sell(stage)

@@ -1,0 +1,60 @@
+"""Every exchange class of the pinned ccxt as a broker. Nothing outside this package imports ccxt.
+
+Importing ccxt takes 85 MB and a second. A process that opens paper accounts only never pays for it: this module
+imports it with the first connection that needs it.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from app.brokers.directory import Access
+from app.brokers.port import Broker
+from app.vault import Vault
+
+if TYPE_CHECKING:
+    from app.brokers.crypto.catalogue import Entry
+    from app.brokers.crypto.venue import CryptoVenue
+
+
+class LazyCryptoVenue:
+    """Opens accounts at exchanges, and ccxt with the first of them."""
+
+    def __init__(self, vault: Vault, endpoints: Mapping[str, str], now: Callable[[], datetime]) -> None:
+        self._vault = vault
+        self._endpoints = endpoints
+        self._now = now
+        self._venue: CryptoVenue | None = None
+
+    async def open(self, access: Access) -> Broker:
+        """The broker of a connection. Raises Refused."""
+        if self._venue is None:
+            self._venue = await asyncio.to_thread(self._import)
+        return await self._venue.open(access)
+
+    async def close(self) -> None:
+        """Let go of whatever its brokers share."""
+        if self._venue is not None:
+            await self._venue.close()
+
+    def _import(self) -> "CryptoVenue":
+        from app.brokers.crypto.venue import CryptoVenue
+
+        return CryptoVenue(self._vault, self._endpoints, self._now)
+
+
+def open_crypto(vault: Vault, endpoints: Mapping[str, str], now: Callable[[], datetime]) -> LazyCryptoVenue:
+    """All exchanges, for one process; requests of those in `endpoints` are sent there instead."""
+    return LazyCryptoVenue(vault, endpoints, now)
+
+
+async def listed_exchanges() -> "Mapping[str, Entry]":
+    """Every exchange that can be connected, by id. The first call of a process imports ccxt."""
+
+    def read() -> "Mapping[str, Entry]":
+        from app.brokers.crypto.catalogue import catalogue
+
+        return catalogue()
+
+    return await asyncio.to_thread(read)

@@ -1,0 +1,565 @@
+"""The broker: one account at one exchange, asked through its ccxt class and believed only where it proves something."""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from app.brokers.crypto import brackets
+from app.brokers.crypto.exchange import Call, Surroundings, calling
+from app.brokers.crypto.limiter import Urgency
+from app.brokers.crypto.markets import Listed, amount
+from app.brokers.crypto.outcomes import is_not_found, of_order, of_read
+from app.brokers.crypto.permissions import Key, key_of
+from app.brokers.crypto.profiles import LookUp, Profile, shaped
+from app.brokers.crypto.public import PublicMarket
+from app.brokers.crypto.reports import Answer, fees_of_trades, fees_told, filled_of, id_of, report_of
+from app.brokers.crypto.requests import creation, naming, room
+from app.brokers.crypto.settings import VenueSettings
+from app.brokers.port import (
+    ABSENT,
+    CANNOT_SAY,
+    Account,
+    Balance,
+    Holding,
+    Refused,
+    Silence,
+    Traits,
+    Uncertain,
+    Unreachable,
+    VenueError,
+)
+from app.domain.exits import NativeStyle
+from app.domain.market import Instrument, MarketType, Quote
+from app.domain.money import ZERO, exact, floor_to_step, text
+from app.domain.orders import (
+    OrderKey,
+    OrderReport,
+    OrderRequest,
+    OrderStatus,
+    OrderType,
+    client_order_id,
+)
+from app.domain.positions import PositionSide
+
+PATIENCE: Final = (0.0, 0.1, 0.3, 0.8)
+"""Seconds before each look at an order that was just sent or cancelled: some venues show it a moment later."""
+
+KEY_IS_KNOWN_FOR: Final = timedelta(minutes=5)
+"""How long what a venue told of a key is believed."""
+
+PASSED: Final = "order would trigger immediately"
+
+LOOK_BACK: Final = timedelta(minutes=1)
+"""Clock skew allowed for when listings are asked for since the claim."""
+
+_MOST: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What distinguishes this account."""
+
+    exchange: str
+    market_type: MarketType
+    leverage: Decimal
+    key_digest: str
+    """Stands for the account where the venue does not name it."""
+
+
+class CryptoBroker:
+    """One account. Several of them share market table, session and limits."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        profile: Profile,
+        traits: Traits,
+        exchange: Any,
+        market: PublicMarket,
+        surroundings: Surroundings,
+    ) -> None:
+        self._terms = terms
+        self._profile = profile
+        self._traits = traits
+        self._exchange = exchange
+        self._market = market
+        self._surroundings = surroundings
+        self._venue_settings = VenueSettings(exchange, terms.leverage)
+        self._key: tuple[datetime, Key] | None = None
+        self._sent: dict[str, datetime] = {}
+
+    @property
+    def traits(self) -> Traits:
+        """How this venue behaves for this connection."""
+        return self._traits
+
+    @property
+    def market_key(self) -> str:
+        """Equal for all connections that see the same prices."""
+        return self._market.key
+
+    def client_order_id(self, order_id: UUID, attempt: int) -> str:
+        """The id under which an attempt is sent, in the shape the venue takes."""
+        return shaped(client_order_id(order_id, attempt), self._profile.client_id.shape)
+
+    async def instruments(self) -> Mapping[str, Instrument]:
+        """Every instrument by its unified symbol. Raises VenueError."""
+        return await self._market.instruments()
+
+    async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
+        """The present quotes; unknown symbols are left out. Raises VenueError."""
+        return await self._market.quotes(symbols)
+
+    async def account(self) -> Account:
+        """Balances, equity and permissions. Raises VenueError."""
+        await self._ready()
+        as_of = self._surroundings.now()
+        with calling(Call()) as call:
+            try:
+                balance = await self._exchange.fetch_balance(self._balance_params())
+                key = await self._known_key()
+            except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
+                raise of_read(error, call) from None
+        balances = _balances(balance)
+        return Account(
+            identity=key.identity or self._terms.key_digest,
+            balances=balances,
+            equity={currency: _equity(balance, currency, held.total) for currency, held in balances.items()},
+            permissions=key.permissions,
+            as_of=as_of,
+        )
+
+    async def place(self, request: OrderRequest) -> OrderReport:
+        """Send one order, once, and report what the venue then shows. Raises Refused, Unreachable or Uncertain."""
+        listed = await self._listed(request.symbol)
+        self._check_fresh(request)
+        _check_size(request, listed.instrument)
+        is_hedged = await self._settle_terms(request, listed)
+        if await self._is_passed(request):
+            raise Refused(PASSED)
+        self._note_sending(request)
+        with calling(Call(urgency=_urgency(request), signed_at=request.signed_at)) as call:
+            try:
+                acknowledged = await self._send(request, listed, is_hedged=is_hedged)
+            except Exception as error:  # noqa: BLE001 - as above; a cancelled task passes through and stays unknown
+                raise of_order(error, call, self._profile) from None
+        report = await self._truth(request, acknowledged)
+        if report.status is OrderStatus.OPEN and await self._is_passed(request):
+            # The price went through while the stop was on its way: it would wait for the price to come back.
+            report = await self.cancel(replace(request.key, exchange_order_id=report.exchange_order_id))
+            if report.filled_quantity == ZERO:
+                raise Refused(PASSED)
+        return report
+
+    async def cancel(self, key: OrderKey) -> OrderReport:
+        """Take an order back and report what became of it. Raises VenueError; Refused without such an order."""
+        await self._ready()
+        failure: VenueError | None = None
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
+            try:
+                await self._take_back(key)
+            except Exception as error:  # noqa: BLE001 - as above
+                failure = None if is_not_found(error) else of_read(error, call)
+        seen = await self._look_again(key)
+        if isinstance(seen, OrderReport) and seen.status is not OrderStatus.OPEN:
+            return seen
+        if failure is not None:
+            raise failure
+        if seen is ABSENT:
+            raise Refused("The venue has no such order.")
+        raise Uncertain("The venue does not show what became of the cancelled order.")
+
+    async def find(self, key: OrderKey) -> OrderReport | Silence:
+        """What the venue knows of one order. ABSENT only where a clean look-up proves it."""
+        try:
+            return await self._look_up(key)
+        except VenueError:
+            return CANNOT_SAY
+
+    async def survey(self, keys: Sequence[OrderKey]) -> Mapping[str, OrderReport | Silence]:
+        """The same for many orders: what rests untouched is seen in the open orders, the others one by one."""
+        resting: dict[str, OrderReport] = {}
+        rooms = {(key.symbol, tuple(sorted(room(key, self._profile).items()))) for key in keys}
+        for symbol, where in sorted(rooms):
+            resting |= await self._untouched(symbol, dict(where), keys)
+        rest = [key for key in keys if key.client_order_id not in resting]
+        found = await asyncio.gather(*(self.find(key) for key in rest))
+        return resting | {key.client_order_id: each for key, each in zip(rest, found, strict=True)}
+
+    async def holdings(self) -> Sequence[Holding]:
+        """Everything the account holds, in base units. Raises VenueError; empty means flat."""
+        listings = await self._ready()
+        with calling(Call()) as call:
+            try:
+                if self._terms.market_type is MarketType.SWAP:
+                    return _positions(await self._exchange.fetch_positions(), listings)
+                balance = await self._exchange.fetch_balance(self._balance_params())
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+        return _coins(_balances(balance), listings)
+
+    async def close(self) -> None:
+        """Let go of the exchange object; session and markets are shared."""
+        await self._exchange.close()
+
+    async def _ready(self) -> Mapping[str, Listed]:
+        """The listings, with the account's exchange object using the shared market table."""
+        await self._market.lend(self._exchange)
+        return await self._market.listings()
+
+    async def _listed(self, symbol: str) -> Listed:
+        listed = (await self._ready()).get(symbol)
+        if listed is None:
+            raise Refused(f"{symbol} is not listed here.", code="symbol_unknown")
+        if listed.instrument.market_type is not self._terms.market_type:
+            raise Refused(
+                f"{symbol} cannot be traded on a {self._terms.market_type} account.", code="market_mismatch"
+            )
+        return listed
+
+    def _check_fresh(self, request: OrderRequest) -> None:
+        if self._surroundings.now() - request.signed_at > self._traits.validity:
+            raise Unreachable("The request was held up; it is stale and was not sent.")
+
+    async def _is_passed(self, request: OrderRequest) -> bool:
+        """Whether the price is beyond a stop already, where the venue would not notice."""
+        if request.trigger_price is None or not self._profile.infers_direction:
+            return False
+        quote = (await self.quotes([request.symbol])).get(request.symbol)
+        if quote is None:
+            raise Unreachable("There is no price to check the stop against; it was not sent.")
+        return quote.entering(request.side) * request.side.sign >= request.trigger_price * request.side.sign
+
+    def _note_sending(self, request: OrderRequest) -> None:
+        """Remember an id for as long as its claim is fresh: venues accept the id of a closed order again."""
+        signed_at, name = request.signed_at, request.client_order_id
+        if name in self._sent:
+            raise Uncertain("This attempt has been sent before; a look-up says what became of it.")
+        stale = self._surroundings.now() - self._traits.validity
+        self._sent = {known: moment for known, moment in self._sent.items() if moment >= stale}
+        self._sent[name] = signed_at
+
+    async def _settle_terms(self, request: OrderRequest, listed: Listed) -> bool:
+        """Bring the venue's settings in line with the connection's; whether the account is hedged."""
+        if listed.instrument.market_type is not MarketType.SWAP:
+            return False
+        with calling(Call(urgency=_urgency(request))) as call:
+            try:
+                if not request.reduce_only:
+                    await self._venue_settings.prepare(request.symbol)
+                return await self._venue_settings.is_hedged()
+            except Exception as error:  # noqa: BLE001 - as above; nothing of the order has been sent
+                failure = of_read(error, call)
+                raise failure if isinstance(failure, Refused) else Unreachable(failure.message) from None
+
+    async def _send(self, request: OrderRequest, listed: Listed, *, is_hedged: bool) -> str | None:
+        """Create the order; the venue's id, or None for a bracket, which is found by ours. Raises ccxt's errors."""
+        if request.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
+            await brackets.place(self._exchange, request)
+            return None
+        create = creation(request, listed, self._profile, is_hedged=is_hedged)
+        order = await self._exchange.create_order(
+            create.symbol, create.type, create.side, create.amount, create.price, create.params
+        )
+        name = id_of(order)
+        if name is None:
+            raise Uncertain("The venue's answer has no order id.")
+        return name
+
+    async def _truth(self, request: OrderRequest, acknowledged: str | None) -> OrderReport:
+        """What became of an order that was just taken. Until the venue shows it, it stands open and unfilled."""
+        key = replace(request.key, exchange_order_id=acknowledged)
+        seen = await self._look_again(key, until_final=request.type is OrderType.MARKET)
+        if isinstance(seen, OrderReport):
+            return seen
+        # It was acknowledged: not being shown yet is a venue's read lag, never absence.
+        if acknowledged is None:
+            raise Uncertain("The venue took the order and does not show it yet.")
+        return OrderReport(
+            client_order_id=request.client_order_id,
+            exchange_order_id=acknowledged,
+            status=OrderStatus.OPEN,
+            filled_quantity=ZERO,
+            average_price=None,
+        )
+
+    async def _look_again(self, key: OrderKey, *, until_final: bool = True) -> OrderReport | Silence:
+        """Look until the order is seen, and final where that is expected; else what the last look brought."""
+        seen: OrderReport | Silence = CANNOT_SAY
+        for wait in PATIENCE:
+            await asyncio.sleep(wait)
+            seen = await self.find(key)
+            if isinstance(seen, OrderReport) and not (until_final and seen.status is OrderStatus.OPEN):
+                return seen
+        return seen
+
+    async def _look_up(self, key: OrderKey) -> OrderReport | Silence:
+        """One look. Raises VenueError when it fails."""
+        listed = (await self._ready()).get(key.symbol)
+        if listed is None:
+            return CANNOT_SAY
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
+            try:
+                if key.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
+                    seen = await self._bracket(key, listed)
+                    return CANNOT_SAY if seen is ABSENT and not call.is_clean else seen
+                order = await self._order(key)
+                if order is None:
+                    return ABSENT if self._profile.is_proven and call.is_clean else CANNOT_SAY
+                return await self._report(order, key, listed)
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+
+    async def _order(self, key: OrderKey) -> Answer | None:
+        """The venue's answer about one order; None when it says that there is none. Raises ccxt's errors."""
+        params = naming(key, self._profile)
+        match self._profile.look_up:
+            case LookUp.ONE:
+                return await self._order_or_none(key.exchange_order_id or "", key.symbol, params)
+            case LookUp.FILTERED:
+                for ask in (self._exchange.fetch_open_orders, self._exchange.fetch_closed_orders):
+                    if found := _named(await ask(key.symbol, None, None, dict(params)), key):
+                        return found
+                return None
+            case LookUp.LISTED:
+                return await self._listed_order(key)
+
+    async def _order_or_none(self, order_id: str, symbol: str, params: dict[str, Any]) -> Answer | None:
+        try:
+            order: Answer = await self._exchange.fetch_order(order_id, symbol, params)
+        except Exception as error:
+            if is_not_found(error):
+                return None
+            raise
+        return order
+
+    async def _listed_order(self, key: OrderKey) -> Answer | None:
+        """By the venue's id where it is known and can be asked for, else in the lists of open and closed orders."""
+        exchange, has = self._exchange, self._exchange.has
+        where = room(key, self._profile)
+        if key.exchange_order_id is not None and has["fetchOrder"] is True:
+            return await self._order_or_none(key.exchange_order_id, key.symbol, where)
+        since = int((key.signed_at - LOOK_BACK).timestamp() * 1000)
+        for flag, method in (
+            ("fetchOpenOrders", "fetch_open_orders"),
+            ("fetchClosedOrders", "fetch_closed_orders"),
+            ("fetchOrders", "fetch_orders"),
+        ):
+            if has[flag] is not True:
+                continue
+            start = None if flag == "fetchOpenOrders" else since
+            if found := _named(await getattr(exchange, method)(key.symbol, start, None, dict(where)), key):
+                return found
+        return None
+
+    async def _bracket(self, key: OrderKey, listed: Listed) -> OrderReport | Silence:
+        legs: list[OrderReport] = []
+        list_id = ""
+        for letter, leg in brackets.LEGS.items():
+            part = replace(key, client_order_id=key.client_order_id + letter, exchange_order_id=None)
+            order = await self._order(part)
+            if order is None:
+                continue
+            list_id = str(order["info"]["orderListId"])
+            report = await self._report(order, part, listed)
+            legs.append(replace(report, leg=leg if report.filled_quantity > ZERO else None))
+        if not legs:
+            return ABSENT
+        if len(legs) != len(brackets.LEGS):
+            raise Uncertain("The venue shows one leg of a bracket only.")
+        return brackets.merged(key.client_order_id, list_id, legs)
+
+    async def _report(self, order: Answer, key: OrderKey, listed: Listed) -> OrderReport:
+        """The report of an answer, with what a conditional order became, and fees from its trades where needed."""
+        named = id_of(order)
+        became = self._real_order(order)
+        if became is not None:
+            real = await self._order_or_none(became, key.symbol, {})
+            if real is None:
+                raise Uncertain("The venue does not show what the triggered order became.")
+            order = real
+        filled = filled_of(order)
+        fees = fees_told(order, self._profile.fee_detail) if filled > ZERO else {}
+        trades: Sequence[Answer] = ()
+        if fees is None:
+            trades = await self._trades(order, key)
+            fees = fees_of_trades(trades, filled)
+        return report_of(order, trades, fees, key, listed, named=named)
+
+    def _real_order(self, order: Answer) -> str | None:
+        told = (str((order.get("info") or {}).get(field) or "") for field in self._profile.real_order)
+        return next((each for each in told if each not in ("", "0")), None)
+
+    async def _trades(self, order: Answer, key: OrderKey) -> Sequence[Answer]:
+        """All trades of one order. Raises ccxt's errors."""
+        exchange, name = self._exchange, id_of(order)
+        if self._profile.trades_by is not None:
+            found = await exchange.fetch_my_trades(key.symbol, None, _MOST, {self._profile.trades_by: name})
+        elif exchange.has["fetchOrderTrades"] is True:
+            found = await exchange.fetch_order_trades(name, key.symbol)
+        elif exchange.has["fetchMyTrades"]:
+            since = int((key.signed_at - LOOK_BACK).timestamp() * 1000)
+            found = await exchange.fetch_my_trades(key.symbol, since, None, {})
+        else:
+            raise Uncertain("The venue does not say what orders cost.")
+        return [trade for trade in found if str(trade.get("order")) == name]
+
+    async def _take_back(self, key: OrderKey) -> None:
+        """Cancel at the venue. Raises ccxt's errors."""
+        if key.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
+            await brackets.cancel(self._exchange, key.symbol, key.client_order_id)
+            return
+        if self._profile.look_up is not LookUp.LISTED:
+            params = naming(key, self._profile)
+            await self._exchange.cancel_order(self._placeholder, key.symbol, params)
+            return
+        name = key.exchange_order_id or id_of(await self._listed_order(key))
+        if name is None:
+            raise Uncertain("The venue does not show the order, so it cannot be named to be cancelled.")
+        await self._exchange.cancel_order(name, key.symbol, room(key, self._profile))
+
+    @property
+    def _placeholder(self) -> str | None:
+        """What goes for the venue's id where ours is given: never the text None."""
+        return None if self._profile.look_up is LookUp.FILTERED else ""
+
+    async def _untouched(
+        self, symbol: str, where: dict[str, Any], keys: Sequence[OrderKey]
+    ) -> dict[str, OrderReport]:
+        """Orders of a symbol that rest unfilled, from one listing; none where it fails: they are asked singly."""
+        listed = (await self._ready()).get(symbol)
+        if listed is None:
+            return {}
+        with calling(Call()):
+            try:
+                orders = await self._exchange.fetch_open_orders(symbol, None, None, dict(where))
+            except Exception:  # noqa: BLE001 - a listing is a saving; without it each order is looked up by itself
+                return {}
+        seen = {str(order.get("clientOrderId")): order for order in orders}
+        resting: dict[str, OrderReport] = {}
+        for key in keys:
+            order = seen.get(key.client_order_id)
+            if order is None or key.symbol != symbol or room(key, self._profile) != where:
+                continue
+            if (
+                order.get("status") == "open"
+                and amount(order.get("filled")) == ZERO
+                and not self._real_order(order)
+            ):
+                resting[key.client_order_id] = report_of(order, (), {}, key, listed)
+        return resting
+
+    def _balance_params(self) -> dict[str, Any]:
+        return {"type": self._terms.market_type.value}
+
+    async def _known_key(self) -> Key:
+        now = self._surroundings.now()
+        if self._key is None or now - self._key[0] > KEY_IS_KNOWN_FOR:
+            self._key = (now, await key_of(self._exchange, self._terms.market_type))
+        return self._key[1]
+
+
+def digest_of(credentials: Mapping[str, str]) -> str:
+    """A name for an account that gives nothing of its key away."""
+    named = credentials.get("apiKey") or credentials.get("walletAddress") or credentials.get("uid")
+    secret = named or "".join(value for _, value in sorted(credentials.items()))
+    return hashlib.sha256(secret.encode()).hexdigest()[:32]
+
+
+def _named(orders: Sequence[Answer], key: OrderKey) -> Answer | None:
+    for order in orders:
+        if str(order.get("clientOrderId")) == key.client_order_id:
+            return order
+        if key.exchange_order_id is not None and id_of(order) == key.exchange_order_id:
+            return order
+    return None
+
+
+def _urgency(request: OrderRequest) -> Urgency:
+    if request.type in (OrderType.STOP, OrderType.TAKE_PROFIT, OrderType.OCO):
+        return Urgency.PROTECTION
+    return Urgency.EXIT if request.reduce_only else Urgency.ENTRY
+
+
+@exact
+def _check_size(request: OrderRequest, instrument: Instrument) -> None:
+    """The quantity is on the step and large enough: classes round, and we send only what was meant."""
+    quantity, unit = request.quantity, instrument.base
+    if quantity < instrument.min_quantity:
+        raise Refused(
+            f"{text(quantity)} {unit} is below the minimum of {text(instrument.min_quantity)} {unit}.",
+            code="quantity_below_minimum",
+        )
+    if floor_to_step(quantity, instrument.quantity_step) != quantity:
+        raise Refused(f"{text(quantity)} {unit} is no multiple of the step {text(instrument.quantity_step)}.")
+
+
+@exact
+def _balances(balance: Answer) -> dict[str, Balance]:
+    """What is held of each currency; those of which there is nothing are left out."""
+    held: dict[str, Balance] = {}
+    for currency, part in balance.items():
+        if not isinstance(part, Mapping) or currency in ("info", "free", "used", "total", "debt"):
+            continue
+        total, free = amount(part.get("total")), amount(part.get("free"))
+        if total != ZERO or free != ZERO:
+            held[currency] = Balance(free=free, total=total)
+    return held
+
+
+@exact
+def _equity(balance: Answer, currency: str, total: Decimal) -> Decimal:
+    """The wallet with unrealised profit: where a unified account tells it by coin, that; else the total."""
+    info = balance.get("info")
+    result = info.get("result") if isinstance(info, Mapping) else None
+    for wallet in result.get("list", ()) if isinstance(result, Mapping) else ():
+        for coin in wallet.get("coin", ()):
+            if coin.get("coin") == currency and coin.get("equity") not in (None, ""):
+                return amount(coin["equity"])
+    return total
+
+
+@exact
+def _positions(positions: Sequence[Answer], listings: Mapping[str, Listed]) -> list[Holding]:
+    held = []
+    for position in positions:
+        listed = listings.get(str(position.get("symbol")))
+        contracts = amount(position.get("contracts"))
+        if listed is None or contracts == ZERO:
+            continue
+        side = PositionSide.SHORT if position.get("side") == "short" else PositionSide.LONG
+        held.append(Holding(listed.instrument.symbol, side, abs(listed.base(contracts))))
+    return held
+
+
+MONEY: Final = (
+    "USDT",
+    "USDC",
+    "USD",
+    "EUR",
+    "GBP",
+    "FDUSD",
+    "TUSD",
+    "DAI",
+    "BUSD",
+    "USDE",
+    "PYUSD",
+    "TRY",
+    "BRL",
+)
+"""Currencies that coins are bought with, in the order in which a coin's symbol is chosen."""
+
+
+def _coins(balances: Mapping[str, Balance], listings: Mapping[str, Listed]) -> list[Holding]:
+    """Coins by their symbol in the first currency they are listed against."""
+    held = []
+    for coin, balance in balances.items():
+        symbol = next((f"{coin}/{money}" for money in MONEY if f"{coin}/{money}" in listings), None)
+        if coin not in MONEY and symbol is not None and balance.total > ZERO:
+            held.append(Holding(symbol, PositionSide.LONG, balance.total))
+    return held

@@ -1,0 +1,58 @@
+"""The catalogue: what ccxt itself says can be connected, with what we know of each exchange."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+import ccxt.async_support as library
+
+from app.brokers.crypto.credentials import fields_of
+from app.brokers.crypto.profiles import CERTIFIED, profile_of
+from app.domain.exits import NativeStyle
+from app.domain.market import MarketType
+
+Tier = Literal["certified", "listed"]
+
+_MARKET_TYPES: Final = (MarketType.SPOT, MarketType.SWAP)
+_PRACTICE: Final = frozenset({"bitget"})
+"""Classes that reach practice accounts without naming other URLs for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One exchange."""
+
+    id: str
+    name: str
+    market_types: tuple[MarketType, ...]
+    credential_fields: tuple[str, ...]
+    has_sandbox: bool
+    native_styles: Mapping[MarketType, NativeStyle]
+    """What it can hold of an exit plan, as far as we have looked into it."""
+    tier: Tier
+    """Certified only where every market type it offers passes the contract suite."""
+
+
+@lru_cache
+def catalogue() -> Mapping[str, Entry]:
+    """Every exchange that trades spot or swap, by id. Takes a second the first time."""
+    entries = (_entry(exchange) for exchange in library.exchanges)
+    return {entry.id: entry for entry in entries if entry is not None}
+
+
+def _entry(exchange: str) -> Entry | None:
+    described: Any = getattr(library, exchange)()
+    market_types = tuple(kind for kind in _MARKET_TYPES if described.has.get(kind.value))
+    if not market_types:
+        return None
+    is_certified = all((exchange, kind) in CERTIFIED for kind in market_types)
+    return Entry(
+        id=exchange,
+        name=described.name,
+        market_types=market_types,
+        credential_fields=fields_of(described.requiredCredentials),
+        has_sandbox=bool(described.urls.get("test") or described.urls.get("demo")) or exchange in _PRACTICE,
+        native_styles={kind: profile_of(exchange, kind).style for kind in market_types},
+        tier="certified" if is_certified else "listed",
+    )

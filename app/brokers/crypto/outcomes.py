@@ -1,0 +1,116 @@
+"""Outcomes: what an error of an exchange class proves, and it rarely proves anything.
+
+A closed list of answers means no: first the venue's own codes, then a few classes of errors that no venue's table
+misuses. Everything else that came after a request had left is Uncertain; only a look-up can tell.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import ccxt.async_support as library
+
+from app.brokers.crypto.exchange import Call
+from app.brokers.crypto.profiles import Profile
+from app.brokers.port import Refused, Uncertain, Unreachable, VenueError
+
+_LONGEST_MESSAGE: Final = 300
+
+_REFUSALS: Final[Mapping[type[Exception], str]] = {
+    library.InsufficientFunds: "insufficient_balance",
+    library.BadSymbol: "symbol_unknown",
+    library.MarketClosed: "market_closed",
+    library.ArgumentsRequired: "rejected_by_venue",
+    library.NotSupported: "rejected_by_venue",
+    library.AuthenticationError: "rejected_by_venue",
+    library.PermissionDenied: "rejected_by_venue",
+    library.AccountSuspended: "rejected_by_venue",
+    library.AccountNotEnabled: "rejected_by_venue",
+}
+"""Exactly these classes, none of their children, mean no whichever venue raised them."""
+
+_CODE_KEYS: Final = ("code", "retCode", "ret_code", "err-code", "err_code", "sCode", "label", "error_code")
+_TEXT_KEYS: Final = ("msg", "retMsg", "ret_msg", "err-msg", "err_msg", "sMsg", "message", "error", "detail")
+
+
+def of_order(error: Exception, call: Call, profile: Profile) -> VenueError:
+    """What an error means for the order that was to be placed."""
+    if isinstance(error, VenueError):
+        return error
+    code, words = code_in(call.body), words_of(error, call)
+    if not call.may_have_acted(profile):
+        return _before_sending(error, words)
+    if code in profile.uncertain:
+        return Uncertain(words)
+    if code in profile.not_executed or call.status in profile.not_executed_statuses:
+        return Unreachable(words)
+    # Some codes have more than one meaning; where the class could tell them apart, its word is the finer one.
+    if type(error) in _REFUSALS:
+        return Refused(words, code=_REFUSALS[type(error)])
+    if code is not None and code in profile.refusals:
+        return Refused(words, code=profile.refusals[code])
+    if any(each in words for each in profile.refusing_words):
+        return Refused(words)
+    if type(error) is library.InvalidNonce:
+        return Unreachable(words)
+    return Uncertain(words)
+
+
+def of_read(error: Exception, call: Call) -> VenueError:
+    """What an error means for a question, which can be asked again."""
+    if isinstance(error, VenueError):
+        return error
+    words = words_of(error, call)
+    if type(error) in _REFUSALS:
+        return Refused(words, code=_REFUSALS[type(error)])
+    if isinstance(error, library.OperationFailed):
+        return Unreachable(words)
+    return Uncertain(words)
+
+
+def _before_sending(error: Exception, words: str) -> VenueError:
+    """Nothing that acts had left: either we could not get through to it, or the class would not send this."""
+    if isinstance(error, library.OperationFailed):
+        return Unreachable(words)
+    return Refused(words, code=_REFUSALS.get(type(error), "rejected_by_venue"))
+
+
+def is_not_found(error: Exception) -> bool:
+    """Whether the class says, cleanly, that there is no such order."""
+    return isinstance(error, library.OrderNotFound)
+
+
+def code_in(body: Any) -> str | None:
+    """The venue's own code in an answer."""
+    for part in _parts(body):
+        for key in _CODE_KEYS:
+            if isinstance(part.get(key), str | int) and str(part[key]) not in ("", "0"):
+                return str(part[key])
+    return None
+
+
+def words_of(error: Exception, call: Call) -> str:
+    """What went wrong in the venue's own words. Never the text of the error: it may hold a signed URL."""
+    for part in _parts(call.body):
+        for key in _TEXT_KEYS:
+            if isinstance(part.get(key), str) and part[key].strip():
+                return _redacted(str(part[key]), call.secrets).strip()[:_LONGEST_MESSAGE]
+    if call.status is not None:
+        return f"The venue's answer (status {call.status}) cannot be used: {type(error).__name__}."
+    if call.methods:
+        return f"The venue did not answer: {type(error).__name__}."
+    return f"Nothing was sent: {type(error).__name__}."
+
+
+def _redacted(words: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        words = words.replace(secret, "…")
+    return words
+
+
+def _parts(body: Any) -> list[Mapping[str, Any]]:
+    """The objects of an answer that may hold a code: those further in say it more exactly."""
+    if isinstance(body, list):
+        return [part for each in body[:1] for part in _parts(each)]
+    if not isinstance(body, dict):
+        return []
+    return [*_parts(body.get("data")), body]

@@ -1,0 +1,99 @@
+"""Public markets: listings and quotes of one exchange, asked for without a key and shared by all who look there."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from app.brokers.crypto.exchange import Call, Surroundings, calling
+from app.brokers.crypto.markets import Listed, decimal, listings_of
+from app.brokers.crypto.outcomes import of_read
+from app.brokers.port import Uncertain
+from app.domain.market import Instrument, Quote
+
+REFRESH: Final = timedelta(hours=1)
+"""How old a market table may be; symbols are listed and suspended all the time."""
+
+
+class PublicMarket:
+    """One exchange without an account. The market table it loads is lent to every account there."""
+
+    def __init__(self, key: str, exchange: Any, surroundings: Surroundings) -> None:
+        self.key = key
+        self._exchange = exchange
+        self._surroundings = surroundings
+        self._listings: Mapping[str, Listed] = {}
+        self._loaded_at: datetime | None = None
+        self._loading = asyncio.Lock()
+
+    async def listings(self) -> Mapping[str, Listed]:
+        """Everything open for trading, by unified symbol. Raises VenueError while nothing was loaded yet."""
+        if self._is_fresh():
+            return self._listings
+        async with self._loading:
+            if not self._is_fresh():
+                await self._load()
+        return self._listings
+
+    async def lend(self, exchange: Any) -> None:
+        """Let an account's exchange object use this market table."""
+        await self.listings()
+        if exchange.markets is not self._exchange.markets:
+            exchange.set_markets_from_exchange(self._exchange)
+
+    async def instruments(self) -> Mapping[str, Instrument]:
+        """Every instrument by its unified symbol. Raises VenueError."""
+        return {symbol: listed.instrument for symbol, listed in (await self.listings()).items()}
+
+    async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
+        """The present quotes in one request where the venue allows. Raises VenueError."""
+        listings = await self.listings()
+        known = [symbol for symbol in symbols if symbol in listings]
+        if not known:
+            return {}
+        asked_at = self._surroundings.now()
+        quotes = [_quote(ticker, asked_at) for ticker in (await self._tickers(known)).values()]
+        return {quote.symbol: quote for quote in quotes if quote is not None and quote.symbol in known}
+
+    async def close(self) -> None:
+        """Let go of the exchange object; the session is shared."""
+        await self._exchange.close()
+
+    def _is_fresh(self) -> bool:
+        return self._loaded_at is not None and self._surroundings.now() - self._loaded_at < REFRESH
+
+    async def _load(self) -> None:
+        with calling(Call()) as call:
+            try:
+                markets = await self._exchange.load_markets(True)
+            except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
+                failure = of_read(error, call)
+                if self._loaded_at is None:
+                    raise failure from None
+                return
+        self._listings = listings_of(markets, self._exchange.precisionMode)
+        self._loaded_at = self._surroundings.now()
+
+    async def _tickers(self, symbols: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        exchange = self._exchange
+        with calling(Call()) as call:
+            try:
+                if exchange.has["fetchBidsAsks"] is True:
+                    return dict(await exchange.fetch_bids_asks(list(symbols)))
+                if exchange.has["fetchTickers"] is True and len(symbols) > 1:
+                    return dict(await exchange.fetch_tickers(list(symbols)))
+                if exchange.has["fetchTicker"]:
+                    return {symbol: await exchange.fetch_ticker(symbol) for symbol in symbols}
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+        raise Uncertain(f"{exchange.name} does not tell its prices.")
+
+
+def _quote(ticker: Mapping[str, Any], asked_at: datetime) -> Quote | None:
+    """None without both sides. What carries no time is as old as the question."""
+    bid, ask = decimal(ticker.get("bid")), decimal(ticker.get("ask"))
+    if not bid or not ask:
+        return None
+    moment = ticker.get("timestamp")
+    told_at = datetime.fromtimestamp(int(moment) / 1000, UTC) if moment else asked_at
+    return Quote(symbol=ticker["symbol"], bid=bid, ask=ask, time=told_at)

@@ -1,0 +1,76 @@
+"""Requests: one order of ours in the words of ccxt's unified call. Pure."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from app.brokers.crypto.markets import Listed
+from app.brokers.crypto.profiles import Profile, Shape
+from app.brokers.port import Refused
+from app.domain.market import MarketType
+from app.domain.money import text
+from app.domain.orders import OrderKey, OrderRequest, OrderType
+
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """What `create_order` is called with. Amounts are floats of exact texts: classes encode nothing else alike."""
+
+    symbol: str
+    type: str
+    side: str
+    amount: float
+    price: float | None
+    params: Params
+
+
+def creation(request: OrderRequest, listed: Listed, profile: Profile, *, is_hedged: bool) -> Creation:
+    """The call that places an order. Raises Refused for a type this venue has no single order for."""
+    params: Params = {profile.client_id.create: _native(request.client_order_id, profile)}
+    params |= profile.order_params.get(request.type, {})
+    if listed.instrument.market_type is MarketType.SWAP:
+        if request.reduce_only or request.type in (OrderType.STOP, OrderType.TAKE_PROFIT):
+            params["reduceOnly"] = True
+        if is_hedged and profile.holds_hedged:
+            params["hedged"] = True
+    if request.type is OrderType.STOP:
+        if request.trigger_price is None:
+            raise Refused("A stop order has a trigger price.")
+        params["stopLossPrice"] = number(request.trigger_price)
+    if request.type is OrderType.OCO:
+        raise Refused("This venue has no order that is stop and target at once.")
+    is_limit = request.type in (OrderType.LIMIT, OrderType.TAKE_PROFIT)
+    if is_limit and request.price is None:
+        raise Refused(f"A {request.type} order has a price.")
+    return Creation(
+        symbol=request.symbol,
+        type="limit" if is_limit else "market",
+        side=request.side.value,
+        amount=number(listed.contracts(request.quantity)),
+        # A price beside a market order makes some venues buy for an amount of money instead.
+        price=number(request.price) if is_limit and request.price is not None else None,
+        params=params,
+    )
+
+
+def naming(key: OrderKey, profile: Profile) -> Params:
+    """The parameters by which an order of ours is named to the venue, in the room it lives in."""
+    return {profile.client_id.look_up: _native(key.client_order_id, profile), **room(key, profile)}
+
+
+def _native(client_order_id: str, profile: Profile) -> str | int:
+    """Our id as the venue types it."""
+    is_number = profile.client_id.shape in (Shape.INTEGER45, Shape.INTEGER63)
+    return int(client_order_id) if is_number else client_order_id
+
+
+def room(key: OrderKey, profile: Profile) -> Params:
+    """What makes the venue look where orders of this type live."""
+    return dict(profile.rooms.get(key.type, {}))
+
+
+def number(amount: Decimal) -> float:
+    """The float that prints as the exact amount."""
+    return float(text(amount))

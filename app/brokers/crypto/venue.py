@@ -1,0 +1,119 @@
+"""The venue: opens accounts at any exchange of ccxt. Session, market tables and limits are shared by all of them."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import ccxt.async_support as library
+
+from app.brokers.crypto.broker import CryptoBroker, Terms, digest_of
+from app.brokers.crypto.credentials import for_class
+from app.brokers.crypto.exchange import Surroundings, exchange_of
+from app.brokers.crypto.limiter import Limiter
+from app.brokers.crypto.markets import amount
+from app.brokers.crypto.profiles import VALIDITY, profile_of
+from app.brokers.crypto.public import PublicMarket
+from app.brokers.crypto.transport import Transport
+from app.brokers.directory import Access
+from app.brokers.port import TERMS_NOT_SERVED, Refused, Traits
+from app.domain.exits import NativeStyle
+from app.domain.market import MarketType
+from app.domain.money import ZERO
+from app.vault import CannotOpen, Vault
+
+SLIPPAGE: Final = Decimal("0.002")
+"""What market orders keep back for the price moving before they are filled, as a fraction."""
+
+ASSUMED_FEE: Final = Decimal("0.001")
+"""Taker fee where the class knows none."""
+
+
+class CryptoVenue:
+    """All crypto accounts of one process."""
+
+    def __init__(self, vault: Vault, endpoints: Mapping[str, str], now: Callable[[], datetime]) -> None:
+        self._vault = vault
+        self._endpoints = endpoints
+        self._now = now
+        self._transport = Transport()
+        self._surroundings: dict[tuple[str, bool], Surroundings] = {}
+        self._markets: dict[tuple[object, ...], PublicMarket] = {}
+
+    async def open(self, access: Access) -> CryptoBroker:
+        """The broker of a connection; its credentials are unsealed here and nowhere else. Raises Refused."""
+        if access.exchange not in library.exchanges:
+            raise Refused(f"There is no exchange {access.exchange!r}.", code=TERMS_NOT_SERVED)
+        if access.market_type not in (MarketType.SPOT, MarketType.SWAP):
+            raise Refused(f"Exchanges trade spot and swap, not {access.market_type}.", code=TERMS_NOT_SERVED)
+        credentials = self._unsealed(access)
+        profile = profile_of(access.exchange, access.market_type)
+        surroundings = self._around(access.exchange, sandbox=access.sandbox)
+        exchange = exchange_of(access.exchange, profile, surroundings, credentials, sandbox=access.sandbox)
+        style = profile.style if access.native_protection else NativeStyle.NONE
+        traits = Traits(
+            netting=access.market_type is MarketType.SWAP,
+            native_protection=style is not NativeStyle.NONE,
+            native_style=style,
+            fee_rate=profile.taker_fee or _stated_fee(exchange, access.market_type),
+            slippage=SLIPPAGE,
+            validity=VALIDITY,
+            settle=profile.settle,
+            expires_orders=False,
+        )
+        terms = Terms(access.exchange, access.market_type, access.leverage, digest_of(credentials))
+        market = self.market(access.exchange, access.market_type, sandbox=access.sandbox)
+        return CryptoBroker(terms, profile, traits, exchange, market, surroundings)
+
+    def _unsealed(self, access: Access) -> dict[str, str]:
+        """The credentials as the class takes them. Raises Refused."""
+        if access.credentials_sealed is None:
+            raise Refused("The connection has no credentials.", code=TERMS_NOT_SERVED)
+        try:
+            plain = self._vault.unseal(
+                access.credentials_sealed,
+                connection_id=access.connection_id,
+                version=access.credentials_version,
+            )
+        except CannotOpen:
+            raise Refused(
+                "No key of this installation opens the credentials; enter them again.", code=TERMS_NOT_SERVED
+            ) from None
+        return for_class(plain)
+
+    def market(self, exchange: str, market_type: MarketType, *, sandbox: bool = False) -> PublicMarket:
+        """The public side of an exchange, shared by all who look there."""
+        profile = profile_of(exchange, market_type)
+        # A class that loads everything at once has one table for all market types.
+        part = market_type.value if profile.alone else "all"
+        key = (exchange, sandbox, part)
+        if key not in self._markets:
+            surroundings = self._around(exchange, sandbox=sandbox)
+            keyless = exchange_of(exchange, profile, surroundings, sandbox=sandbox)
+            name = ":".join(("crypto", exchange, "sandbox" if sandbox else "live", part))
+            self._markets[key] = PublicMarket(name, keyless, surroundings)
+        return self._markets[key]
+
+    async def close(self) -> None:
+        """Let go of every market table and close the session."""
+        for market in self._markets.values():
+            await market.close()
+        self._markets.clear()
+        await self._transport.close()
+
+    def _around(self, exchange: str, *, sandbox: bool) -> Surroundings:
+        key = (exchange, sandbox)
+        if key not in self._surroundings:
+            line = self._transport.to(self._endpoints.get(exchange))
+            spacing = getattr(library, exchange)().rateLimit / 1000
+            self._surroundings[key] = Surroundings(self._transport, line, Limiter(spacing), self._now)
+        return self._surroundings[key]
+
+
+def _stated_fee(exchange: Any, market_type: MarketType) -> Decimal:
+    """The taker fee the class states for a market type or for all, before any discount of the account."""
+    stated = exchange.fees or {}
+    for part in (stated.get(market_type.value), stated.get("trading")):
+        if (taker := amount((part or {}).get("taker"))) > ZERO:
+            return taker
+    return ASSUMED_FEE

@@ -1,0 +1,91 @@
+"""Offers: what can be connected, and whether what an owner asks for is among it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from app.brokers.crypto import listed_exchanges
+from app.brokers.crypto.credentials import KNOWN_FIELDS
+from app.domain.errors import Invalid
+from app.domain.exits import NativeStyle
+from app.domain.market import MarketType
+from app.store.connections import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A venue that accounts can be connected of, as it is listed to owners."""
+
+    id: str
+    name: str
+    kind: Kind
+    market_types: tuple[MarketType, ...]
+    credential_fields: tuple[str, ...]
+    sandbox: bool
+    """Whether a sandbox or demo account can be connected."""
+    native_stops: bool
+    """Whether the venue itself can hold stops and targets."""
+    tier: Literal["certified", "listed"]
+    """`certified`: passes the whole broker contract suite. `listed`: can be connected, at one's own risk."""
+
+
+PAPER: Final = Offer(
+    id="paper",
+    name="Paper trading",
+    kind=Kind.PAPER,
+    market_types=(MarketType.SPOT, MarketType.SWAP),
+    credential_fields=(),
+    sandbox=False,
+    native_stops=True,
+    tier="certified",
+)
+
+
+async def offers() -> Mapping[str, Offer]:
+    """Everything that can be connected, by exchange id."""
+    exchanges = {
+        entry.id: Offer(
+            id=entry.id,
+            name=entry.name,
+            kind=Kind.CRYPTO,
+            market_types=entry.market_types,
+            credential_fields=entry.credential_fields,
+            sandbox=entry.has_sandbox,
+            native_stops=any(style is not NativeStyle.NONE for style in entry.native_styles.values()),
+            tier=entry.tier,
+        )
+        for entry in (await listed_exchanges()).values()
+    }
+    return {PAPER.id: PAPER, **exchanges}
+
+
+async def offer_of(kind: Kind, exchange: str) -> Offer:
+    """The offer that is meant. Raises Invalid. Paper is known without looking any exchange up."""
+    if kind is Kind.PAPER and exchange == PAPER.id:
+        return PAPER
+    known = await offers()
+    kinds = sorted({offer.kind.value for offer in known.values()})
+    if kind.value not in kinds:
+        raise Invalid("kind", f"At present only {' and '.join(kinds)} can be connected; see GET /exchanges.")
+    offer = known.get(exchange)
+    if offer is None or offer.kind is not kind:
+        raise Invalid("exchange", f"There is no such exchange of kind {kind}; see GET /exchanges.")
+    return offer
+
+
+def check_market(offer: Offer, market_type: MarketType, *, sandbox: bool) -> None:
+    """The venue has that market, and a sandbox where one is asked for. Raises Invalid."""
+    if market_type not in offer.market_types:
+        raise Invalid("market_type", f"{offer.name} trades {' and '.join(offer.market_types)}.")
+    if sandbox and not offer.sandbox:
+        raise Invalid("sandbox", f"{offer.name} has no sandbox.")
+
+
+def check_credentials(offer: Offer, credentials: Mapping[str, str]) -> None:
+    """Every field the venue asks for is there, and none that nobody knows. Raises Invalid, naming fields only."""
+    missing = [field for field in offer.credential_fields if not credentials.get(field)]
+    if missing:
+        raise Invalid("credentials", f"{offer.name} needs {', '.join(missing)}.")
+    unknown = sorted(credentials.keys() - KNOWN_FIELDS)
+    if unknown:
+        raise Invalid("credentials", f"There is no credential field {', '.join(unknown)}.")

@@ -1,0 +1,175 @@
+"""A crypto connection's whole job on simulated exchanges: connected, tested, traded, protected natively, left."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from app.brokers.crypto import open_crypto
+from app.brokers.directory import Directory
+from app.desk import Desk
+from app.domain.exits import CloseReason, Protection
+from app.domain.market import MarketType
+from app.domain.orders import FINAL, OrderStatus, OrderType, Purpose
+from app.domain.positions import PositionStatus
+from app.engine import connections, monitoring
+from app.engine.connections import Examination
+from app.store.connections import Connection, ConnectionStatus, Kind
+from app.store.executions import ExecutionStatus
+from tests.desks import START, USER, Clock, opened_desk
+from tests.engine.signals import execute_all, executions, orders, positions, publish, sweep_all
+from tests.venues.exchange import Exchange, Keys, running_exchange
+from tests.venues.faults import ANSWER_LOST, HTML, REQUEST_LOST, TRUNCATED, Fault, server_error
+
+VENUES = [
+    ("binance", MarketType.SPOT),
+    ("binance", MarketType.SWAP),
+    ("binanceusdm", MarketType.SWAP),
+    ("bybit", MarketType.SPOT),
+    ("bybit", MarketType.SWAP),
+]
+
+
+@pytest.fixture
+async def venue() -> AsyncIterator[Exchange]:
+    """The exchanges; their clock stands where a test's own does."""
+    async with running_exchange(start=START) as exchange:
+        yield exchange
+
+
+@pytest.fixture
+async def desk(database_url: str, venue: Exchange) -> AsyncIterator[Desk]:
+    """A desk that reaches them and nothing else."""
+    async with opened_desk(database_url, Clock()) as opened:
+        now = venue.clock.now
+        endpoints = dict.fromkeys(("binance", "binanceusdm", "bybit"), venue.url)
+        brokers = Directory({"crypto": open_crypto(opened.vault, endpoints, now)})
+        yield replace(opened, brokers=brokers, now=now)
+        await brokers.close()
+
+
+async def _connect(desk: Desk, keys: Keys, exchange: str, market_type: MarketType) -> Connection:
+    return await connections.create(
+        desk,
+        USER,
+        kind=Kind.CRYPTO,
+        exchange=exchange,
+        market_type=market_type,
+        sandbox=False,
+        terms={
+            "name": "test",
+            "credentials": {"api_key": keys.api_key, "api_secret": keys.secret},
+            "sizing": {"strategy": "fixed", "value": "0.1"},
+        },
+    )
+
+
+async def _activated(desk: Desk, venue: Exchange, exchange: str, market_type: MarketType) -> Connection:
+    connection = await _connect(desk, venue.open_account({"USDT": "100000"}), exchange, market_type)
+    examination = await connections.test(desk, USER, connection.id)
+    assert examination.ok, examination.message
+    return await connections.activate(desk, USER, connection.id)
+
+
+async def _tested(desk: Desk, keys: Keys, exchange: str, market_type: MarketType) -> Examination:
+    connection = await _connect(desk, keys, exchange, market_type)
+    return await connections.test(desk, USER, connection.id)
+
+
+async def _walk(desk: Desk, venue: Exchange, symbol: str, price: int, rounds: int = 4) -> None:
+    """Move the price, and let monitor, sweep and bells do their work."""
+    venue.move(symbol, price)
+    for _ in range(rounds):
+        await venue.advance(6)
+        await monitoring.watch(desk)
+        await execute_all(desk)
+        await sweep_all(desk)
+
+
+def _symbol(market_type: MarketType) -> str:
+    return "BTC/USDT" if market_type is MarketType.SPOT else "BTC/USDT:USDT"
+
+
+@pytest.mark.parametrize(("exchange", "market_type"), VENUES)
+class TestConnections:
+    async def test_a_key_that_trades_passes(
+        self, desk: Desk, venue: Exchange, exchange: str, market_type: MarketType
+    ) -> None:
+        connection = await _activated(desk, venue, exchange, market_type)
+        assert connection.status is ConnectionStatus.ACTIVE
+        assert connection.balances["USDT"]["balance"] == "100000"
+
+    async def test_a_key_that_withdraws_is_refused(
+        self, desk: Desk, venue: Exchange, exchange: str, market_type: MarketType
+    ) -> None:
+        keys = venue.open_account({"USDT": "100"}, can_withdraw=True)
+        found = await _tested(desk, keys, exchange, market_type)
+        assert (found.ok, found.code) == (False, "withdrawal_permission")
+
+    async def test_a_wrong_secret_is_refused_and_not_repeated(
+        self, desk: Desk, venue: Exchange, exchange: str, market_type: MarketType
+    ) -> None:
+        keys = replace(venue.open_account({"USDT": "100"}), secret="not-the-secret-of-this-key")
+        found = await _tested(desk, keys, exchange, market_type)
+        assert found.ok is False
+        assert keys.secret not in found.message
+        assert keys.api_key not in found.message
+
+
+STANDING = {
+    ("binance", MarketType.SPOT): [OrderType.OCO, OrderType.OCO],
+    ("binance", MarketType.SWAP): [OrderType.STOP, OrderType.TAKE_PROFIT, OrderType.TAKE_PROFIT],
+    ("binanceusdm", MarketType.SWAP): [OrderType.STOP, OrderType.TAKE_PROFIT, OrderType.TAKE_PROFIT],
+    ("bybit", MarketType.SPOT): [OrderType.STOP],
+    ("bybit", MarketType.SWAP): [OrderType.STOP, OrderType.TAKE_PROFIT, OrderType.TAKE_PROFIT],
+}
+
+
+@pytest.mark.parametrize(("exchange", "market_type"), VENUES)
+class TestPositions:
+    async def test_the_venue_holds_what_it_can_and_a_target_then_the_stop_leave(
+        self, desk: Desk, venue: Exchange, exchange: str, market_type: MarketType
+    ) -> None:
+        await _activated(desk, venue, exchange, market_type)
+        await publish(desk, stop_loss="19000", targets=[("21000", "0.5"), ("23000", "0.5")])
+        await execute_all(desk)
+        [position] = await positions(desk)
+        assert position.protection is Protection.NATIVE
+        legs = [order for order in await orders(desk) if order.purpose is Purpose.PROTECTION]
+        assert [leg.type for leg in legs] == STANDING[exchange, market_type]
+        assert all(leg.status is OrderStatus.OPEN for leg in legs)
+
+        await _walk(desk, venue, _symbol(market_type), 21500)
+        [position] = await positions(desk)
+        assert position.status is PositionStatus.OPEN
+        assert Decimal("0.049") <= position.remaining_quantity <= Decimal("0.051")
+        assert position.protection is Protection.NATIVE
+
+        await _walk(desk, venue, _symbol(market_type), 18500)
+        [position] = await positions(desk)
+        assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.STOP_LOSS)
+        assert position.dust < Decimal("0.00002")
+        assert all(order.status in FINAL for order in await orders(desk))
+        for floor in venue.floors:
+            assert not any(account.live for account in floor.accounts.values())
+        venue.audit()
+
+
+@pytest.mark.parametrize("fault", [ANSWER_LOST, REQUEST_LOST, TRUNCATED, HTML, server_error(executed=True)])
+@pytest.mark.parametrize(("exchange", "market_type"), VENUES)
+async def test_an_accident_at_the_entry_ends_in_one_order_and_a_protected_position(
+    desk: Desk, venue: Exchange, exchange: str, market_type: MarketType, fault: Fault
+) -> None:
+    await _activated(desk, venue, exchange, market_type)
+    venue.faults.add(fault)
+    await publish(desk, stop_loss="19000")
+    await execute_all(desk)
+    await _walk(desk, venue, _symbol(market_type), 20000, rounds=8)
+    [execution] = await executions(desk)
+    assert execution.status is ExecutionStatus.EXECUTED
+    [position] = await positions(desk)
+    assert position.protection is Protection.NATIVE
+    assert Decimal("0.0998") <= position.quantity <= Decimal("0.1")
+    placed = [order for floor in venue.floors for order in floor.orders if order.trigger is None]
+    assert len(placed) == 1
