@@ -23,7 +23,10 @@ EXPIRES_MS = 15 * 60 * 1000
 """How long a ring is kept when no worker hears it; the sweep has long taken the row by then."""
 
 
-PAUSE_SECONDS = 1.0
+PATIENCE_SECONDS = 0.5
+"""How long a ring may take: nobody waits for a doorbell."""
+
+PAUSE_SECONDS = 2.0
 """How long nothing is rung after Redis was found away."""
 
 
@@ -103,7 +106,8 @@ class RedisQueue:
             pipeline.psetex(job_key_prefix + name, EXPIRES_MS, payload)
         pipeline.zadd(default_queue_name, dict.fromkeys(jobs, now_ms))
         try:
-            await pipeline.execute()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await pipeline.execute()
         except (RedisError, OSError) as error:
             self._silent_until = time.monotonic() + PAUSE_SECONDS
             log.warning("queue_unreachable", count=len(jobs), reason=type(error).__name__)

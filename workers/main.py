@@ -18,9 +18,11 @@ from importlib.metadata import version
 from typing import Any
 
 import structlog
-from arq.connections import RedisSettings
+import uvloop
+from arq.connections import ArqRedis, RedisSettings
 from arq.cron import CronJob, cron
 from arq.worker import Worker, func
+from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from app.desk import Desk, open_desk
@@ -39,6 +41,8 @@ DRAIN = timedelta(seconds=20)
 
 _POLL = timedelta(milliseconds=50)
 _REDIS_PAUSE = timedelta(seconds=1)
+_REDIS_PATIENCE = timedelta(seconds=5)
+_CANCEL_AGAIN = timedelta(milliseconds=100)
 
 
 def cron_jobs(settings: Settings) -> list[CronJob]:
@@ -96,8 +100,13 @@ def _plain_worker_settings(settings: Settings) -> type:
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then finish what was begun and leave the rest to the next worker."""
     stopping = asyncio.Event()
+
+    def stop() -> None:
+        log.info("worker_stopping")
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     name = f"{socket.gethostname()}:{os.getpid()}"
     release = version("trading-execution-engine")
     async with open_desk(settings) as desk:
@@ -128,37 +137,77 @@ async def _every(
 
 async def _listen(settings: Settings, desk: Desk, stopping: asyncio.Event) -> None:
     """Keep an arq worker running for as long as there is a Redis, and build another when it is back."""
+    silent = False
+
+    async def heard(ctx: dict[Any, Any]) -> None:  # noqa: ARG001 - arq calls it so
+        nonlocal silent
+        silent = False
+        log.info("queue_heard")
+
     while not stopping.is_set():
-        worker = Worker(**arq_settings(settings), handle_signals=False, ctx={"desk": desk})
+        redis = _open_queue(settings)
+        worker = Worker(
+            **arq_settings(settings),
+            redis_pool=redis,
+            handle_signals=False,
+            on_startup=heard,
+            ctx={"desk": desk},
+        )
         running = asyncio.create_task(worker.async_run())
         stop = asyncio.create_task(stopping.wait())
         await asyncio.wait((running, stop), return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         if running.done():
-            log.warning("queue_lost", reason=type(running.exception()).__name__)
+            reason = type(running.exception()).__name__
+            if not silent:
+                log.warning("queue_lost", reason=reason)
+            silent = True
         await _put_down(worker, running)
+        await _close_queue(redis, worker.health_check_key)
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), _REDIS_PAUSE.total_seconds())
 
 
+def _open_queue(settings: Settings) -> ArqRedis:
+    """A client for one arq worker; an answer that does not come counts as a Redis that is lost."""
+    pool = ConnectionPool.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_connect_timeout=_REDIS_PATIENCE.total_seconds(),
+        socket_timeout=_REDIS_PATIENCE.total_seconds(),
+    )
+    return ArqRedis(pool, job_serializer=serialize, job_deserializer=deserialize)
+
+
+async def _close_queue(redis: ArqRedis, health_check_key: str) -> None:
+    """Take the sign of life back, if Redis is there, and let go of it."""
+    with suppress(RedisError, OSError):
+        await redis.delete(health_check_key)
+    await redis.aclose(close_connection_pool=True)
+
+
 async def _put_down(worker: Worker, running: "asyncio.Task[None]") -> None:
-    """Let the worker take no more, wait for what it has begun, and close it."""
-    worker.allow_pick_jobs = False
-    if worker.tasks:
-        await asyncio.wait(list(worker.tasks.values()), timeout=DRAIN.total_seconds())
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    try:
-        await worker.close()
-    except (RedisError, OSError, asyncio.CancelledError) as error:
-        log.info("queue_closed_without_redis", reason=type(error).__name__)
+    """Let the worker take no more, and wait for what it has begun, which needs no taking."""
+    await _cancel({running})
+    begun = set(worker.tasks.values())
+    if begun:
+        _, late = await asyncio.wait(begun, timeout=DRAIN.total_seconds())
+        await _cancel(late)
+    await asyncio.gather(*begun, return_exceptions=True)
+
+
+async def _cancel(tasks: "set[asyncio.Task[Any]]") -> None:
+    """Cancel tasks until they end: up to Python 3.11 `wait_for`, which the Redis client uses, can swallow it once."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=_CANCEL_AGAIN.total_seconds())
 
 
 def main() -> None:
     """The process."""
     settings = load_settings()
     configure_logs(settings.log_format, settings.log_level)
-    asyncio.run(run(settings))
+    uvloop.run(run(settings))
 
 
 if __name__ == "__main__":

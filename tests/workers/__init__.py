@@ -1,0 +1,1 @@
+"""The worker as it runs in production: a process of its own, a real PostgreSQL and a real Redis."""
