@@ -37,6 +37,8 @@ CHECKS = (
     ("mypy", ("mypy",)),
     ("lint-imports", ("lint-imports", "--no-cache")),
 )
+# The tests wait more than they compute: two processes, each with servers of its own, and a file stays in one.
+TESTS = ("pytest", "-n", "2", "--dist", "loadfile")
 
 
 class Failure(Exception):
@@ -134,7 +136,7 @@ def fingerprint() -> str:
 
 def run_checks(pytest_arguments: "Sequence[str]") -> int:
     """Run the checks and then the tests; stop at the first that fails and answer its exit code."""
-    for name, command in (*CHECKS, ("pytest", ("pytest", *pytest_arguments))):
+    for name, command in (*CHECKS, ("pytest", (*TESTS, *pytest_arguments))):
         print("== " + name, flush=True)
         code = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, check=False).returncode
         if code != 0:
