@@ -2,8 +2,8 @@
 
 What an exchange is: `clock`, `orders`, `accounts` (money, and the proof that none was made or lost), `floor`
 (matching). What its edge is: `wire`, `limits`, `faults`, `delivery`. What each one says: `binance` with
-`binance_spot` and `binance_usdm`, `bybit`. One server for all of them, told apart by the Host header: `exchange`. The unmodified ccxt
-classes, sent to that server: `redirect`.
+`binance_spot` and `binance_usdm`, `bybit`. One server for all of them, told apart by the Host header: `exchange`.
+The unmodified ccxt classes, sent to that server: `redirect`.
 
     async with running_exchange() as venue:              # start=... for a clock that stands still
         keys = venue.open_account({"USDT": "100000"})    # fees_in=, can_withdraw=, can_trade=, hedged= ...
