@@ -92,6 +92,10 @@ class OrderKey:
     symbol: str
     type: OrderType
     signed_at: datetime
+    handle: str | None = None
+    """The position the order is about, as the venue's `OrderReport.handle` named it."""
+    price: Decimal | None = None
+    trigger_price: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +116,25 @@ class OrderRequest:
     trigger_price: Decimal | None = None
     reduce_only: bool = False
     expires_at: datetime | None = None
+    handle: str | None = None
+    """The position it closes or protects, where the venue's positions have names of their own."""
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    """What an entry carries from the first moment, where a venue's orders can (see NativeStyle.ATTACHED)."""
 
     @property
     def key(self) -> OrderKey:
         """The key under which the venue is asked about it."""
-        return OrderKey(self.client_order_id, None, self.symbol, self.type, self.signed_at)
+        return OrderKey(
+            self.client_order_id,
+            None,
+            self.symbol,
+            self.type,
+            self.signed_at,
+            self.handle,
+            self.price,
+            self.trigger_price,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +152,12 @@ class OrderReport:
     time: datetime | None = None
     """When the venue last changed the order."""
     message: str | None = None
+    handle: str | None = None
+    """By what later orders about this position name it, where the venue asks for that. Nobody else reads it."""
+    profit: Decimal | None = None
+    """What the venue booked for an exit before fees, in the position's currency; None where prices say it."""
+    funding: Decimal = ZERO
+    """Swap booked with an exit, in the position's currency; negative is paid."""
 
 
 def client_order_id(order_id: UUID, attempt: int) -> str:

@@ -1,7 +1,7 @@
 """Symbols: which instrument of a venue a signal's symbol means on one connection. Never a guess."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.domain.errors import Denied
@@ -28,7 +28,7 @@ class Wanted:
             return False
         if self.pair is not None:
             return self.pair == (instrument.base, instrument.quote)
-        return self.compact == instrument.base + instrument.quote
+        return self.compact in (instrument.base + instrument.quote, instrument.symbol.upper())
 
 
 def read(text: str) -> Wanted:
@@ -70,6 +70,7 @@ def resolve(
         raise _not_linear(fitting[0])
     if not linear:
         raise Denied("symbol_unknown", f"{text} is not listed as {market_type} at this venue.")
+    linear = _nearest(linear, wanted)
     if len(linear) > 1:
         names = ", ".join(sorted(each.symbol for each in linear))
         raise Denied("symbol_ambiguous", f"{text} could be any of {names}; say which in symbol_map.")
@@ -85,6 +86,13 @@ def _target(text: str, symbol_map: Mapping[str, str]) -> str | None:
         names = ", ".join(sorted(targets))
         raise Denied("symbol_ambiguous", f"symbol_map sends {text} to any of {names}, depending on the case.")
     return next(iter(targets), None)
+
+
+def _nearest(fitting: Sequence[Instrument], wanted: Wanted) -> list[Instrument]:
+    """Of several the ones that can be opened; of those the one that is called exactly so, without a broker's suffix."""
+    open_to_us = [each for each in fitting if each.opens] or list(fitting)
+    exact = [each for each in open_to_us if each.symbol.upper() == wanted.compact]
+    return exact if len(exact) == 1 else open_to_us
 
 
 def _is_linear(instrument: Instrument) -> bool:

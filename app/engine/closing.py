@@ -14,7 +14,7 @@ from sqlalchemy import select
 from app.brokers.port import Broker, VenueError
 from app.desk import Desk
 from app.domain.errors import Conflict, Invalid, NotFound
-from app.domain.exits import CloseReason
+from app.domain.exits import CloseReason, NativeStyle
 from app.domain.money import ZERO, exact, floor_to_step, text
 from app.domain.orders import OrderStatus, OrderType, Purpose
 from app.domain.owners import Owner
@@ -187,7 +187,7 @@ async def _clear_the_way(desk: Desk, broker: Broker, execution_id: UUID) -> bool
         if close is None:
             return True
         close.due_at = desk.now() + _AGAIN
-        in_the_way = list(trade.live_protection)
+        in_the_way = _obstacles(trade, broker)
         entry = trade.entry
         if entry is not None and entry.is_live and _held(trade).status is PositionStatus.CLOSING:
             in_the_way.append(entry)
@@ -198,6 +198,11 @@ async def _clear_the_way(desk: Desk, broker: Broker, execution_id: UUID) -> bool
     return True
 
 
+def _obstacles(trade: Trade, broker: Broker) -> list[Order]:
+    """The legs that have to be gone before anything is sold; what a position carries itself shrinks with it."""
+    return [] if broker.traits.native_style is NativeStyle.ATTACHED else trade.live_protection
+
+
 async def _claim(desk: Desk, broker: Broker, order: Order) -> Order | None:
     """Fix what is really left to sell and make the order ours to send; None when nothing is left to do."""
     now = desk.now()
@@ -206,7 +211,7 @@ async def _claim(desk: Desk, broker: Broker, order: Order) -> Order | None:
         close, position = trade.live_close, _held(trade)
         if close is None or close.id != order.id or close.status is not OrderStatus.PENDING:
             return None
-        if trade.live_protection:
+        if _obstacles(trade, broker):
             return None
         quantity = _sellable(close, position)
         price = position.current_price or position.entry_price
@@ -218,6 +223,7 @@ async def _claim(desk: Desk, broker: Broker, order: Order) -> Order | None:
             trades.refresh(trade, now)
             return None
         close.quantity = quantity
+        close.handle = position.handle
         placing.claim(close, broker, now)
     return close
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.brokers.port import Account, Broker
 from app.desk import Desk
 from app.domain import risk
+from app.domain.denials import CATALOGUE
 from app.domain.entries import Entry, Situation, check_course, decide
 from app.domain.errors import Denied
 from app.domain.market import Instrument, MarketType, Quote
@@ -73,8 +74,9 @@ async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
     risk.check_market(signal, connection.market_type)
     risk.check_age(signal, idea.published_at, Limits.read(connection.limits), desk.now())
     broker = await broker_of(desk, connection)
+    meant = [signal.symbol, *connection.symbol_map.values()]
     instrument = resolve(
-        signal.symbol, await broker.instruments(), connection.market_type, connection.symbol_map
+        signal.symbol, await broker.instruments(meant), connection.market_type, connection.symbol_map
     )
     quotes = await broker.quotes([instrument.symbol])
     return View(broker, instrument, quotes.get(instrument.symbol), await broker.account())
@@ -108,6 +110,8 @@ async def plan(
     _check_standing(desk, connection, standing, idea.plans, now)
     if connection.sizing is None:
         raise Denied("connection_inactive", "The connection has no sizing.")
+    if view.account.barred is not None:
+        raise Denied(view.account.barred, CATALOGUE[view.account.barred].title)
     situation = await _situate(session, desk, connection, idea, view, execution_id, now)
     entry = decide(idea.course, Sizing.read(connection.sizing), Limits.read(connection.limits), situation)
     return Planned(entry, situation.funds)
@@ -146,7 +150,7 @@ async def _situate(
     equity = view.account.equity.get(currency, ZERO)
     if instrument.market_type is MarketType.SPOT:
         equity += await _held_value(session, connection.id, currency)
-    leverage = connection.leverage if instrument.market_type is MarketType.SWAP else None
+    leverage = connection.leverage if instrument.market_type is MarketType.SWAP else view.account.leverage
     return Situation(
         now=now,
         published_at=idea.published_at,

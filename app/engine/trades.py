@@ -135,6 +135,7 @@ def plan_of(entry: Entry, management: Mapping[str, Any], *, native: bool) -> dic
         "levels": stored_levels(entry.levels),
         "management": dict(management),
         "native": native,
+        "unit_value": text(entry.unit_value),
         "quantity_unit": instrument.quantity_unit.value,
         "quantity_step": text(instrument.quantity_step),
         "price_tick": text(instrument.price_tick),
@@ -170,6 +171,9 @@ def apply(trade: Trade, order: Order, report: OrderReport, now: datetime) -> boo
         return False
     filled_before = order.filled_quantity
     fees = value_fees(report.fees, order.base, order.currency, report.average_price, {})
+    if trade.position is not None:
+        trade.position.funding += report.funding - order.funding
+    order.profit, order.funding = report.profit, report.funding
     order.status = report.status
     order.exchange_order_id = report.exchange_order_id
     order.filled_quantity = report.filled_quantity
@@ -189,6 +193,8 @@ def apply(trade: Trade, order: Order, report: OrderReport, now: datetime) -> boo
     if order.purpose is not Purpose.ENTRY and report.filled_quantity > filled_before:
         telling.exit_filled(trade.session, trade.execution, order, now)
     refresh(trade, now)
+    if trade.position is not None and report.handle is not None:
+        trade.position.handle = report.handle
     return True
 
 
@@ -309,6 +315,7 @@ def _open_position(
         symbol=entry.symbol,
         currency=entry.currency,
         quantity_unit=QuantityUnit(plan["quantity_unit"]),
+        unit_value=parse(plan.get("unit_value") or "1"),
         side=side,
         quantity=figures.quantity,
         remaining_quantity=figures.remaining,
@@ -417,7 +424,11 @@ def _remark(position: Position) -> None:
         position.unrealized_pnl = ZERO
     elif position.current_price is not None:
         position.unrealized_pnl = unrealized(
-            position.side, position.remaining_quantity, position.entry_price, position.current_price
+            position.side,
+            position.remaining_quantity,
+            position.entry_price,
+            position.current_price,
+            position.unit_value,
         )
     else:
         position.unrealized_pnl = ZERO
