@@ -12,7 +12,19 @@ from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
 from app.domain.money import floor_to_step
 from app.domain.orders import Leg, OrderReport, OrderStatus, OrderType, Side
-from tests.brokers.contract.stage import START, UNIT, Stage, buy, held, instrument, order, quote, sell
+from tests.brokers.contract.stage import (
+    START,
+    UNIT,
+    Stage,
+    buy,
+    held,
+    instrument,
+    order,
+    place,
+    quote,
+    sell,
+    sell_everything,
+)
 
 ZERO = Decimal(0)
 
@@ -27,7 +39,7 @@ async def short_or_skip(stage: Stage) -> None:
     """Open a short at market where the account can."""
     if stage.market_type is MarketType.SPOT:
         pytest.skip("spot holds coins, it cannot be short")
-    await stage.broker.place(order(stage, Side.SELL, OrderType.MARKET))
+    await place(stage, order(stage, Side.SELL, OrderType.MARKET))
 
 
 def brackets_or_skip(stage: Stage) -> None:
@@ -73,7 +85,7 @@ class TestMarketOrders:
         assert report.filled_quantity == UNIT
         assert report.average_price is not None
         assert seen.ask <= report.average_price <= seen.ask * (1 + stage.broker.traits.slippage)
-        assert report.fees == {"USDT": value_of(report) * stage.broker.traits.fee_rate}
+        assert report.fees == stage.entry_fees(report)
         assert report.exchange_order_id
         assert await held(stage) == UNIT
 
@@ -103,13 +115,13 @@ class TestMarketOrders:
     async def test_an_unknown_symbol_is_refused(self, stage: Stage) -> None:
         request = replace(order(stage, Side.BUY, OrderType.MARKET), symbol="NOPE/NOPE")
         with pytest.raises(Refused):
-            await stage.broker.place(request)
+            await place(stage, request)
 
 
 class TestLimitOrders:
     async def test_below_the_market_a_buy_rests_and_can_be_taken_back(self, stage: Stage) -> None:
         request = order(stage, Side.BUY, OrderType.LIMIT, price=19000)
-        report = await stage.broker.place(request)
+        report = await place(stage, request)
         assert report.status is OrderStatus.OPEN
         assert report.filled_quantity == ZERO
         cancelled = await stage.broker.cancel(request.key)
@@ -118,18 +130,18 @@ class TestLimitOrders:
         assert await held(stage) == ZERO
 
     async def test_it_holds_back_what_it_will_cost(self, stage: Stage) -> None:
-        before = (await stage.broker.account()).balances["USDT"]
+        before = (await stage.broker.account()).balances[stage.currency]
         request = order(stage, Side.BUY, OrderType.LIMIT, price=19000)
-        await stage.broker.place(request)
-        resting = (await stage.broker.account()).balances["USDT"]
+        await place(stage, request)
+        resting = (await stage.broker.account()).balances[stage.currency]
         assert resting.total == before.total
         assert resting.free < before.free
         await stage.broker.cancel(request.key)
-        assert (await stage.broker.account()).balances["USDT"] == before
+        assert (await stage.broker.account()).balances[stage.currency] == before
 
     async def test_it_fills_at_its_price_when_the_market_comes(self, stage: Stage) -> None:
         request = order(stage, Side.BUY, OrderType.LIMIT, price=19000)
-        await stage.broker.place(request)
+        await place(stage, request)
         await stage.move(18500)
         found = await stage.broker.find(request.key)
         assert isinstance(found, OrderReport)
@@ -139,7 +151,7 @@ class TestLimitOrders:
 
     async def test_across_the_market_it_takes_the_quote(self, stage: Stage) -> None:
         seen = await quote(stage)
-        report = await stage.broker.place(order(stage, Side.BUY, OrderType.LIMIT, price=21000))
+        report = await place(stage, order(stage, Side.BUY, OrderType.LIMIT, price=21000))
         assert report.status is OrderStatus.FILLED
         assert report.average_price == seen.ask
 
@@ -147,7 +159,7 @@ class TestLimitOrders:
         if not stage.broker.traits.expires_orders:
             pytest.skip("this venue does not; the engine takes such orders back")
         request = order(stage, Side.BUY, OrderType.LIMIT, price=19000, lifetime=timedelta(seconds=3))
-        await stage.broker.place(request)
+        await place(stage, request)
         await stage.advance(4)
         await stage.move(18500)
         found = await stage.broker.find(request.key)
@@ -157,7 +169,7 @@ class TestLimitOrders:
 
     async def test_cancelling_what_has_filled_reports_the_fill(self, stage: Stage) -> None:
         request = order(stage, Side.BUY, OrderType.LIMIT, price=19000)
-        await stage.broker.place(request)
+        await place(stage, request)
         await stage.move(18500)
         report = await stage.broker.cancel(request.key)
         assert report.status is OrderStatus.FILLED
@@ -171,18 +183,18 @@ class TestLimitOrders:
 class TestOneExecutionPerId:
     async def test_an_id_that_was_filled_is_not_executed_again(self, stage: Stage) -> None:
         request = order(stage, Side.BUY, OrderType.MARKET)
-        first = await stage.broker.place(request)
+        first = await place(stage, request)
         with pytest.raises(Uncertain):
-            await stage.broker.place(request)
+            await place(stage, request)
         assert await held(stage) == UNIT
         assert await stage.broker.find(request.key) == first
 
     async def test_an_id_that_was_cancelled_is_not_executed_again(self, stage: Stage) -> None:
         request = order(stage, Side.BUY, OrderType.LIMIT, price=19000)
-        await stage.broker.place(request)
+        await place(stage, request)
         await stage.broker.cancel(request.key)
         with pytest.raises(Uncertain):
-            await stage.broker.place(request)
+            await place(stage, request)
 
     async def test_attempts_have_ids_of_their_own(self, stage: Stage) -> None:
         order_id = uuid4()
@@ -193,7 +205,7 @@ class TestOneExecutionPerId:
         request = order(stage, Side.BUY, OrderType.MARKET)
         await stage.advance(int(stage.broker.traits.validity.total_seconds()) + 1)
         with pytest.raises(Unreachable):
-            await stage.broker.place(request)
+            await place(stage, request)
         assert await stage.broker.find(request.key) is ABSENT
         assert await held(stage) == ZERO
 
@@ -205,7 +217,7 @@ class TestLookUps:
     async def test_what_was_refused_is_absent(self, stage: Stage) -> None:
         request = order(stage, Side.BUY, OrderType.MARKET, Decimal(30))
         with pytest.raises(Refused):
-            await stage.broker.place(request)
+            await place(stage, request)
         assert await stage.broker.find(request.key) is ABSENT
 
     async def test_find_and_survey_agree(self, stage: Stage) -> None:
@@ -214,8 +226,8 @@ class TestLookUps:
             order(stage, Side.BUY, OrderType.LIMIT, price=19000),
         )
         unknown = order(stage, Side.BUY, OrderType.MARKET)
-        await stage.broker.place(filled)
-        await stage.broker.place(resting)
+        await place(stage, filled)
+        await place(stage, resting)
         keys = [each.key for each in (filled, resting, unknown)]
         seen = await stage.broker.survey(keys)
         assert seen == {key.client_order_id: await stage.broker.find(key) for key in keys}
@@ -223,17 +235,15 @@ class TestLookUps:
 
     async def test_hearing_a_report_twice_tells_the_same(self, stage: Stage) -> None:
         request = order(stage, Side.BUY, OrderType.MARKET)
-        placed = await stage.broker.place(request)
+        placed = await place(stage, request)
         assert await stage.broker.find(request.key) == placed
         assert await stage.broker.cancel(request.key) == placed
 
     async def test_a_restart_changes_nothing(self, stage: Stage) -> None:
-        filled, resting = (
-            order(stage, Side.BUY, OrderType.MARKET),
-            order(stage, Side.SELL, OrderType.STOP, trigger=18000, reduce_only=True),
-        )
-        await stage.broker.place(filled)
-        await stage.broker.place(resting)
+        filled = order(stage, Side.BUY, OrderType.MARKET)
+        await place(stage, filled)
+        resting = order(stage, Side.SELL, OrderType.STOP, trigger=18000, reduce_only=True)
+        await place(stage, resting)
         keys = [filled.key, resting.key]
         before = await stage.broker.survey(keys), await stage.broker.holdings(), await stage.broker.account()
         await stage.restart()
@@ -245,7 +255,7 @@ class TestProtection:
     async def test_a_stop_fires_at_its_level_and_slips(self, stage: Stage) -> None:
         await buy(stage)
         request = order(stage, Side.SELL, OrderType.STOP, trigger=19000, reduce_only=True)
-        assert (await stage.broker.place(request)).status is OrderStatus.OPEN
+        assert (await place(stage, request)).status is OrderStatus.OPEN
         await stage.move(19500)
         assert await held(stage) == UNIT
         await stage.move(18000)
@@ -260,7 +270,7 @@ class TestProtection:
     async def test_a_take_profit_fires_at_its_level(self, stage: Stage) -> None:
         await buy(stage)
         request = order(stage, Side.SELL, OrderType.TAKE_PROFIT, price=21000, reduce_only=True)
-        await stage.broker.place(request)
+        await place(stage, request)
         await stage.move(22000)
         found = await stage.broker.find(request.key)
         assert isinstance(found, OrderReport)
@@ -276,7 +286,7 @@ class TestProtection:
         brackets_or_skip(stage)
         await buy(stage)
         request = order(stage, Side.SELL, OrderType.OCO, price=21000, trigger=19000, reduce_only=True)
-        await stage.broker.place(request)
+        await place(stage, request)
         await stage.move(first)
         await stage.move(then)
         found = await stage.broker.find(request.key)
@@ -291,8 +301,8 @@ class TestProtection:
             order(stage, Side.SELL, OrderType.OCO, UNIT / 2, price=price, trigger=19000, reduce_only=True)
             for price in (21000, 22000)
         )
-        await stage.broker.place(near)
-        await stage.broker.place(far)
+        await place(stage, near)
+        await place(stage, far)
         await stage.move(21500)
         assert await held(stage) == UNIT / 2
         await stage.move(18000)
@@ -314,7 +324,7 @@ class TestProtection:
             for price in (21000, 22000)
         )
         for each in (stop, near, far):
-            assert (await stage.broker.place(each)).status is OrderStatus.OPEN
+            assert (await place(stage, each)).status is OrderStatus.OPEN
         await stage.move(21500)
         assert await held(stage) == UNIT / 2
         await stage.move(18000)
@@ -331,7 +341,7 @@ class TestProtection:
         await buy(stage)
         request = order(stage, Side.SELL, OrderType.STOP, trigger=21000, reduce_only=True)
         try:
-            report = await stage.broker.place(request)
+            report = await place(stage, request)
         except Refused:
             assert await held(stage) == UNIT
         else:
@@ -341,7 +351,7 @@ class TestProtection:
     async def test_a_cancelled_stop_does_not_fire(self, stage: Stage) -> None:
         await buy(stage)
         request = order(stage, Side.SELL, OrderType.STOP, trigger=19000, reduce_only=True)
-        await stage.broker.place(request)
+        await place(stage, request)
         await stage.broker.cancel(request.key)
         await stage.move(18000)
         assert await held(stage) == UNIT
@@ -349,7 +359,7 @@ class TestProtection:
     async def test_a_short_is_protected_the_other_way_round(self, stage: Stage) -> None:
         await short_or_skip(stage)
         request = order(stage, Side.BUY, OrderType.STOP, trigger=21000, reduce_only=True)
-        await stage.broker.place(request)
+        await place(stage, request)
         await stage.move(22000)
         found = await stage.broker.find(request.key)
         assert isinstance(found, OrderReport)
@@ -374,7 +384,7 @@ class TestProtection:
 
     async def test_no_more_is_sold_than_protective_orders_leave_free(self, stage: Stage) -> None:
         await buy(stage)
-        await stage.broker.place(order(stage, Side.SELL, OrderType.STOP, trigger=19000, reduce_only=True))
+        await place(stage, order(stage, Side.SELL, OrderType.STOP, trigger=19000, reduce_only=True))
         if stage.market_type is MarketType.SPOT:
             with pytest.raises(Refused) as refusal:
                 await sell(stage)
@@ -392,22 +402,26 @@ class TestMoney:
         await stage.move(20777)
         reports.append(await sell(stage, Decimal("0.12345")))
         await stage.move(19111)
-        reports.append(await sell(stage, await held(stage)))
+        reports += await sell_everything(stage)
         paid = sum((sum(report.fees.values(), ZERO) for report in reports), ZERO)
         gross = sum((value_of(report) for report in reports[2:]), ZERO) - sum(
             (value_of(report) for report in reports[:2]), ZERO
         )
         end = await stage.broker.account()
-        assert end.balances["USDT"].total == start.balances["USDT"].total + gross - paid
-        assert end.equity["USDT"] == end.balances["USDT"].total == end.balances["USDT"].free
+        assert end.balances[stage.currency].total == start.balances[stage.currency].total + gross - paid
+        assert (
+            end.equity[stage.currency]
+            == end.balances[stage.currency].total
+            == end.balances[stage.currency].free
+        )
 
     async def test_equity_of_a_swap_moves_with_the_price(self, stage: Stage) -> None:
         if stage.market_type is MarketType.SPOT:
             pytest.skip("on spot the equity of a currency is what there is of it")
         await buy(stage)
-        before = (await stage.broker.account()).equity["USDT"]
+        before = (await stage.broker.account()).equity[stage.currency]
         await stage.move(21000)
-        assert (await stage.broker.account()).equity["USDT"] == before + 1000 * UNIT
+        assert (await stage.broker.account()).equity[stage.currency] == before + 1000 * UNIT
 
     async def test_an_account_says_who_it_is_and_what_it_may_do(self, stage: Stage) -> None:
         account = await stage.broker.account()

@@ -104,7 +104,9 @@ class Mt4Bridge(Bridge):
                 "show": 1,
                 "trade": 0,
                 "execution": 1,
-                "comm_base": login.commission,
+                "comm_base": login.commission * 2,
+                "comm_type": 0,
+                "comm_lots": 0,
                 "ie_deviation": 20,
             },
         }
