@@ -255,6 +255,9 @@ async def test_a_stopping_worker_finishes_what_it_has_begun(desk: Desk, worker: 
         await until(lambda: placed(desk))
         worker.process.terminate()
         await worker.until("worker_stopping")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await worker.process.wait()
         assert await all_are(desk, ExecutionStatus.SENDING, 1), "at the venue, and not yet recorded"
         await held.rollback()
     assert await worker.process.wait() == 0
@@ -263,10 +266,12 @@ async def test_a_stopping_worker_finishes_what_it_has_begun(desk: Desk, worker: 
     assert worker.problems() == []
 
 
-async def test_an_idle_worker_stops_at_once(worker: Worker) -> None:
+async def test_an_idle_worker_stops_at_once_and_leaves_nothing_open(worker: Worker, redis_url: str) -> None:
     began = time.monotonic()
     assert await worker.stop() == 0
     assert time.monotonic() - began < 3
+    assert not await queue_is_heard(redis_url)
+    assert worker.problems() == [], "nor a line that is no event, such as of a connection left open"
 
 
 async def test_a_worker_without_any_server_waits_and_can_be_stopped(
