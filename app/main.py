@@ -32,6 +32,7 @@ from app.api.callers import Tokens
 from app.api.edge import Edge
 from app.api.webhooks import Senders
 from app.desk import Desk, open_desk, open_redis
+from app.engine.rekeying import check_keys
 from app.logs import configure_logs
 from app.settings import Settings, load_settings
 
@@ -102,6 +103,7 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
             open_things.push_async_callback(redis.aclose)
             app.state.redis = redis
             app.state.desk = desk or await open_things.enter_async_context(open_desk(settings))
+            await check_keys(app.state.desk)
             yield
 
     service = Service(

@@ -1,7 +1,7 @@
 """The directory: one open broker per connection and credentials version."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
 from uuid import UUID
@@ -24,7 +24,8 @@ class Access:
     native_protection: bool
     """Whether the owner wants the venue to hold stop and targets."""
     paper: Mapping[str, Any] | None
-    credentials_sealed: bytes | None
+    credentials_sealed: bytes | None = field(compare=False, repr=False)
+    """Which credentials these are is what the version says; the same ones sealed anew are no change."""
 
 
 class Venue(Protocol):
