@@ -27,6 +27,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from app.desk import Desk, open_desk
+from app.engine import metering
 from app.engine.rekeying import MissingKeys, check_keys
 from app.logs import configure_logs
 from app.queue import deserialize, serialize
@@ -91,6 +92,7 @@ def _plain_worker_settings(settings: Settings) -> type:
         stack = ctx["stack"] = AsyncExitStack()
         ctx["desk"] = await stack.enter_async_context(open_desk(settings))
         await check_keys(ctx["desk"])
+        metering.attach(ctx["desk"])
 
     async def close_down(ctx: dict[str, Any]) -> None:
         await ctx["stack"].aclose()
@@ -114,6 +116,7 @@ async def run(settings: Settings) -> None:
     release = version("trading-execution-engine")
     async with open_desk(settings) as desk:
         await check_keys(desk)
+        metering.attach(desk)
         log.info("worker_started", worker=name, version=release)
         async with asyncio.TaskGroup() as group:
             group.create_task(_listen(settings, desk, stopping))
@@ -123,7 +126,9 @@ async def run(settings: Settings) -> None:
             )
             group.create_task(_every(SWEEP_SECONDS, lambda: jobs.sweep({"desk": desk}), stopping, offset=1))
             group.create_task(
-                _every(BEAT_SECONDS, lambda: jobs.guarded("beat", jobs.beat(desk, name, release)), stopping)
+                _every(
+                    BEAT_SECONDS, lambda: jobs.guarded(desk, "beat", jobs.beat(desk, name, release)), stopping
+                )
             )
         log.info("worker_stopped", worker=name)
 
