@@ -120,7 +120,9 @@ class History:
 def tickets(answer: Any, server: ServerTime) -> list[Ticket]:
     """The open tickets in an answer. Raises Unreadable for anything but a list of orders."""
     return [
-        ticket for each in records(answer) if (ticket := ticket_in(each, server)) is not None and ticket.number
+        ticket
+        for each in records(answer)
+        if (ticket := ticket_in(each, server)) is not None and ticket.number
     ]
 
 

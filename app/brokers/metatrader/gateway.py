@@ -6,6 +6,7 @@ handed to that. What it raises is never passed on: its errors hold the request.
 
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import certifi
@@ -15,15 +16,23 @@ from app.brokers.metatrader import wire
 from app.brokers.metatrader.outcomes import fault_in
 from app.brokers.port import Uncertain, Unreachable
 
-CONNECT_SECONDS: Final = 10.0
-READ_SECONDS: Final = 35.0
-"""The bridge itself waits 30 s for a broker."""
-ORDER_SECONDS: Final = 75.0
-"""Longer than the bridge and the proxies before it wait (60 s): a doubt we make ourselves is the worst."""
-
 _NEVER_LEFT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 _KEY_HEADER: Final = "ApiKey"
 _NOT_FOUND: Final = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How many seconds an answer is waited for."""
+
+    connect: float = 10.0
+    read: float = 35.0
+    """The bridge itself waits 30 s for a broker."""
+    order: float = 75.0
+    """Longer than the bridge and the proxies before it wait (60 s): a doubt we make ourselves is the worst."""
+
+
+PATIENCE: Final = Patience()
 
 
 class NoSuchRoute(Exception):
@@ -33,7 +42,8 @@ class NoSuchRoute(Exception):
 class Gateway:
     """One bridge, as all its accounts share it."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, patience: Patience = PATIENCE) -> None:
+        self._patience = patience
         tls = ssl.create_default_context(cafile=certifi.where())
         self._endpoint = httpx.URL(endpoint.rstrip("/") + "/")
         self._reading = httpx.AsyncHTTPTransport(verify=tls, retries=0)
@@ -41,12 +51,10 @@ class Gateway:
         fresh = httpx.Limits(max_connections=100, max_keepalive_connections=0)
         self._ordering = httpx.AsyncHTTPTransport(verify=tls, retries=0, limits=fresh)
 
-    async def ask(
-        self, path: str, parameters: Mapping[str, Any], *, key: str | None, seconds: float = READ_SECONDS
-    ) -> Any:
+    async def ask(self, path: str, parameters: Mapping[str, Any], *, key: str | None) -> Any:
         """The answer to a question. Raises Unreachable when there is none, NoSuchRoute."""
         try:
-            return await self._get(self._reading, path, parameters, key, seconds)
+            return await self._get(self._reading, path, parameters, key, self._patience.read)
         except httpx.HTTPError as error:
             raise Unreachable(f"The bridge did not answer {path}: {type(error).__name__}.") from None
 
@@ -56,7 +64,7 @@ class Gateway:
         Raises Unreachable when it never left, Uncertain without an answer, NoSuchRoute.
         """
         try:
-            return await self._get(self._ordering, path, parameters, key, ORDER_SECONDS)
+            return await self._get(self._ordering, path, parameters, key, self._patience.order)
         except _NEVER_LEFT as error:
             raise Unreachable(f"The bridge could not be reached: {type(error).__name__}.") from None
         except httpx.HTTPError as error:
@@ -78,7 +86,7 @@ class Gateway:
         headers = {"Accept": "application/json", "User-Agent": "trading-execution-engine"}
         if key is not None:
             headers[_KEY_HEADER] = key
-        timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
+        timeout = httpx.Timeout(seconds, connect=self._patience.connect)
         request = httpx.Request(
             "GET",
             self._endpoint.join(path),

@@ -143,9 +143,7 @@ def listing_4(name: str, params: Record, currency: str) -> Listing:
         contract_size=positive(info, "contractSize") or more.amount("contract_size"),
         base_currency=margin,
         profit_currency=profit,
-        by_tick=_by_tick(
-            info.text("profitMode"), positive(more, "tick_value"), positive(more, "tick_size")
-        ),
+        by_tick=_by_tick(info.text("profitMode"), positive(more, "tick_value"), positive(more, "tick_size")),
         needs_price=info.text("execution").lower() in _AT_A_PRICE,
         commission=_commission_4(group),
         trade_sessions=_sessions(more),

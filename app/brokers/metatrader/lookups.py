@@ -7,7 +7,6 @@ that was accounted for before (its handle says what) and not by a stop. Stop and
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
 from typing import Final
 
 import structlog
@@ -47,30 +46,22 @@ class Books:
     def position(self, handle: Handle) -> Ticket | None:
         """The open ticket that a handle means by now."""
         family = self._family(handle.ticket)
-        return next(
-            (each for each in self.tickets if not each.is_pending and each.number in family), None
-        )
+        return next((each for each in self.tickets if not each.is_pending and each.number in family), None)
 
     def leg(self, key: OrderKey, handle: Handle) -> OrderReport | Silence:
         """What became of a stop and target that a position was given."""
         ticket = self.position(handle)
         if ticket is not None:
-            return self.standing(key, ticket) if is_attached(key, ticket) else self._silence()
+            return leg_on(key, ticket) if is_attached(key, ticket) else self._silence()
         fired = [part for part in self._parts(handle) if part.cause in _LEG_OF]
         if not fired:
             return self._silence()
         return self._closed(key, fired, handle, _LEG_OF[fired[-1].cause])
 
-    def standing(self, key: OrderKey, ticket: Ticket) -> OrderReport:
-        """The report of a leg that stands on a position."""
-        return _untouched(key, str(ticket.number), OrderStatus.OPEN)
-
     def _entry(self, key: OrderKey) -> OrderReport | Silence:
         ours = _Mark(key)
         openings = [each for each in self._openings() if ours.is_on(self._root(each.order), each)]
-        pending = [
-            each for each in self.tickets if each.is_pending and ours.is_on(each.number, each)
-        ]
+        pending = [each for each in self.tickets if each.is_pending and ours.is_on(each.number, each)]
         ended = [each for each in self.history.ended if ours.is_on(each.ticket, each)]
         orders = {
             *(self._root(each.order) for each in openings),
@@ -133,9 +124,7 @@ class Books:
         return self._closed(key, parts, handle, None) if parts else self._silence()
 
     @exact
-    def _closed(
-        self, key: OrderKey, parts: Sequence[Part], handle: Handle, leg: Leg | None
-    ) -> OrderReport:
+    def _closed(self, key: OrderKey, parts: Sequence[Part], handle: Handle, leg: Leg | None) -> OrderReport:
         last = parts[-1]
         lots = sum((part.lots for part in parts), ZERO)
         fees = sum((part.fees for part in parts), ZERO)
@@ -209,15 +198,18 @@ class _Mark:
             return str(order) == self.key.exchange_order_id
         name = self.key.client_order_id
         return (
-            thing.magic == magic_of(name)
-            and thing.symbol == self.key.symbol
-            and may_be(thing.comment, name)
+            thing.magic == magic_of(name) and thing.symbol == self.key.symbol and may_be(thing.comment, name)
         )
 
 
 def is_attached(key: OrderKey, ticket: Ticket) -> bool:
     """Whether a position carries exactly the stop and target of a leg."""
     return (ticket.stop, ticket.target) == (key.trigger_price, key.price)
+
+
+def leg_on(key: OrderKey, ticket: Ticket) -> OrderReport:
+    """The report of a stop and target that stand on a position."""
+    return _untouched(key, str(ticket.number), OrderStatus.OPEN)
 
 
 def cancelled(key: OrderKey, exchange_order_id: str) -> OrderReport:
@@ -244,12 +236,3 @@ def _as_deal(ticket: Ticket) -> Opening:
         comment=ticket.comment,
         at=ticket.opened_at,
     )
-
-
-def held(tickets: Sequence[Ticket]) -> dict[tuple[str, object], Decimal]:
-    """Open lots by symbol and entry side."""
-    total: dict[tuple[str, object], Decimal] = {}
-    for each in tickets:
-        if not each.is_pending:
-            total[each.symbol, each.side] = total.get((each.symbol, each.side), ZERO) + each.lots
-    return total

@@ -35,17 +35,15 @@ def symbol_for(pair: str, names: Iterable[str]) -> str | None:
 
 
 @exact
-def rate(need: Need, direct: Quote | None, inverse: Quote | None) -> Decimal | None:
-    """What one unit of the source costs in the target: the ask of the pair, or one ÷ the bid of its inverse."""
+def rate(direct: Quote | None, inverse: Quote | None) -> Decimal | None:
+    """What one unit costs in the other currency: the ask of their pair, or one ÷ the bid of its inverse."""
     if direct is not None:
         return direct.ask
     return None if inverse is None else 1 / inverse.bid
 
 
 @exact
-def worth(
-    listing: Listing, currency: str, rates: Mapping[str, Decimal], commission: Decimal
-) -> Worth | None:
+def worth(listing: Listing, currency: str, rates: Mapping[str, Decimal], commission: Decimal) -> Worth | None:
     """What one lot comes to in the account's currency, by rates of other currencies; None without the rate it takes.
 
     A price move counts in the profit currency. The notional is that of the base currency, where it has a rate.

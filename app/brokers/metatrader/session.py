@@ -1,4 +1,4 @@
-"""The session: one account kept open at the bridge under a token of ours, and opened again when the bridge forgets it."""
+"""The session: one account kept open at the bridge under a token of ours, and opened again when it is forgotten."""
 
 import asyncio
 import hashlib
@@ -17,7 +17,7 @@ from app.brokers.metatrader.credentials import Credentials
 from app.brokers.metatrader.gateway import Gateway, NoSuchRoute
 from app.brokers.metatrader.platforms import Platform
 from app.brokers.metatrader.wire import Record, ServerTime
-from app.brokers.port import Refused, Uncertain, Unreachable, VenueError
+from app.brokers.port import Refused, Unreachable, VenueError
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +33,8 @@ REFUSAL_LASTS: Final = timedelta(seconds=30)
 TIME_ZONE_LASTS: Final = timedelta(minutes=15)
 """The broker's clock is put forward and back twice a year."""
 
+_CHECK: Final = "CheckConnect"
+_OFF_HOURS: Final = "SERVICE_NOT_AVAILABLE"
 _OK: Final = "OK"
 _TOKEN_LENGTH: Final = range(8, 129)
 
@@ -75,22 +77,15 @@ class Session:
 
     async def ask(self, path: str, **parameters: Any) -> Any:
         """The answer to a question; a session that was forgotten is opened again, once. Raises VenueError."""
-        await self.ready()
-        answer = await self._ask(path, parameters)
-        fault = self._fault_in(answer)
-        if fault is not None and fault.is_session:
-            self._is_open = False
-            await self.ready()
-            answer = await self._ask(path, parameters)
-            fault = self._fault_in(answer)
-        if fault is not None:
-            raise outcomes.of_read(fault, self.platform)
-        return answer
+        try:
+            return await self._asked(path, parameters)
+        except NoSuchRoute:
+            raise Unreachable(f"This bridge has no request {path}.") from None
 
     async def has(self, path: str, **parameters: Any) -> Any:
         """The same for a request that not every bridge has; None where it has not."""
         try:
-            return await self.ask(path, **parameters)
+            return await self._asked(path, parameters)
         except NoSuchRoute:
             return None
 
@@ -123,7 +118,7 @@ class Session:
     async def is_healthy(self) -> bool:
         """Whether what the bridge shows of the account at this moment is the broker's word."""
         try:
-            if await self.ask("CheckConnect") != _OK:
+            if await self.ask(_CHECK) != _OK:
                 return False
             return Record.of(await self.ask("AccountSummary")).flag("synced") is not False
         except VenueError:
@@ -147,13 +142,26 @@ class Session:
     def _fault_in(self, answer: Any) -> outcomes.Fault | None:
         return outcomes.fault_in(answer, (self._token, *self._credentials.secrets))
 
+    async def _asked(self, path: str, parameters: dict[str, Any]) -> Any:
+        await self.ready()
+        answer = await self._ask(path, parameters)
+        fault = self._fault_in(answer)
+        if fault is not None and fault.is_session:
+            self._is_open = False
+            await self.ready()
+            answer = await self._ask(path, parameters)
+            fault = self._fault_in(answer)
+        if fault is not None:
+            raise outcomes.of_read(fault, self.platform)
+        return answer
+
     async def _ask(self, path: str, parameters: dict[str, Any]) -> Any:
         return await self._gateway.ask(path, self._signed(parameters), key=self._key)
 
     async def _open(self) -> None:
         if self._refused is not None and self._now() - self._refused[0] < REFUSAL_LASTS:
             raise self._refused[1]
-        if not (await self._answers("CheckConnect") or await self._answers("ConnectByToken")):
+        if not (await self._answers(_CHECK) or await self._answers("ConnectByToken")):
             await self._log_in()
         self._is_open = True
         self._refused = None
@@ -166,7 +174,11 @@ class Session:
             answer = await self._ask(path, {})
         except (Unreachable, NoSuchRoute):
             return False
-        return self._fault_in(answer) is None and (answer == _OK or _is_token(answer))
+        fault = self._fault_in(answer)
+        if fault is not None:
+            # While the market is closed brokers take no connections; the session is there all the same.
+            return path == _CHECK and fault.code == _OFF_HOURS
+        return answer == _OK or _is_token(answer)
 
     async def _log_in(self) -> None:
         given = self._credentials
@@ -196,7 +208,7 @@ class Session:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            if self._is_open and not await self._answers("CheckConnect"):
+            if self._is_open and not await self._answers(_CHECK):
                 self._is_open = False
                 log.info("session_lost", platform=self.platform.id)
 
@@ -211,10 +223,6 @@ class OrderFault(VenueError):
 
 
 def _is_token(answer: Any) -> bool:
-    return isinstance(answer, str) and len(answer) in _TOKEN_LENGTH and " " not in answer and "<" not in answer
-
-
-def doubtful(error: VenueError) -> bool:
-    """Whether an order may have been executed in spite of this error."""
-    verdict = error.verdict if isinstance(error, OrderFault) else error
-    return isinstance(verdict, Uncertain)
+    return (
+        isinstance(answer, str) and len(answer) in _TOKEN_LENGTH and " " not in answer and "<" not in answer
+    )
