@@ -559,6 +559,15 @@ class TestMoney:
 
 
 class TestHistories:
+    async def test_raw_records_count_in_the_brokers_clock(self, venue: MetaTraderVenue) -> None:
+        async with desk_on(venue, "mt5") as desk:
+            await desk.send()
+            deal = (await desk.history())["internalDeals"][-1]
+            assert deal["openTimeAsDateTime"].startswith("2026-11-24T12:30:00")
+            assert deal["openTimeMs"] == int(START.timestamp() + 3 * 3600) * 1000
+            [row] = await desk.call("OpenedOrders")
+            assert row["openTimestampUTC"] == int(START.timestamp()) * 1000
+
     async def test_a_lone_deal_makes_no_row(self, venue: MetaTraderVenue) -> None:
         async with desk_on(venue, "mt5") as desk:
             sent = await desk.send()

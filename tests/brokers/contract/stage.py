@@ -23,16 +23,14 @@ class Handles:
     """What is held under which of the venue's own names, oldest first; empty where positions have none."""
 
     held: list[tuple[str, Decimal]] = field(default_factory=list)
-
-    @property
-    def newest(self) -> str | None:
-        """What the last entry opened."""
-        return self.held[-1][0] if self.held else None
+    newest: str | None = None
+    """The last one heard of, whether or not anything is held under it."""
 
     def note(self, request: OrderRequest, report: OrderReport) -> None:
         """Take an entry in, and what an exit has left of one out."""
         if report.handle is None or not report.filled_quantity:
             return
+        self.newest = report.handle
         if request.handle is None:
             self.held.append((report.handle, report.filled_quantity))
             return
@@ -154,4 +152,4 @@ async def quote(stage: Stage) -> Quote:
 
 async def instrument(stage: Stage) -> Instrument:
     """The rules of the symbol."""
-    return (await stage.broker.instruments())[stage.symbol]
+    return (await stage.broker.instruments([stage.symbol]))[stage.symbol]

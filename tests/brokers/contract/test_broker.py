@@ -48,6 +48,12 @@ def brackets_or_skip(stage: Stage) -> None:
         pytest.skip("this venue has no such order; see what stands beside each other instead")
 
 
+def attached_or_skip(stage: Stage) -> None:
+    """Only some venues hold stop and target on the position itself."""
+    if stage.broker.traits.native_style is not NativeStyle.ATTACHED:
+        pytest.skip("this venue holds stop and targets otherwise")
+
+
 class TestMarketData:
     async def test_the_instrument_states_rules_that_orders_can_meet(self, stage: Stage) -> None:
         rules = await instrument(stage)
@@ -130,6 +136,8 @@ class TestLimitOrders:
         assert await held(stage) == ZERO
 
     async def test_it_holds_back_what_it_will_cost(self, stage: Stage) -> None:
+        if stage.market_type is MarketType.FX:
+            pytest.skip("these brokers ask for margin when an order fills, not while it waits")
         before = (await stage.broker.account()).balances[stage.currency]
         request = order(stage, Side.BUY, OrderType.LIMIT, price=19000)
         await place(stage, request)
@@ -337,6 +345,47 @@ class TestProtection:
             far.client_order_id: None,
         }
 
+    @pytest.mark.parametrize(("first", "leg"), [(21500, Leg.TARGET), (18500, Leg.STOP)])
+    async def test_a_stop_and_a_target_on_the_position_close_what_is_left_of_it(
+        self, stage: Stage, first: int, leg: Leg
+    ) -> None:
+        attached_or_skip(stage)
+        await buy(stage)
+        request = order(stage, Side.SELL, OrderType.OCO, price=21000, trigger=19000, reduce_only=True)
+        assert (await place(stage, request)).status is OrderStatus.OPEN
+        await sell(stage, Decimal("0.2"))
+        await stage.move(first)
+        found = await stage.broker.find(request.key)
+        assert isinstance(found, OrderReport)
+        assert (found.status, found.leg, found.filled_quantity) == (
+            OrderStatus.FILLED,
+            leg,
+            Decimal("0.3"),
+        )
+        assert await held(stage) == ZERO
+
+    async def test_setting_them_again_replaces_both_at_once(self, stage: Stage) -> None:
+        attached_or_skip(stage)
+        await buy(stage)
+        old = order(stage, Side.SELL, OrderType.OCO, price=21000, trigger=19000, reduce_only=True)
+        new = order(stage, Side.SELL, OrderType.STOP, trigger=19500, reduce_only=True)
+        await place(stage, old)
+        await place(stage, new)
+        assert (await stage.broker.cancel(old.key)).status is OrderStatus.CANCELLED
+        await stage.move(21500)
+        assert await held(stage) == UNIT
+        await stage.move(19400)
+        assert await held(stage) == ZERO
+
+    async def test_an_entry_brings_its_stop_and_target_along(self, stage: Stage) -> None:
+        attached_or_skip(stage)
+        request = replace(
+            order(stage, Side.BUY, OrderType.MARKET), stop_loss=Decimal(19000), take_profit=Decimal(21000)
+        )
+        await place(stage, request)
+        await stage.move(18500)
+        assert await held(stage) == ZERO
+
     async def test_a_stop_that_is_passed_already_is_refused_or_sells_at_once(self, stage: Stage) -> None:
         await buy(stage)
         request = order(stage, Side.SELL, OrderType.STOP, trigger=21000, reduce_only=True)
@@ -381,6 +430,14 @@ class TestProtection:
         with pytest.raises(VenueError):
             await sell(stage, UNIT * 2)
         assert await held(stage) >= ZERO
+
+    async def test_an_exit_that_names_no_position_opens_none(self, stage: Stage) -> None:
+        attached_or_skip(stage)
+        await buy(stage)
+        exits = order(stage, Side.SELL, OrderType.MARKET, reduce_only=True)
+        with pytest.raises(Refused):
+            await stage.broker.place(replace(exits, handle=None))
+        assert await held(stage) == UNIT
 
     async def test_no_more_is_sold_than_protective_orders_leave_free(self, stage: Stage) -> None:
         await buy(stage)

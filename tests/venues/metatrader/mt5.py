@@ -429,6 +429,10 @@ class Mt5Bridge(Bridge):
             "closeTimestampUTC": 0,
         }
 
+    def _server_stamp(self, moment: datetime | None) -> int:
+        """Milliseconds as raw records count them: the broker's clock, taken for UTC."""
+        return 0 if moment is None else stamp(moment + self.server.utc_offset)
+
     def _deal(self, login: Login, deal: Deal) -> Row:
         market = deal.market
         return {
@@ -438,8 +442,8 @@ class Mt5Bridge(Bridge):
             "id": "",
             "login": login.user,
             "orderTicket": deal.order,
-            "openTime": stamp(deal.time) // 1000,
-            "openTimeMs": stamp(deal.time),
+            "openTime": self._server_stamp(deal.time) // 1000,
+            "openTimeMs": self._server_stamp(deal.time),
             "symbol": market.name if market else "",
             "type": "Balance" if deal.side is None else deal_type(deal.side),
             "direction": deal.direction,
@@ -484,8 +488,8 @@ class Mt5Bridge(Bridge):
             "placedType": order.placed_type,
             "fillPolicy": fill_policy(order.market),
             "expirationType": "GTC" if order.expiration is None else "Specified",
-            "expirationTime": 0 if order.expiration is None else stamp(order.expiration) // 1000,
-            "openTimeMs": stamp(order.opened),
+            "expirationTime": self._server_stamp(order.expiration) // 1000,
+            "openTimeMs": self._server_stamp(order.opened),
             "openTimeMsAsDateTime": self.time(order.opened),
             "executionTimeAsDateTime": self.time(order.done),
             "dealTicket": next((d.ticket for d in login.deals if d.order == order.ticket), 0),
