@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.brokers.crypto import open_crypto
 from app.brokers.directory import Directory
+from app.brokers.metatrader import open_metatrader
 from app.brokers.paper.tape import Recordings
 from app.brokers.paper.venue import open_paper
 from app.metrics import Metrics
@@ -95,6 +96,7 @@ async def open_desk(settings: Settings, *, now: Callable[[], datetime] = utc_now
         {
             "paper": open_paper(sessions, _played(settings), now),
             "crypto": open_crypto(vault, settings.broker_endpoints, now),
+            "fx": open_metatrader(vault, settings.broker_endpoints, now),
         },
         metrics,
     )

@@ -18,7 +18,7 @@ from app.domain import stops
 from app.domain.entries import Entry
 from app.domain.errors import Denied
 from app.domain.exits import NativeStyle, final_target
-from app.domain.money import ZERO, exact, text
+from app.domain.money import ZERO, exact, stored, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.signals import Course
 from app.domain.sizing import Funds
@@ -169,7 +169,7 @@ def _intend(
 def _management(connection: Connection, entry: Entry) -> dict[str, Any]:
     """How the position is managed while it is open; empty when it is left alone."""
     terms = {term: connection.protection[term] for term in stops.KEPT if connection.protection.get(term)}
-    return {**terms, "fee_rate": text(entry.fee_rate)} if terms else {}
+    return {**terms, "fee_rate": text(stored(entry.fee_rate))} if terms else {}
 
 
 @exact

@@ -18,7 +18,7 @@ from app.domain.entries import Entry
 from app.domain.errors import Conflict, NotFound
 from app.domain.exits import CloseReason, Protection, Rung, ladder
 from app.domain.market import QuantityUnit
-from app.domain.money import ZERO, exact, parse, text
+from app.domain.money import ZERO, exact, parse, stored, text
 from app.domain.orders import FINAL, Leg, OrderReport, OrderStatus, Purpose, supersedes
 from app.domain.owners import Owner
 from app.domain.positions import (
@@ -135,7 +135,7 @@ def plan_of(entry: Entry, management: Mapping[str, Any], *, native: bool) -> dic
         "levels": stored_levels(entry.levels),
         "management": dict(management),
         "native": native,
-        "unit_value": text(entry.unit_value),
+        "unit_value": text(stored(entry.unit_value)),
         "quantity_unit": instrument.quantity_unit.value,
         "quantity_step": text(instrument.quantity_step),
         "price_tick": text(instrument.price_tick),

@@ -207,6 +207,11 @@ def _deals_of(order: Record) -> Iterable[Record]:
     yield from order.records("partialCloseDeals")
 
 
+def _deal_time(deal: Record, server: ServerTime) -> datetime | None:
+    told = server.read(deal.text("openTimeAsDateTime"))
+    return told or server.read_ms(deal.whole("openTimeMs"))
+
+
 def _deal_price(deal: Record) -> Decimal:
     return positive(deal, "openPrice") or deal.amount("price")
 
@@ -223,7 +228,7 @@ def _opening(deal: Record, side: Side, server: ServerTime) -> Opening:
         fees=fees_of(deal),
         magic=deal.whole("expertId"),
         comment=deal.text("comment"),
-        at=server.read_ms(deal.whole("openTimeMs")),
+        at=_deal_time(deal, server),
     )
 
 
@@ -240,7 +245,7 @@ def _part(deal: Record, server: ServerTime) -> Part:
         swap=deal.amount_or_none("swap") or ZERO,
         cause=cause_of(deal.text("placedType"), deal.text("comment")),
         comment=deal.text("comment"),
-        at=server.read_ms(deal.whole("openTimeMs")),
+        at=_deal_time(deal, server),
     )
 
 

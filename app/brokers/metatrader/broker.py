@@ -108,6 +108,8 @@ class MetaTraderBroker:
         """
         if request.handle is not None and request.type in LEGS:
             return await self._attach(request, Handle.read(request.handle))
+        if request.reduce_only and request.handle is None:
+            raise Refused("An order that only reduces says which position it is for.")
         try:
             await self._session.ready()
             order = await (self._leaving(request) if request.handle else self._entering(request))

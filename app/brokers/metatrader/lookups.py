@@ -114,7 +114,7 @@ class Books:
             for part in self._parts(handle)
             if part.cause is Cause.ORDER
             and (part.at is None or part.at >= after)
-            and may_be(part.comment, key.client_order_id)
+            and self._may_close(part, key)
             and known in (None, part.order)
         ]
         orders = {part.order for part in parts}
@@ -141,6 +141,10 @@ class Books:
             profit=sum((part.profit for part in parts), ZERO),
             funding=sum((part.swap for part in parts), ZERO),
         )
+
+    def _may_close(self, part: Part, key: OrderKey) -> bool:
+        """Where deals have comments of their own, those of the order that closed."""
+        return not self.has_deals or may_be(part.comment, key.client_order_id)
 
     def _moved_on(self, handle: Handle, last: Part) -> Handle:
         """What names the position once everything up to `last` is accounted for."""
