@@ -1,0 +1,300 @@
+"""Signals on MetaTrader while bridges and brokers misbehave: nothing is executed twice, and nothing is lost."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+
+from app.brokers.directory import Directory
+from app.brokers.metatrader import open_metatrader
+from app.brokers.metatrader.gateway import Patience
+from app.desk import Desk
+from app.domain.exits import CloseReason, Protection
+from app.domain.money import ZERO
+from app.domain.orders import FINAL, Purpose
+from app.domain.positions import PositionStatus
+from app.engine import closing, monitoring
+from app.engine.protection import PlanChange, edit_plan
+from app.store.executions import Execution, ExecutionStatus
+from app.store.positions import Position
+from tests.desks import START, USER, Clock, opened_desk
+from tests.engine.metatrader import Stage
+from tests.engine.signals import execute_all, executions, orders, positions, publish, sweep_all
+from tests.venues import faults
+from tests.venues.faults import Fault
+from tests.venues.metatrader import MetaTraderVenue, Method, refusal, running_bridge
+from tests.venues.metatrader.bridge import Bridge
+
+DECIDED = frozenset(
+    {
+        ExecutionStatus.EXECUTED,
+        ExecutionStatus.DENIED,
+        ExecutionStatus.REJECTED,
+        ExecutionStatus.CANCELLED,
+        ExecutionStatus.EXPIRED,
+    }
+)
+
+IMPATIENT = Patience(connect=1, read=0.4, order=0.25)
+"""Real seconds: a bridge that hangs must not hold a test up."""
+
+ACCIDENTS = (
+    faults.ANSWER_LOST,
+    faults.REQUEST_LOST,
+    faults.TRUNCATED,
+    faults.HTML,
+    faults.HTML_UNEXECUTED,
+    faults.server_error(502, executed=True),
+    faults.server_error(502, executed=False),
+    faults.server_error(504, executed=True),
+    faults.lagging(8),
+    faults.late(20, fenced=False),
+    refusal("TIMEOUT", executed=True),
+    refusal("TIMEOUT"),
+    refusal("DONE", "Object reference not set", executed=True),
+    refusal("CONNECT_ERROR", "Not connected (:5000001)", executed=True),
+    refusal("NETWORK_PROBLEM", "Not connected", executed=True),
+    refusal("INVALID_TOKEN", "Client with id not found"),
+    refusal("REQUOTE"),
+)
+"""What may happen to one order on its way, hangs aside."""
+
+HANGS = (faults.HANG, faults.HANG_EXECUTED, faults.dawdling(30))
+
+
+@dataclass
+class Pair:
+    """One owner's accounts on both platforms, on one desk."""
+
+    desk: Desk
+    venue: MetaTraderVenue
+    stages: Sequence[Stage]
+
+    async def round(self, seconds: float = 5) -> None:
+        """Let time pass, and let monitor, sweep and bells do their work."""
+        await self.venue.advance(seconds)
+        await monitoring.watch(self.desk)
+        await execute_all(self.desk)
+        await sweep_all(self.desk)
+
+    async def settle(self, rounds: int = 120) -> None:
+        """Go on until every execution is decided, and a little longer."""
+        for _ in range(rounds):
+            await self.round()
+            if all(each.status in DECIDED for each in await executions(self.desk)):
+                break
+        for _ in range(4):
+            await self.round()
+
+    async def of(self, stage: Stage) -> tuple[list[Execution], list[Position]]:
+        """What the engine believes of one account."""
+        id_ = self._id(stage)
+        return (
+            [each for each in await executions(self.desk) if each.connection_id == id_],
+            [each for each in await positions(self.desk) if each.connection_id == id_],
+        )
+
+    async def assert_once(self) -> None:
+        """Every signal was executed exactly once, or certainly not, on each account, and the books agree."""
+        for stage in self.stages:
+            done, held = await self.of(stage)
+            assert {each.status for each in done} <= DECIDED, [(e.status, e.code, e.message) for e in done]
+            executed = [each for each in done if each.status is ExecutionStatus.EXECUTED]
+            assert stage.login.doubles() == []
+            assert len(stage.login.orders) == len(executed)
+            entries = [
+                order
+                for order in await orders(self.desk)
+                if order.connection_id == self._id(stage) and order.purpose is Purpose.ENTRY
+            ]
+            told = {order.exchange_order_id for order in entries if order.filled_quantity}
+            assert told == {str(order.ticket) for order in stage.login.orders}
+            assert sum(each.remaining_quantity for each in held) == sum(
+                each.lots for each in stage.login.positions.values()
+            )
+
+    async def leave(self, bid: str, rounds: int = 40) -> None:
+        """Let the price walk through every stop, and wait until the engine knows."""
+        self.venue.move("EUR/USD", bid)
+        for _ in range(rounds):
+            await self.round()
+            if all(each.status is PositionStatus.CLOSED for each in await positions(self.desk)):
+                break
+        for stage in self.stages:
+            _, held = await self.of(stage)
+            assert {each.status for each in held} <= {PositionStatus.CLOSED}
+            assert stage.login.positions == {}
+            assert stage.login.pending == []
+            assert sum((each.realized_pnl for each in held), ZERO) == stage.login.realized
+        assert all(order.status in FINAL for order in await orders(self.desk))
+
+    def _id(self, stage: Stage) -> UUID:
+        assert stage.connection is not None
+        return stage.connection.id
+
+
+@asynccontextmanager
+async def opened_pair(
+    database_url: str,
+    methods: Sequence[tuple[str, Method]] = (("mt4", Method.HEDGING), ("mt5", Method.HEDGING)),
+) -> AsyncIterator[Pair]:
+    """Active accounts of 100,000 USD at brokers that charge commission, trading a hundredth of a lot."""
+    async with running_bridge(start=START) as venue, opened_desk(database_url, Clock()) as opened:
+        endpoints = {bridge.platform.value: bridge.url for bridge in venue.bridges}
+        now = venue.clock.now
+        brokers = Directory({"fx": open_metatrader(opened.vault, endpoints, now, IMPATIENT)})
+        desk = replace(opened, brokers=brokers, now=now)
+        stages = []
+        for platform, method in methods:
+            owner = venue.open_account(platform, balance="100000", method=method, commission="3.5")
+            stage = Stage(desk, venue, platform, owner)
+            await stage.activate(sizing={"strategy": "fixed", "value": "0.02"})
+            stages.append(stage)
+        yield Pair(desk, venue, stages)
+        await brokers.close()
+        venue.audit()
+
+
+@pytest.fixture
+async def pair(database_url: str) -> AsyncIterator[Pair]:
+    """Hedging accounts on both platforms."""
+    async with opened_pair(database_url) as opened:
+        yield opened
+
+
+def named(value: object) -> str:
+    """How a fault is called in a test's name."""
+    return value.name if isinstance(value, Fault) else ""
+
+
+@pytest.mark.parametrize("fault", [*ACCIDENTS, *HANGS], ids=named)
+async def test_an_entry_that_meets_an_accident_is_executed_once(pair: Pair, fault: Fault) -> None:
+    pair.venue.faults.add(fault, times=2)
+    for number in range(2):
+        await publish(pair.desk, f"s{number}", symbol="EUR/USD", stop_loss="1.09", targets=[("1.2", "1")])
+    await execute_all(pair.desk)
+    await pair.settle()
+    await pair.assert_once()
+    done = await executions(pair.desk)
+    assert [each.status for each in done] == [ExecutionStatus.EXECUTED] * 4
+    assert {each.protection for each in await positions(pair.desk)} == {Protection.NATIVE}
+    await pair.leave("1.08")
+    assert {each.close_reason for each in await positions(pair.desk)} == {CloseReason.STOP_LOSS}
+
+
+@pytest.mark.parametrize("fault", [*ACCIDENTS, *HANGS], ids=named)
+async def test_a_part_that_meets_an_accident_is_closed_once(pair: Pair, fault: Fault) -> None:
+    await publish(pair.desk, symbol="EUR/USD", stop_loss="1.09")
+    await execute_all(pair.desk)
+    pair.venue.faults.add(fault, faults.leaves, times=2)
+    for position in await positions(pair.desk):
+        await closing.request_close(
+            pair.desk, USER, position.id, Decimal("0.5"), idempotency_key=str(position.id)
+        )
+    await execute_all(pair.desk)
+    for _ in range(60):
+        await pair.round()
+        if all(each.remaining_quantity == Decimal("0.01") for each in await positions(pair.desk)):
+            break
+    for stage in pair.stages:
+        _, [held] = await pair.of(stage)
+        assert held.remaining_quantity == Decimal("0.01")
+        [ticket] = stage.login.positions.values()
+        assert (ticket.lots, ticket.stop_loss) == (Decimal("0.01"), Decimal("1.09"))
+    await pair.leave("1.08")
+
+
+@pytest.mark.parametrize("fault", [*ACCIDENTS, *HANGS], ids=named)
+async def test_levels_that_meet_an_accident_stand_in_the_end(pair: Pair, fault: Fault) -> None:
+    await publish(pair.desk, symbol="EUR/USD", stop_loss="1.09", targets=[("1.2", "1")])
+    await execute_all(pair.desk)
+    pair.venue.faults.add(fault, faults.modifies, times=2)
+    change = PlanChange(frozenset({"stop_loss"}), stop_loss=Decimal("1.095"))
+    for position in await positions(pair.desk):
+        await edit_plan(pair.desk, USER, position.id, change)
+    await execute_all(pair.desk)
+    for _ in range(60):
+        await pair.round()
+        tickets = [ticket for stage in pair.stages for ticket in stage.login.positions.values()]
+        if all(each.protection is Protection.NATIVE for each in await positions(pair.desk)) and all(
+            ticket.stop_loss == Decimal("1.095") for ticket in tickets
+        ):
+            break
+    for stage in pair.stages:
+        [ticket] = stage.login.positions.values()
+        assert (ticket.stop_loss, ticket.take_profit) == (Decimal("1.095"), Decimal("1.2"))
+    await pair.leave("1.08")
+
+
+def forget_sessions(pair: Pair) -> None:
+    """The bridge has been started anew, and ConnectByToken brings nothing back."""
+    for bridge in pair.venue.bridges:
+        bridge.sessions.remembers = False
+        bridge.sessions.lose_all()
+
+
+def _each(change: Callable[[Bridge], None]) -> Callable[[Pair], None]:
+    def apply(pair: Pair) -> None:
+        for bridge in pair.venue.bridges:
+            change(bridge)
+
+    return apply
+
+
+def _no_twins(bridge: Bridge) -> None:
+    bridge.has_safe_twins = False
+
+
+def _capitals(bridge: Bridge) -> None:
+    bridge.pascal_case = True
+
+
+def _late_history(bridge: Bridge) -> None:
+    bridge.history_lag = 25
+
+
+def _half_histories(bridge: Bridge) -> None:
+    bridge.partial_histories = 5
+
+
+def _no_comments(bridge: Bridge) -> None:
+    bridge.server.keeps_comments = False
+
+
+def _no_magic(bridge: Bridge) -> None:
+    bridge.server.rest_keeps_magic = False
+
+
+HABITS = {
+    "sessions forgotten": forget_sessions,
+    "no safe twins": _each(_no_twins),
+    "capitals": _each(_capitals),
+    "late history": _each(_late_history),
+    "half histories": _each(_half_histories),
+    "no comments": _each(_no_comments),
+    "no magic on the rest": _each(_no_magic),
+}
+
+
+@pytest.mark.parametrize("habit", HABITS.values(), ids=HABITS.keys())
+@pytest.mark.parametrize("fault", [faults.ANSWER_LOST, faults.REQUEST_LOST], ids=named)
+async def test_a_bridge_with_habits_executes_once_all_the_same(
+    pair: Pair, habit: Callable[[Pair], None], fault: Fault
+) -> None:
+    habit(pair)
+    pair.venue.faults.add(fault)
+    await publish(pair.desk, symbol="EUR/USD", stop_loss="1.09", targets=[("1.11", "0.5"), ("1.2", "0.5")])
+    await execute_all(pair.desk)
+    await pair.settle()
+    await pair.assert_once()
+    assert [each.status for each in await executions(pair.desk)] == [ExecutionStatus.EXECUTED] * 2
+    pair.venue.move("EUR/USD", "1.1110")
+    for _ in range(25):
+        await pair.round()
+        if all(each.remaining_quantity == Decimal("0.01") for each in await positions(pair.desk)):
+            break
+    assert [each.remaining_quantity for each in await positions(pair.desk)] == [Decimal("0.01")] * 2
+    await pair.leave("1.08")
