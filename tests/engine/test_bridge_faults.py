@@ -1,10 +1,11 @@
 """Signals on MetaTrader while bridges and brokers misbehave: nothing is executed twice, and nothing is lost."""
 
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from itertools import cycle
+from itertools import cycle, islice
 from uuid import UUID
 
 import pytest
@@ -28,7 +29,6 @@ from tests.venues import faults
 from tests.venues.faults import Fault, When
 from tests.venues.metatrader import MetaTraderVenue, Method, refusal, running_bridge
 from tests.venues.metatrader.bridge import Bridge
-from tests.venues.metatrader.wire import Query
 from tests.venues.wire import WireRequest
 
 DECIDED = frozenset(
@@ -65,9 +65,9 @@ ACCIDENTS = (
 )
 """What may happen to one order on its way, hangs aside."""
 
-SIGNALS = 60
-
 HANGS = (faults.HANG, faults.HANG_EXECUTED, faults.dawdling(30))
+
+EVERY = len(ACCIDENTS) + len(HANGS)
 
 
 @dataclass
@@ -203,21 +203,10 @@ async def pair(database_url: str) -> AsyncIterator[Pair]:
         yield opened
 
 
-def once_each(when: When, accidents: Iterator[Fault]) -> Callable[[WireRequest], Fault | None]:
-    """A policy: each position or signal meets the next accident once, at its first request of a kind."""
-    met: set[str] = set()
-
-    def policy(request: WireRequest) -> Fault | None:
-        if not when(request):
-            return None
-        name = request.client_order_id if faults.places(request) else None
-        subject = name or f"{request.host} {Query(request.query).text('ticket')}"
-        if subject in met or len(met) >= SIGNALS * 2:
-            return None
-        met.add(subject)
-        return next(accidents)
-
-    return policy
+def one_each(when: When, requests: int) -> Callable[[WireRequest], Fault | None]:
+    """A policy: at each bridge the first so many requests of a kind meet one accident after the other."""
+    accidents = defaultdict[str, Iterator[Fault]](lambda: islice(cycle([*ACCIDENTS, *HANGS]), requests))
+    return lambda request: next(accidents[request.host], None) if when(request) else None
 
 
 def named(value: object) -> str:
@@ -225,29 +214,38 @@ def named(value: object) -> str:
     return value.name if isinstance(value, Fault) else ""
 
 
-async def test_sixty_signals_meet_every_accident_and_are_executed_once(pair: Pair) -> None:
-    """Entries, new stops and partial closes, each on both platforms; every one of them meets an accident in turn."""
-    every = cycle([*ACCIDENTS, *HANGS])
-    pair.venue.faults.policy = once_each(faults.places, every)
-    for number in range(SIGNALS):
+@pytest.mark.parametrize("signals", [EVERY, pytest.param(60, marks=pytest.mark.long)])
+async def test_every_accident_is_met_on_both_platforms_and_nothing_happens_twice(
+    pair: Pair, capsys: pytest.CaptureFixture[str], signals: int
+) -> None:
+    """Entries, then new stops, then partial closes: each phase meets every accident at each bridge."""
+    for bridge in pair.venue.bridges:
+        bridge.leaks_passwords = True
+    pair.venue.faults.policy = one_each(faults.places, signals)
+    for number in range(signals):
         await publish(pair.desk, f"s{number}", symbol="EUR/USD", stop_loss="1.09", targets=[("1.2", "1")])
     await execute_all(pair.desk)
     await pair.settle()
     await pair.assert_once()
     done = await executions(pair.desk)
-    assert [each.status for each in done] == [ExecutionStatus.EXECUTED] * SIGNALS * 2
+    assert [each.status for each in done] == [ExecutionStatus.EXECUTED] * signals * 2
     assert await pair.is_stopped_at("1.09")
 
-    pair.venue.faults.policy = once_each(faults.modifies, every)
+    pair.venue.faults.policy = one_each(faults.modifies, signals)
     await pair.restop("1.095")
     await pair.until(lambda: pair.is_stopped_at("1.095"))
 
-    pair.venue.faults.policy = once_each(faults.leaves, every)
+    pair.venue.faults.policy = one_each(faults.leaves, signals)
     await pair.halve()
     await pair.until(lambda: pair.remains("0.01"))
     assert await pair.is_stopped_at("1.095")
     await pair.leave("1.08")
     assert {each.close_reason for each in await positions(pair.desk)} == {CloseReason.STOP_LOSS}
+    struck = Counter((request.host, request.intent) for _, request in pair.venue.faults.struck)
+    assert list(struck.values()) == [signals] * 6
+    written = "".join(capsys.readouterr())
+    assert "order_uncertain" in written
+    assert not [secret for secret in pair.venue.secrets if secret in written]
 
 
 @pytest.mark.long
@@ -272,7 +270,7 @@ async def test_an_accident_at_every_first_attempt_changes_nothing(pair: Pair, fa
 async def test_a_stream_under_chance_ends_with_books_that_agree(pair: Pair, seed: int) -> None:
     """A tenth of all requests, whatever they are for, meets some accident."""
     pair.venue.faults.policy = faults.by_chance(seed, 0.1, ACCIDENTS)
-    for number in range(SIGNALS):
+    for number in range(60):
         await publish(pair.desk, f"s{number}", symbol="EUR/USD", stop_loss="1.09", targets=[("1.2", "1")])
         if number % 6 == 5:
             await pair.round(2)
