@@ -1,4 +1,4 @@
-"""A signal on both MetaTrader platforms: executed, protected at the broker, closed in parts and whole; PnL as booked."""
+"""A signal on both MetaTrader platforms: executed, protected by the broker, left in parts and whole; PnL as booked."""
 
 from collections.abc import AsyncIterator
 from decimal import Decimal

@@ -1,10 +1,10 @@
-"""A MetaTrader connection for tests: brokers behind simulated bridges, and a desk that reaches them and nothing else."""
+"""A MetaTrader connection for tests: brokers behind simulated bridges, and a desk that reaches nothing else."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from app.brokers.directory import Directory
 from app.brokers.metatrader import open_metatrader
@@ -12,6 +12,7 @@ from app.brokers.metatrader.gateway import Patience
 from app.desk import Desk
 from app.domain.market import MarketType
 from app.engine import connections, monitoring
+from app.engine.connections import Terms
 from app.store.connections import Connection, Kind
 from tests.desks import START, USER, Clock, opened_desk
 from tests.engine.signals import execute_all, sweep_all
@@ -54,6 +55,12 @@ class Stage:
 
     async def connect(self, credentials: dict[str, str] | None = None, **terms: Any) -> Connection:
         """An untested connection; the size is half a lot unless told otherwise."""
+        given = {
+            "name": "fx",
+            "credentials": credentials or self.credentials(),
+            "sizing": {"strategy": "fixed", "value": "0.5"},
+            **terms,
+        }
         self.connection = await connections.create(
             self.desk,
             USER,
@@ -61,12 +68,7 @@ class Stage:
             exchange=self.platform,
             market_type=MarketType.FX,
             sandbox=False,
-            terms={  # type: ignore[typeddict-item]
-                "name": "fx",
-                "credentials": credentials or self.credentials(),
-                "sizing": {"strategy": "fixed", "value": "0.5"},
-                **terms,
-            },
+            terms=cast("Terms", given),
         )
         return self.connection
 

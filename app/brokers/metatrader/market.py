@@ -7,14 +7,18 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
+import structlog
+
 from app.brokers.metatrader import rates, wire
 from app.brokers.metatrader.commissions import per_lot
 from app.brokers.metatrader.listings import Listing, candidates, listing_4, listing_5
 from app.brokers.metatrader.session import Session
 from app.brokers.metatrader.wire import Record, ServerTime
-from app.brokers.port import Refused
+from app.brokers.port import Refused, VenueError
 from app.domain.market import Instrument, Quote
 from app.domain.money import ZERO
+
+log = structlog.get_logger(__name__)
 
 LISTINGS_LAST: Final = timedelta(minutes=10)
 """For so long what a broker says of a symbol is believed."""
@@ -68,9 +72,8 @@ class AccountMarket:
         listings = await asyncio.gather(*(self.listing(each) for each in symbols if each in names))
         needs = {need for listing in listings for need in rates.needs_of(listing, currency)}
         pairs = {pair: rates.symbol_for(pair, names) for need in needs for pair in need.pairs}
-        told = await self._told(
-            {*(each.instrument.symbol for each in listings), *filter(None, pairs.values())}
-        )
+        wanted = {each.instrument.symbol for each in listings}
+        told = await self._told_with(wanted, {name for name in pairs.values() if name is not None})
         fresh = {symbol: quote for symbol, quote in told.items() if quote.is_usable(self._now(), QUIET)}
         by_currency = {
             need.source: found
@@ -94,6 +97,17 @@ class AccountMarket:
         if found is None:
             raise Refused(f"{symbol} has no price.", code="quote_stale")
         return found
+
+    async def _told_with(self, wanted: Collection[str], others: Collection[str]) -> Mapping[str, Quote]:
+        """Quotes of what is `wanted`, with `others` that only money is converted by: no exit waits for those."""
+        if others:
+            try:
+                return await self._told({*wanted, *others})
+            except VenueError as failure:
+                log.warning(
+                    "conversion_unavailable", market=self._session.platform.id, reason=failure.message
+                )
+        return await self._told(wanted)
 
     async def _all_names(self) -> Sequence[str]:
         if self._names is None or self._now() - self._names[0] > LISTINGS_LAST:
@@ -131,9 +145,15 @@ class AccountMarket:
         """Whether the symbol trades; asked only where the quote makes one wonder."""
         if quote.bid > ZERO and self._now() - quote.time <= QUIET:
             return True
-        told = listing.is_session(self._now(), await self._session.server_time())
-        if told is None and self._session.platform.has_deals:
+        if not self._session.platform.has_deals:
+            # There is no word for it here, but no price either: and its hours as the broker has set them.
+            told = listing.is_session(self._now(), await self._session.server_time())
+            return told is not False and quote.bid > ZERO
+        try:
             told = await self._session.has("IsTradeSession", symbol=listing.instrument.symbol)
+        except VenueError as failure:
+            log.warning("session_unknown", symbol=listing.instrument.symbol, reason=failure.message)
+            return True
         return told is not False
 
     async def _known_commissions(self, listings: Sequence[Listing]) -> Mapping[str, Decimal]:
@@ -141,8 +161,11 @@ class AccountMarket:
         if any(each.commission is None for each in listings):
             now = self._now()
             if self._commissions is None or now - self._commissions[0] > COMMISSIONS_LAST:
-                charged = await per_lot(self._session, now - COMMISSIONS_SINCE, now)
-                self._commissions = (now, charged)
+                try:
+                    self._commissions = (now, await per_lot(self._session, now - COMMISSIONS_SINCE, now))
+                except VenueError as failure:
+                    # Quotes are what exits wait for; a size without its commission is a little too large, once.
+                    log.warning("commissions_unknown", reason=failure.message)
         charged = self._commissions[1] if self._commissions else {}
         return {
             each.instrument.symbol: charged.get(each.instrument.symbol, ZERO)
