@@ -23,15 +23,7 @@ from tests.venues.metatrader import TradeMode, refusal
 
 D = Decimal
 
-LOST = [
-    faults.ANSWER_LOST,
-    faults.REQUEST_LOST,
-    faults.HTML,
-    faults.TRUNCATED,
-    faults.server_error(executed=True),
-    refusal("TIMEOUT", executed=True),
-    refusal("TIMEOUT"),
-]
+LOST = [faults.ANSWER_LOST, faults.REQUEST_LOST]
 
 
 @pytest.fixture(params=ACCOUNTS)

@@ -17,6 +17,7 @@ from app.domain.money import ZERO
 from app.domain.orders import OrderStatus, Side
 
 _FROM: Final = re.compile(r"from #(\d+)")
+_TO: Final = re.compile(r"to #(\d+)")
 _STOPPED: Final = re.compile(r"\[sl\b", re.IGNORECASE)
 _TAKEN: Final = re.compile(r"\[tp\b", re.IGNORECASE)
 _FORCED: Final = re.compile(r"^so[: ]|\[so\b", re.IGNORECASE)
@@ -93,6 +94,12 @@ class Part:
     comment: str
     at: datetime | None
     came_from: int | None = None
+
+    @property
+    def rest(self) -> int | None:
+        """The ticket that what was left became, where the broker says so."""
+        found = _TO.match(self.comment)
+        return None if found is None else int(found[1])
 
 
 @dataclass(frozen=True, slots=True)

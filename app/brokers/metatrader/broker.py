@@ -39,6 +39,9 @@ from app.domain.positions import PositionSide
 PATIENCE: Final = (0.0, 0.2, 0.5, 1.0)
 """Seconds before each look at an order that was just sent: it may be shown a moment later."""
 
+_FAR_BACK: Final = timedelta(days=2)
+"""How long ago a position may have ended that we still think open."""
+
 _GOOD: Final = "Specified"
 _MAY_DRIFT: Final = Decimal("0.0005")
 """How far an expected price may be missed, as a fraction of it, where a broker fills at a price or not at all."""
@@ -228,9 +231,10 @@ class MetaTraderBroker:
 
     async def _leaving(self, request: OrderRequest) -> "_Sending":
         """How a part of a position is closed. Raises VenueError, while nothing has been sent."""
-        ticket = (await self._books(History())).position(Handle.read(request.handle or ""))
+        handle = Handle.read(request.handle or "")
+        ticket = (await self._books(History())).position(handle)
         if ticket is None:
-            raise Refused("The position is not open at the broker.")
+            raise await self._why_gone(handle)
         parameters: dict[str, Any] = {
             "ticket": ticket.number,
             "lots": text(min(request.quantity, ticket.lots)),
@@ -243,6 +247,13 @@ class MetaTraderBroker:
         if listing.needs_price:
             parameters |= await self._expected(request, listing.point)
         return _Sending(("OrderCloseSafe", "OrderClose"), parameters)
+
+    async def _why_gone(self, handle: Handle) -> VenueError:
+        """Why a position that is not open cannot be closed. Raises VenueError."""
+        shown = await self._books(await self._history(self._now() - _FAR_BACK))
+        if shown.is_unaccounted(handle):
+            return Unreachable("The position is not open, and the broker does not show yet how it ended.")
+        return Refused("The position is not open at the broker.")
 
     async def _expected(self, request: OrderRequest, point: Decimal) -> dict[str, Any]:
         """The price that is expected, and how many points it may be missed by."""

@@ -48,6 +48,13 @@ class Books:
         family = self._family(handle.ticket)
         return next((each for each in self.tickets if not each.is_pending and each.number in family), None)
 
+    def is_unaccounted(self, handle: Handle) -> bool:
+        """Whether a position is open no more, and the history does not show yet how it ended."""
+        if self.position(handle) is not None:
+            return False
+        parts = self._parts(handle)
+        return not parts or parts[-1].rest is not None
+
     def leg(self, key: OrderKey, handle: Handle) -> OrderReport | Silence:
         """What became of a stop and target that a position was given."""
         ticket = self.position(handle)
@@ -55,7 +62,7 @@ class Books:
             return leg_on(key, ticket) if is_attached(key, ticket) else self._silence()
         fired = [part for part in self._parts(handle) if part.cause in _LEG_OF]
         if not fired:
-            return self._silence()
+            return CANNOT_SAY if self.is_unaccounted(handle) else self._silence()
         return self._closed(key, fired, handle, _LEG_OF[fired[-1].cause])
 
     def _entry(self, key: OrderKey) -> OrderReport | Silence:
@@ -121,7 +128,9 @@ class Books:
         if len(orders) > 1:
             log.error("close_found_twice", client_order_id=key.client_order_id, tickets=sorted(orders))
             return CANNOT_SAY
-        return self._closed(key, parts, handle, None) if parts else self._silence()
+        if parts:
+            return self._closed(key, parts, handle, None)
+        return CANNOT_SAY if self.is_unaccounted(handle) else self._silence()
 
     @exact
     def _closed(self, key: OrderKey, parts: Sequence[Part], handle: Handle, leg: Leg | None) -> OrderReport:
@@ -150,8 +159,9 @@ class Books:
         """What names the position once everything up to `last` is accounted for."""
         if self.has_deals:
             return Handle(handle.ticket, handle.magic, last.number)
-        rest = [number for number, origin in self._origins().items() if origin == last.number]
-        return Handle(rest[0] if rest else last.number, handle.magic)
+        rests = [number for number, origin in self._origins().items() if origin == last.number]
+        rest = last.rest or next(iter(rests), last.number)
+        return Handle(rest, handle.magic)
 
     def _parts(self, handle: Handle) -> list[Part]:
         """What left a position after what its handle accounts for, oldest first."""

@@ -19,7 +19,8 @@ UNCHANGED: Final = frozenset({"NO_CHANGES", "SAME_PARAMS"})
 GONE: Final = frozenset({"INVALID_TICKET", "POSITION_NOT_EXISTS"})
 """Codes that say that a ticket is not open."""
 
-_SESSION_WORDS: Final = ("not connected", "client with id")
+_UNKNOWN: Final = "client with id"
+_BROKEN: Final = "not connected"
 _SERVER_WORDS: Final = ("server", "not found")
 
 
@@ -31,10 +32,14 @@ class Fault:
     message: str
 
     @property
+    def is_unknown_session(self) -> bool:
+        """Whether the bridge does not know the session. It finds that out before anything is passed on."""
+        return self.code == NO_TOKEN or _UNKNOWN in self.message.lower()
+
+    @property
     def is_session(self) -> bool:
-        """Whether the session is not known (any more). It is found out before anything is passed on."""
-        words = self.message.lower()
-        return self.code == NO_TOKEN or any(each in words for each in _SESSION_WORDS)
+        """Whether the session has to be opened again. A line that broke may have carried an order before."""
+        return self.is_unknown_session or _BROKEN in self.message.lower()
 
 
 def fault_in(answer: Any, secrets: Iterable[str]) -> Fault | None:
@@ -57,7 +62,7 @@ def redacted(words: str, secrets: Iterable[str]) -> str:
 
 def of_order(fault: Fault, platform: Platform) -> VenueError:
     """What an error proves about the order that was to be sent, closed or changed."""
-    if fault.is_session or fault.code in platform.not_executed:
+    if fault.is_unknown_session or fault.code in platform.not_executed:
         return Unreachable(fault.message)
     if fault.code in platform.refusals:
         return Refused(fault.message, code=platform.refusals[fault.code])
