@@ -97,8 +97,10 @@ class Figures:
 
 
 @exact
-def fold(side: PositionSide, entry: Filled, exits: Sequence[Filled]) -> Figures:
-    """The position that an entry and its exits amount to."""
+def fold(
+    side: PositionSide, entry: Filled, exits: Sequence[Filled], unit_value: Decimal = Decimal(1)
+) -> Figures:
+    """The position that an entry and its exits amount to; a price move of one is worth `unit_value` per unit."""
     quantity = entry.quantity - entry.fees.base
     closed = sum((each.quantity for each in exits), ZERO)
     proceeds = sum((each.quantity * each.average_price for each in exits), ZERO)
@@ -109,7 +111,7 @@ def fold(side: PositionSide, entry: Filled, exits: Sequence[Filled]) -> Figures:
     if coins:
         proceeds += sum((each.fees.base * each.average_price for each in exits), ZERO) * (ours / coins)
     left = closed + ours
-    gross = _gross(side, entry, exits, proceeds - left * entry.average_price)
+    gross = _gross(side, entry, exits, proceeds - left * entry.average_price, unit_value)
     booked = entry.fees.value * min(left / quantity, Decimal(1)) if quantity else ZERO
     fees = booked + sum((each.fees.value for each in exits), ZERO)
     return Figures(
@@ -124,13 +126,15 @@ def fold(side: PositionSide, entry: Filled, exits: Sequence[Filled]) -> Figures:
     )
 
 
-def _gross(side: PositionSide, entry: Filled, exits: Sequence[Filled], moved: Decimal) -> Decimal:
+def _gross(
+    side: PositionSide, entry: Filled, exits: Sequence[Filled], moved: Decimal, unit_value: Decimal
+) -> Decimal:
     """The gross profit of what was closed; `moved` is what prices alone say of it, for a rising position."""
     booked = [each for each in exits if each.profit is not None]
     by_price = moved - sum(
         ((each.average_price - entry.average_price) * each.quantity for each in booked), ZERO
     )
-    return by_price * side.entry_side.sign + sum((each.profit or ZERO for each in booked), ZERO)
+    return by_price * side.entry_side.sign * unit_value + sum((each.profit or ZERO for each in booked), ZERO)
 
 
 @exact

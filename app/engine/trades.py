@@ -276,7 +276,7 @@ def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
         return
     side = PositionSide.opened_by(entry.side)
     exits = [each for order in trade.orders if order is not entry and (each := order.filled()) is not None]
-    figures = fold(side, filled, exits)
+    figures = fold(side, filled, exits, _unit_value(trade))
     if trade.position is None:
         trade.position = _open_position(trade, entry, side, figures, now)
         trade.session.add(trade.position)
@@ -294,6 +294,13 @@ def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
             PositionStatus.CLOSING if _closes_everything(trade, position) else PositionStatus.OPEN
         )
     _remark(position)
+
+
+def _unit_value(trade: Trade) -> Decimal:
+    """What a price move of one is worth, as the position was last marked, else as its entry was decided."""
+    if trade.position is not None:
+        return trade.position.unit_value
+    return parse((trade.execution.plan or {}).get("unit_value") or "1")
 
 
 def _open_position(
@@ -315,7 +322,7 @@ def _open_position(
         symbol=entry.symbol,
         currency=entry.currency,
         quantity_unit=QuantityUnit(plan["quantity_unit"]),
-        unit_value=parse(plan.get("unit_value") or "1"),
+        unit_value=_unit_value(trade),
         side=side,
         quantity=figures.quantity,
         remaining_quantity=figures.remaining,

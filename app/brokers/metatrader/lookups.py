@@ -7,6 +7,7 @@ that was accounted for before (its handle says what) and not by a stop. Stop and
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Final
 
 import structlog
@@ -48,12 +49,12 @@ class Books:
         family = self._family(handle.ticket)
         return next((each for each in self.tickets if not each.is_pending and each.number in family), None)
 
+    @exact
     def is_unaccounted(self, handle: Handle) -> bool:
         """Whether a position is open no more, and the history does not show yet how it ended."""
         if self.position(handle) is not None:
             return False
-        parts = self._parts(handle)
-        return not parts or parts[-1].rest is not None
+        return sum((part.lots for part in self._parts(handle)), ZERO) < handle.lots
 
     def leg(self, key: OrderKey, handle: Handle) -> OrderReport | Silence:
         """What became of a stop and target that a position was given."""
@@ -110,7 +111,7 @@ class Books:
             average_price=sum((each.lots * each.price for each in openings), ZERO) / lots,
             fees={self.currency: fees} if fees else {},
             time=first.at,
-            handle=Handle(position, magic_of(key.client_order_id), last).text(),
+            handle=Handle(position, magic_of(key.client_order_id), lots, last).text(),
         )
 
     def _close(self, key: OrderKey, handle: Handle) -> OrderReport | Silence:
@@ -146,7 +147,7 @@ class Books:
             fees={self.currency: fees} if fees else {},
             leg=leg,
             time=last.at,
-            handle=self._moved_on(handle, last).text(),
+            handle=self._moved_on(handle, last, lots).text(),
             profit=sum((part.profit for part in parts), ZERO),
             funding=sum((part.swap for part in parts), ZERO),
         )
@@ -155,13 +156,14 @@ class Books:
         """Where deals have comments of their own, those of the order that closed."""
         return not self.has_deals or may_be(part.comment, key.client_order_id)
 
-    def _moved_on(self, handle: Handle, last: Part) -> Handle:
+    @exact
+    def _moved_on(self, handle: Handle, last: Part, lots: Decimal) -> Handle:
         """What names the position once everything up to `last` is accounted for."""
+        left = handle.lots - lots
         if self.has_deals:
-            return Handle(handle.ticket, handle.magic, last.number)
+            return Handle(handle.ticket, handle.magic, left, last.number)
         rests = [number for number, origin in self._origins().items() if origin == last.number]
-        rest = last.rest or next(iter(rests), last.number)
-        return Handle(rest, handle.magic)
+        return Handle(last.rest or next(iter(rests), last.number), handle.magic, left)
 
     def _parts(self, handle: Handle) -> list[Part]:
         """What left a position after what its handle accounts for, oldest first."""

@@ -8,8 +8,11 @@ import base64
 import hashlib
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final, Self
 from uuid import UUID
+
+from app.domain.money import text
 
 _PREFIX: Final = "te"
 _LENGTH: Final = 16
@@ -42,21 +45,22 @@ def may_be(comment: str, client_order_id: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """How later orders name a position: its ticket at the time, the number it carries, and the last deal known of it.
+    """How later orders name a position: its ticket at the time, the number it carries, and what was left of it then.
 
-    What happened to it up to that deal is accounted for. MetaTrader 4 has no deals; there the ticket itself changes.
+    Everything up to `last_deal` is accounted for. MetaTrader 4 has no deals; there the ticket itself changes.
     """
 
     ticket: int
     magic: int
+    lots: Decimal
     last_deal: int = 0
 
     @classmethod
-    def read(cls, text: str) -> Self:
+    def read(cls, written: str) -> Self:
         """From `OrderReport.handle`."""
-        ticket, magic, last_deal = text.split("/")
-        return cls(int(ticket), int(magic), int(last_deal))
+        ticket, magic, lots, last_deal = written.split("/")
+        return cls(int(ticket), int(magic), Decimal(lots), int(last_deal))
 
     def text(self) -> str:
         """As an order keeps it."""
-        return f"{self.ticket}/{self.magic}/{self.last_deal}"
+        return f"{self.ticket}/{self.magic}/{text(self.lots)}/{self.last_deal}"
