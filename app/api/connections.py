@@ -74,6 +74,7 @@ def _distance(percent: Decimal) -> Decimal:
     return percent
 
 
+Deadline = Annotated[int, Strict(), Field(ge=5, le=3600)]
 Distance = Annotated[Percentage, AfterValidator(_distance)]
 Leverage = Annotated[Amount, AfterValidator(_leverage)]
 
@@ -177,6 +178,9 @@ class ProtectionTerms(Body):
     """A stop that follows the best price; null for none."""
     max_hold_minutes: Count | None = Field(default=None, examples=[1440])
     """After so many minutes a position is closed at market; null never."""
+    deadline_seconds: Deadline | None = Field(default=None, examples=[30])
+    """How long a stop-loss may be watched by nobody, after a fill or while the venue's order is replaced: 5 to 3600
+    seconds, null is 30. What cannot be protected by then is closed at market."""
 
 
 class ConnectionTerms(Body):

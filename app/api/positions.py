@@ -89,6 +89,14 @@ class Position(View):
     """Where parts of it are closed at a profit, nearest first."""
     protection: Protection = Field(examples=["native"])
     """Who watches stop and targets: the venue (`native`), the engine (`software`), or nobody (`none`)."""
+    protected_at: Instant | None
+    """Since when the stop of all of it is watched: acknowledged by the venue, or seen by the engine with a price."""
+    unprotected_since: Instant | None
+    """Since when nobody watches the stop of a part of it; null while it is protected, or has no stop."""
+    unprotected_seconds: Amount = Field(examples=["0.342"])
+    """For how long in all that was so before, in seconds: after fills, and while the venue's stop was replaced."""
+    stop_seen_at: Instant | None
+    """When the venue last showed that it holds the stop, to within a minute."""
     gross_pnl: Amount = Field(examples=["3.0025"])
     """Profit of what has been closed before fees, in `currency`; negative is a loss."""
     fees: Amount = Field(examples=["0.5375"])

@@ -26,6 +26,7 @@ from app.domain.owners import Owner, Role
 from app.domain.risk import Limits
 from app.engine import offers, trades
 from app.engine.access import access_of, snapshots_of
+from app.engine.lapsing import Ending
 from app.engine.notifying import notify
 from app.engine.withdrawing import cancel_entries, deny_waiting
 from app.store import connections
@@ -164,7 +165,7 @@ async def test(desk: Desk, owner: Owner, connection_id: UUID) -> Examination:
             await _record_failed(session, current, examination)
     log.info("connection_tested", connection_id=str(connection_id), ok=examination.ok, code=examination.code)
     if was_active and not examination.ok:
-        await cancel_entries(desk, connection_id)
+        await cancel_entries(desk, connection_id, _TAKEN_BACK)
     return examination
 
 
@@ -203,7 +204,7 @@ async def deactivate(desk: Desk, owner: Owner, connection_id: UUID) -> Connectio
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
         await _go(session, connection, ConnectionStatus.INACTIVE, "It was deactivated.", desk.now())
-    await cancel_entries(desk, connection_id)
+    await cancel_entries(desk, connection_id, _TAKEN_BACK)
     return connection
 
 
@@ -218,7 +219,7 @@ async def delete(desk: Desk, owner: Owner, connection_id: UUID, *, force: bool) 
         async with desk.sessions() as session:
             await _locked(session, owner, connection_id)
         # While there are credentials: an entry that filled later would open what nobody manages.
-        await cancel_entries(desk, connection_id)
+        await cancel_entries(desk, connection_id, _TAKEN_BACK)
     now = desk.now()
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
@@ -426,6 +427,7 @@ async def _go(
 _WENT_INACTIVE: Final = Denied(
     "connection_inactive", "The connection went inactive before the signal was executed."
 )
+_TAKEN_BACK: Final = Ending("connection_inactive", "The connection went inactive before it was filled.")
 
 
 async def _let_go(session: AsyncSession, connection_id: UUID) -> Sequence[Position]:

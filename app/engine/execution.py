@@ -130,6 +130,7 @@ def _intend(
     execution.requested_quantity = entry.quantity
     execution.plan = trades.plan_of(
         entry,
+        connection.protection,
         _management(connection, planned.funds),
         native=broker.traits.native_protection,
     )

@@ -8,14 +8,14 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
 import structlog
 from sqlalchemy import bindparam, case, select, union, update
 
-from app.brokers.port import ABSENT, Broker, VenueError
+from app.brokers.port import ABSENT, Broker, Silence, VenueError
 from app.desk import Desk
 from app.domain.exits import CloseReason, NativeStyle, Plan, Protection, decide
 from app.domain.market import Quote
@@ -23,10 +23,10 @@ from app.domain.orders import OrderReport, OrderStatus, Purpose
 from app.domain.positions import PositionStatus, unrealized
 from app.domain.risk import Mode
 from app.domain.stops import best_of
-from app.engine import closing, losses, placing, protection, stops, trades
+from app.engine import closing, guarding, lapsing, losses, placing, protection, stops, trades
 from app.engine.access import broker_of
 from app.store import connections, orders, positions, trading
-from app.store.connections import Connection, ConnectionStatus
+from app.store.connections import Connection
 from app.store.orders import Order
 from app.store.positions import Position
 
@@ -53,15 +53,11 @@ class Watched:
     positions: list[Position] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
 
-    def may_enter(self, now: datetime) -> bool:
-        """Whether entries may rest."""
-        is_active = self.connection.status is ConnectionStatus.ACTIVE and self.trading is Mode.ACTIVE
-        return is_active and self.connection.mode_at(now) is Mode.ACTIVE
-
     @property
     def symbols(self) -> set[str]:
         """Every symbol a quote is needed for."""
-        return {position.symbol for position in self.positions}
+        entering = {order.symbol for order in self.orders if order.purpose is Purpose.ENTRY}
+        return entering | {position.symbol for position in self.positions}
 
 
 async def watch(desk: Desk) -> int:
@@ -83,6 +79,11 @@ async def watch_open(desk: Desk) -> int:
         await _load_positions(desk, watched)
         quotes = await _quotes(watched)
         marks = await _mark(desk, watched, quotes)
+        await guarding.arm(desk, (each for _, each in _all_positions(watched) if each.id in marks))
+        await _side_by_side(
+            lapsing.review(desk, each.broker, each.connection, each.trading, each.orders, quotes)
+            for each in watched
+        )
         await _move_stops(desk, watched, marks)
         await _leave(desk, watched, marks)
     finally:
@@ -187,9 +188,15 @@ async def _survey(desk: Desk, watched: Watched) -> None:
                 changed.add(order.execution_id)
         elif answer is ABSENT and await _miss(desk, order):
             changed.add(order.execution_id)
+    await guarding.prove(desk, (each for each in watched.orders if _stands(answers, each)))
     for execution_id in changed:
         await protection.after(desk, execution_id)
-    await _take_back_entries(desk, watched)
+
+
+def _stands(answers: Mapping[str, OrderReport | Silence], order: Order) -> bool:
+    """Whether the venue has just shown that an order rests there."""
+    answer = answers.get(order.key.client_order_id)
+    return isinstance(answer, OrderReport) and answer.status is OrderStatus.OPEN
 
 
 def _tells_news(order: Order, report: OrderReport) -> bool:
@@ -214,17 +221,6 @@ async def _miss(desk: Desk, order: Order) -> bool:
         log.warning("resting_order_gone", order_id=str(order.id))
         trades.vanish(trade, current, now)
         return True
-
-
-async def _take_back_entries(desk: Desk, watched: Watched) -> None:
-    """An entry rests until its end, and only as long as its connection, and the engine, may open positions."""
-    now = desk.now()
-    may_enter = watched.may_enter(now)
-    for order in watched.orders:
-        is_over = order.expires_at is not None and order.expires_at <= now
-        if order.purpose is Purpose.ENTRY and order.is_live and (is_over or not may_enter):
-            await placing.cancel(desk, watched.broker, order)
-            await protection.after(desk, order.execution_id)
 
 
 async def _mark(

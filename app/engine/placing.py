@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 
 _FIRST_WAIT = timedelta(seconds=1)
 _LONGEST_WAIT = timedelta(seconds=30)
+_FIRST_LOOK = timedelta(seconds=2)
 
 _OWNERS_WISH = frozenset({CloseReason.MANUAL, CloseReason.SIGNAL})
 
@@ -54,6 +55,7 @@ async def send(desk: Desk, broker: Broker, order: Order) -> None:
     except Uncertain as doubt:
         # It may have been executed. Nothing is resent on the strength of an error: resolution asks by client id.
         log.warning("order_uncertain", **words, reason=doubt.message)
+        await _look_soon(desk, order)
     else:
         log.info("order_acknowledged", **words, status=report.status, filled=str(report.filled_quantity))
         await record(desk, order, report)
@@ -83,6 +85,16 @@ async def cancel(desk: Desk, broker: Broker, order: Order) -> bool:
         return False
     await record(desk, order, report)
     return report.status not in (OrderStatus.OPEN, OrderStatus.SENDING)
+
+
+async def _look_soon(desk: Desk, order: Order) -> None:
+    """An order in doubt may well be there: to find it proves it at once, only its absence takes the settle time."""
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, order.execution_id)
+        current = trade.order(order.id)
+        if _is_ours(current, order):
+            current.due_at = now + _FIRST_LOOK
 
 
 async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:

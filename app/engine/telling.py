@@ -174,6 +174,36 @@ def exit_refused(
     )
 
 
+def filled_late(session: AsyncSession, position: Position, now: datetime) -> None:
+    """The venue filled more of an entry after its position had been closed."""
+    quantity = text(position.remaining_quantity)
+    _tell(
+        session,
+        position,
+        NotificationType.ERROR,
+        f"{position.symbol}: filled after it was closed",
+        f"The venue filled {quantity} {position.symbol} after the position had been closed; that is closed as well.",
+        now,
+        position_id=position.id,
+        quantity=quantity,
+    )
+
+
+def unprotected_too_long(session: AsyncSession, position: Position, now: datetime) -> None:
+    """Nobody could watch a stop in time, so its position is given up."""
+    _tell(
+        session,
+        position,
+        NotificationType.RISK,
+        f"{position.symbol}: closed for want of protection",
+        f"The stop-loss of {text(position.remaining_quantity)} {position.symbol} could not be placed within "
+        f"{position.deadline_seconds} seconds, so the position is closed at market.",
+        now,
+        position_id=position.id,
+        close_reason=CloseReason.RISK,
+    )
+
+
 def position_closed(session: AsyncSession, position: Position, now: datetime) -> None:
     """Nothing is left of a position but its result."""
     reason = position.close_reason or CloseReason.DUST

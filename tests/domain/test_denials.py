@@ -71,7 +71,7 @@ def test_every_reason_says_what_it_means_and_what_to_do(reason: Reason) -> None:
 
 def test_what_the_venue_says_no_to_is_not_denied() -> None:
     rejected = {code for code, reason in CATALOGUE.items() if reason.kind is Verdict.REJECTED}
-    assert rejected == {"rejected_by_venue", "never_arrived"}
+    assert rejected == {"rejected_by_venue", "never_arrived", "vanished", "credentials_refused"}
 
 
 # The errors that carry them

@@ -254,7 +254,7 @@ async def test_a_round_asks_and_writes_in_bulk(desk: Desk, clock: Clock) -> None
     event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     clock.move(5)
     assert await monitoring.watch(desk) == 8
-    assert len(statements) < 12
+    assert len(statements) < 14
     assert {each.current_price for each in await positions(desk)} == {Decimal(20000)}
 
 

@@ -89,7 +89,7 @@ async def test_the_kill_switch_takes_back_entries_and_leaves_exits_alone(
     code = f"trading_{state}"
     assert await statuses(desk) == [
         ("executed", None),
-        ("cancelled", None),
+        ("cancelled", code),
         ("denied", code),
         ("denied", code),
     ]
@@ -157,7 +157,7 @@ async def test_an_entry_found_resting_after_the_kill_switch_is_taken_back(
         clock.move(2)
         await sweep_all(desk)
     await monitoring.watch(desk)
-    assert await statuses(desk) == [("cancelled", None)]
+    assert await statuses(desk) == [("cancelled", "trading_halted")]
 
 
 @pytest.mark.parametrize("actor", [USER, ADMIN])
@@ -172,7 +172,10 @@ async def test_a_mode_is_for_one_connection_and_its_owner_is_told(desk: Desk, ac
     await execute_all(desk)
     mine = [each for each in await executions(desk) if each.connection_id == connection.id]
     others = [each for each in await executions(desk) if each.connection_id != connection.id]
-    assert [(each.status, each.code) for each in mine] == [("cancelled", None), ("denied", "trading_halted")]
+    assert [(each.status, each.code) for each in mine] == [
+        ("cancelled", "trading_halted"),
+        ("denied", "trading_halted"),
+    ]
     assert [each.code for each in others] == [None, "symbol_in_use"]
     [entry] = await audited(desk)
     assert (entry.actor, entry.connection_id, entry.reason) == (actor, connection.id, "a break")

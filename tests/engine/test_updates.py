@@ -228,7 +228,7 @@ async def test_a_resting_entry_ends_when_an_update_says_so(desk: Desk, clock: Cl
         assert [each.status for each in await executions(desk)] == ["open"]
         clock.move(seconds)
         await monitoring.watch(desk)
-    assert [each.status for each in await executions(desk)] == ["cancelled"]
+    assert [(each.status, each.code) for each in await executions(desk)] == [("expired", "signal_expired")]
     assert await outcomes(desk) == [("expires_at", "applied")]
 
 

@@ -1,0 +1,54 @@
+"""protected in time
+
+Revision 0002, after 0001.
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0002"
+down_revision: str | None = "0001"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+POSITIONS = "execution_positions"
+
+
+def upgrade() -> None:
+    """Go to this revision."""
+    op.add_column(POSITIONS, sa.Column("deadline_seconds", sa.Integer(), server_default="30", nullable=False))
+    op.alter_column(POSITIONS, "deadline_seconds", server_default=None)
+    op.add_column(POSITIONS, sa.Column("unprotected_since", sa.DateTime(timezone=True)))
+    op.add_column(POSITIONS, sa.Column("protect_by", sa.DateTime(timezone=True)))
+    op.add_column(POSITIONS, sa.Column("protected_at", sa.DateTime(timezone=True)))
+    op.add_column(POSITIONS, sa.Column("stop_seen_at", sa.DateTime(timezone=True)))
+    op.add_column(
+        POSITIONS, sa.Column("unprotected_seconds", sa.Numeric(38, 18), server_default="0", nullable=False)
+    )
+    op.alter_column(POSITIONS, "unprotected_seconds", server_default=None)
+    op.create_index(
+        "ix_execution_positions_protect_by",
+        POSITIONS,
+        ["protect_by"],
+        postgresql_where=sa.text("protect_by IS NOT NULL"),
+    )
+
+
+def downgrade() -> None:
+    """Go back to the revision before."""
+    op.drop_index(
+        "ix_execution_positions_protect_by",
+        table_name=POSITIONS,
+        postgresql_where=sa.text("protect_by IS NOT NULL"),
+    )
+    for column in (
+        "unprotected_seconds",
+        "stop_seen_at",
+        "protected_at",
+        "protect_by",
+        "unprotected_since",
+        "deadline_seconds",
+    ):
+        op.drop_column(POSITIONS, column)
