@@ -35,6 +35,12 @@ class VenueError(Exception):
 TERMS_NOT_SERVED = "terms_not_served"
 """The code of a refusal to open a connection at all: its terms ask for something that is not offered."""
 
+CREDENTIALS_REFUSED = "credentials_refused"
+"""The code of whatever fails because the venue does not accept the account's credentials."""
+
+BANNED = "banned"
+"""The code of whatever fails because the venue has shut us out for a while."""
+
 
 class Refused(VenueError):
     """The venue certainly did not do it and would say no again; `code` may name a reason of the catalogue."""

@@ -19,7 +19,7 @@ from app.domain.money import exact, floor_to_step, text
 from app.domain.orders import OrderStatus
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
-from app.engine import placing, protection, trades
+from app.engine import placing, protection, strikes, trades
 from app.engine.access import broker_of
 from app.engine.trades import Trade
 from app.store.connections import Connection
@@ -145,8 +145,8 @@ async def carry_out(desk: Desk, order_id: UUID) -> None:
         log.warning("close_put_off", order_id=str(order_id), reason=failure.message)
         return
     claimed = await _claim(desk, broker, order)
-    if claimed is not None:
-        await placing.send(desk, broker, claimed)
+    if claimed is not None and await placing.send(desk, broker, claimed):
+        await strikes.clear(desk, connection)
     await protection.after(desk, order.execution_id)
 
 

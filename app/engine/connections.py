@@ -4,7 +4,7 @@ A connection is created inactive, tested, activated, and may go back at any time
 only: what is open stays watched and closable. Going inactive takes back every entry not filled yet.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -167,6 +167,23 @@ async def test(desk: Desk, owner: Owner, connection_id: UUID) -> Examination:
     if was_active and not examination.ok:
         await cancel_entries(desk, connection_id, _TAKEN_BACK)
     return examination
+
+
+async def put_in_error(desk: Desk, connection_id: UUID, why: Callable[[Connection], str | None]) -> bool:
+    """Let a connection take no entries until it has passed a test, if `why` has a reason; True when that changed it."""
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        connection = await connections.locked(session, connection_id)
+        if connection is None or connection.deleted_at is not None:
+            return False
+        reason = None if connection.status is ConnectionStatus.ERROR else why(connection)
+        if reason is None:
+            return False
+        await _go(session, connection, ConnectionStatus.ERROR, reason, now)
+        connection.last_error = reason
+        connection.tested_version = None
+    await cancel_entries(desk, connection_id, _TAKEN_BACK)
+    return True
 
 
 async def activate(desk: Desk, owner: Owner, connection_id: UUID) -> Connection:
@@ -386,6 +403,7 @@ def _record_passed(connection: Connection, examination: Examination) -> None:
     if connection.status is not ConnectionStatus.ACTIVE:
         connection.status = ConnectionStatus.INACTIVE
     connection.last_error = None
+    connection.refused_in_a_row = connection.doubted_in_a_row = connection.banned_in_a_row = 0
     connection.last_tested_at = connection.updated_at = examination.checked_at
     connection.tested_version = connection.credentials_version
     connection.account_identity = examination.account.identity

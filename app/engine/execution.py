@@ -20,7 +20,7 @@ from app.domain.money import ZERO, exact, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.signals import Course
 from app.domain.sizing import Funds
-from app.engine import placing, protection, situations, telling, trades, updating
+from app.engine import placing, protection, situations, strikes, telling, trades, updating
 from app.engine.courses import course_of, updates_of
 from app.engine.situations import Idea, Planned, View
 from app.engine.trades import Trade
@@ -61,9 +61,11 @@ async def execute(desk: Desk, execution_id: UUID) -> None:
         return
     except VenueError as failure:
         await _put_off(desk, execution_id, failure)
+        await strikes.of_read(desk, work.connection.id, failure)
         return
     if order is not None:
-        await placing.send(desk, view.broker, order)
+        if await placing.send(desk, view.broker, order):
+            await strikes.clear(desk, work.connection)
         await protection.after(desk, order.execution_id)
 
 

@@ -23,7 +23,18 @@ from app.domain.orders import OrderReport, OrderStatus, Purpose
 from app.domain.positions import PositionStatus, unrealized
 from app.domain.risk import Mode
 from app.domain.stops import best_of
-from app.engine import closing, guarding, lapsing, losses, placing, protection, stops, trades
+from app.engine import (
+    breaking,
+    closing,
+    guarding,
+    lapsing,
+    losses,
+    placing,
+    protection,
+    stops,
+    strikes,
+    trades,
+)
 from app.engine.access import broker_of
 from app.store import connections, orders, positions, trading
 from app.store.connections import Connection
@@ -64,6 +75,7 @@ async def watch(desk: Desk) -> int:
     """One round over all connections that are due; answers how many were watched."""
     watched = await watch_open(desk)
     await losses.enforce(desk)
+    await breaking.enforce(desk)
     return watched
 
 
@@ -179,6 +191,7 @@ async def _survey(desk: Desk, watched: Watched) -> None:
         answers = await watched.broker.survey([order.key for order in watched.orders])
     except VenueError as failure:
         log.warning("survey_failed", connection_id=str(watched.connection.id), reason=failure.message)
+        await strikes.of_read(desk, watched.connection.id, failure)
         return
     changed: set[UUID] = set()
     for order in watched.orders:

@@ -14,6 +14,9 @@ branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
 POSITIONS = "execution_positions"
+CONNECTIONS = "execution_connections"
+COUNTS = ("refused_in_a_row", "doubted_in_a_row", "banned_in_a_row")
+ANY_STRIKE = sa.text("refused_in_a_row + doubted_in_a_row + banned_in_a_row > 0")
 
 
 def upgrade() -> None:
@@ -34,10 +37,17 @@ def upgrade() -> None:
         ["protect_by"],
         postgresql_where=sa.text("protect_by IS NOT NULL"),
     )
+    for count in COUNTS:
+        op.add_column(CONNECTIONS, sa.Column(count, sa.Integer(), server_default="0", nullable=False))
+        op.alter_column(CONNECTIONS, count, server_default=None)
+    op.create_index("ix_execution_connections_strikes", CONNECTIONS, ["id"], postgresql_where=ANY_STRIKE)
 
 
 def downgrade() -> None:
     """Go back to the revision before."""
+    op.drop_index("ix_execution_connections_strikes", table_name=CONNECTIONS, postgresql_where=ANY_STRIKE)
+    for count in COUNTS:
+        op.drop_column(CONNECTIONS, count)
     op.drop_index(
         "ix_execution_positions_protect_by",
         table_name=POSITIONS,

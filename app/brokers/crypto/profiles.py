@@ -86,6 +86,8 @@ class Profile:
     """Where an order's own answer holds its fees by currency."""
     refusals: Mapping[str, str] = field(default_factory=dict)
     """Codes that certainly mean no, and our code for each."""
+    credential_codes: frozenset[str] = frozenset()
+    """Codes that say that the key is not accepted: wrong, expired, disabled, or from this address."""
     refusing_words: tuple[str, ...] = ()
     """Messages that certainly mean no where their code has other meanings too."""
     not_executed: frozenset[str] = frozenset()
@@ -128,6 +130,7 @@ _BINANCE: Final = Profile(
     },
     trades_by="orderId",
     refusals=_BINANCE_REFUSALS,
+    credential_codes=frozenset({"-2014", "-2015", "-1022"}),
     refusing_words=(
         "would trigger immediately",
         "would immediately match and take",
@@ -190,6 +193,7 @@ _BYBIT: Final = Profile(
         **_codes(_POOR, 110004, 110006, 110007, 110012, 110014, 110044, 110045, 110052, 170033, 170131),
         **_codes(_SMALL_VALUE, 110094, 170140),
     },
+    credential_codes=frozenset({"10003", "10004", "10005", "10010", "33004"}),
     not_executed=frozenset({"10002"}),
     uncertain=frozenset(
         _codes(
