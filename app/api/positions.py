@@ -87,6 +87,10 @@ class Position(View):
     """Where all of it is closed at a loss, in quote currency."""
     take_profits: list[Rung]
     """Where parts of it are closed at a profit, nearest first."""
+    take_profits_note: str | None = Field(
+        examples=["The take-profit at 27000 is too small by itself and joins the one at 27150.5."]
+    )
+    """What became of take-profits that are too small for the venue; null where there are none."""
     protection: Protection = Field(examples=["native"])
     """Who watches stop and targets: the venue (`native`), the engine (`software`), or nobody (`none`)."""
     protected_at: Instant | None

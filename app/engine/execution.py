@@ -159,6 +159,7 @@ def _intend(
     order.quantity = entry.quantity
     order.price = entry.price
     order.expires_at = course.signal.entry_ends_at(execution.received_at)
+    order.code, order.message = None, entry.note
     order.reserved = _reserve(entry.notional, planned.funds)
     placing.claim(order, broker, now)
     return order

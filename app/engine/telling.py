@@ -123,15 +123,15 @@ def daily_loss_reached(session: AsyncSession, connection: Connection, denial: De
     )
 
 
-def position_opened(session: AsyncSession, position: Position, now: datetime) -> None:
-    """The first unit of an entry was filled."""
+def position_opened(session: AsyncSession, position: Position, note: str | None, now: datetime) -> None:
+    """The first unit of an entry was filled; `note` is what its owner would not expect of its targets."""
     _tell(
         session,
         position,
         NotificationType.OPEN,
         f"{position.symbol}: {position.side} opened",
         f"Opened a {position.side} position of {text(position.quantity)} {position.symbol} "
-        f"at {text(position.entry_price)}.",
+        f"at {text(position.entry_price)}." + (f" {note}" if note else ""),
         now,
         position_id=position.id,
         quantity=text(position.quantity),

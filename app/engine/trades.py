@@ -339,11 +339,12 @@ def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
     side = PositionSide.opened_by(entry.side)
     exits = [each for order in trade.orders if order is not entry and (each := order.filled()) is not None]
     figures = fold(side, filled, exits)
+    is_new = False
     if trade.position is None:
         trade.position = _open_position(trade, entry, side, figures, now)
         trade.position.expose(now, entry.filled_at)
         trade.session.add(trade.position)
-        telling.position_opened(trade.session, trade.position, now)
+        is_new = True
     position = trade.position
     position.begin_day(now)
     if figures.quantity > position.quantity:
@@ -351,6 +352,9 @@ def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
         position.expose(now, entry.filled_at)
     _take_over(position, figures)
     position.take_profits = _cut_ladder(position, trade.orders)
+    if is_new:
+        note = position.take_profits_note if entry.status in FINAL else None
+        telling.position_opened(trade.session, position, note, now)
     position.protect_due_at = now
     position.updated_at = now
     if _is_finished(trade, entry, position):

@@ -10,13 +10,14 @@ from sqlalchemy import ForeignKey, Index, Numeric, cast, func, literal, or_, sel
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.domain.exits import CloseReason, Grain, Protection, Rung
+from app.domain.exits import CloseReason, Grain, Protection, Rung, merging
 from app.domain.market import QuantityUnit
 from app.domain.money import ZERO, exact, parse
 from app.domain.owners import Owner, Role
 from app.domain.positions import PositionSide, PositionStatus
 from app.store.connections import Connection, connection_key
 from app.store.schema import Amount, Base, Json, JsonList, Key, Moment, MomentType, Name, checked
+from app.store.signals import levels_of
 
 DEADLINE = timedelta(seconds=30)
 """How long a stop may be watched by nobody, where the owner says nothing else."""
@@ -167,6 +168,12 @@ class Position(Base):
         self.unprotected_since = self.protect_by = None
         if self.stop_loss is None:
             self.protected_at = None
+
+    @property
+    def take_profits_note(self) -> str | None:
+        """What became of take-profits too small to be orders of their own; None where there are none."""
+        rungs = [Rung(parse(rung["price"]), parse(rung["quantity"])) for rung in self.take_profits]
+        return merging(levels_of(self.levels), rungs)
 
     @property
     def waits_for_a_price(self) -> bool:

@@ -35,6 +35,7 @@ async def test_a_position_in_full(api: Api, rows: Rows) -> None:
         "marked_at": "2026-11-24T12:00:00.125000Z",
         "stop_loss": "26500",
         "take_profits": [{"price": "27150.5", "quantity": "0.01", "filled_quantity": "0"}],
+        "take_profits_note": None,
         "protection": "software",
         "protected_at": None,
         "unprotected_since": None,
