@@ -28,6 +28,7 @@ from app.api.wire import (
 from app.domain.errors import NotFound
 from app.domain.exits import CloseReason, Protection
 from app.domain.market import QuantityUnit
+from app.domain.orders import TriggerSource
 from app.domain.positions import PositionSide, PositionStatus
 from app.engine.closing import request_close
 from app.engine.protection import PlanChange, edit_plan
@@ -93,6 +94,8 @@ class Position(View):
     """What became of take-profits that are too small for the venue; null where there are none."""
     protection: Protection = Field(examples=["native"])
     """Who watches stop and targets: the venue (`native`), the engine (`software`), or nobody (`none`)."""
+    trigger_source: TriggerSource | None = Field(examples=["mark"])
+    """Which price its stop and targets go by; null is the price it could be left at."""
     protected_at: Instant | None
     """Since when the stop of all of it is watched: acknowledged by the venue, or seen by the engine with a price."""
     unprotected_since: Instant | None

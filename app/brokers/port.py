@@ -19,7 +19,7 @@ from uuid import UUID
 
 from app.domain.exits import NativeStyle
 from app.domain.market import Instrument, Quote
-from app.domain.orders import OrderKey, OrderReport, OrderRequest
+from app.domain.orders import OrderKey, OrderReport, OrderRequest, TriggerSource
 from app.domain.positions import PositionSide
 
 
@@ -124,6 +124,8 @@ class Traits:
     settle: timedelta
     native_style: NativeStyle = NativeStyle.BRACKET
     """What the venue can hold of an exit plan, where `native_protection` says that it is to."""
+    trigger_sources: tuple[TriggerSource, ...] = ()
+    """Which prices may wake stops, the usual one first; empty where the venue offers no choice."""
     expires_orders: bool = True
     """Whether the venue itself ends a resting order at its `expires_at`; else we take it back."""
     clean_misses: int = field(default=2)
@@ -142,6 +144,12 @@ class Market(Protocol):
 
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
         """The present quotes, in as few requests as the venue allows; unknown symbols are left out."""
+
+    async def references(self, source: TriggerSource, symbols: Sequence[str]) -> Mapping[str, Decimal]:
+        """The present prices of a source that its stops may go by, in quote currency; those unknown are left out.
+
+        Asked of venues that offer the source only. Raises VenueError.
+        """
 
 
 class Broker(Market, Protocol):

@@ -42,6 +42,14 @@ class OrderType(StrEnum):
     OCO = "oco"
 
 
+class TriggerSource(StrEnum):
+    """Which price of a swap wakes its stops: the venue's fair price, its last trade, or the index behind it."""
+
+    MARK = "mark"
+    LAST = "last"
+    INDEX = "index"
+
+
 class Purpose(StrEnum):
     """Why an order exists: to open a position, to protect it at the venue, or to leave it now."""
 
@@ -112,6 +120,8 @@ class OrderRequest:
     trigger_price: Decimal | None = None
     reduce_only: bool = False
     expires_at: datetime | None = None
+    trigger_source: TriggerSource | None = None
+    """Which price reaches the trigger, where the venue offers a choice."""
 
     @property
     def key(self) -> OrderKey:

@@ -91,6 +91,7 @@ async def create(
     now = desk.now()
     offer = await offers.offer_of(kind, exchange)
     offers.check_market(offer, market_type, sandbox=sandbox)
+    offers.check_trigger_source(offer, market_type, terms.get("protection", {}).get("trigger_source"))
     connection = Connection(
         id=new_id(),
         owner_role=owner.role,
@@ -125,7 +126,7 @@ async def change(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) ->
     Raises NotFound, Invalid, and Conflict `positions_open` for other credentials while something is open.
     """
     now = desk.now()
-    await _check_given_credentials(desk, owner, connection_id, terms)
+    await _check_with_offer(desk, owner, connection_id, terms)
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
         _check_paper_is_kept(connection, terms)
@@ -292,14 +293,18 @@ def _loss_limit(limits: Mapping[str, Any]) -> Decimal | None:
     return Limits.read(limits).max_daily_loss
 
 
-async def _check_given_credentials(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) -> None:
-    """Other credentials have the fields the venue asks for. Before any lock: the first look imports ccxt."""
-    if "credentials" not in terms:
+async def _check_with_offer(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) -> None:
+    """The venue serves what is asked of it. Before any lock: the first look imports ccxt. Raises Invalid."""
+    source = terms.get("protection", {}).get("trigger_source")
+    if "credentials" not in terms and source is None:
         return
     async with desk.sessions() as session:
         connection = await connections.of_owner(session, owner, connection_id)
-    if connection is not None and connection.kind is not Kind.PAPER:
-        offer = await offers.offer_of(connection.kind, connection.exchange)
+    if connection is None:
+        return
+    offer = await offers.offer_of(connection.kind, connection.exchange)
+    offers.check_trigger_source(offer, connection.market_type, source)
+    if "credentials" in terms and connection.kind is not Kind.PAPER:
         offers.check_credentials(offer, terms["credentials"])
 
 

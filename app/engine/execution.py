@@ -109,7 +109,7 @@ async def _claim(desk: Desk, work: Work, view: View) -> Order | None:
         )
         order = _intend(trade, connection, planned, course, view.broker, now)
         updates = await updates_of(session, work.signal.provider, work.signal.source_id)
-        updating.note_wording(trade.execution, updates, now)
+        updating.note_wording(trade.execution, work.signal.meaning(), updates, now)
         connection.last_used_at = now
         trades.refresh(trade, now)
     log.info(
@@ -134,7 +134,7 @@ def _intend(
         entry,
         connection.protection,
         _management(connection, planned.funds),
-        native=broker.traits.native_protection,
+        broker.traits,
     )
     order = trade.entry
     if order is None:

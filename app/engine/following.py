@@ -20,7 +20,7 @@ from app.domain.money import parse, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
 from app.domain.signals import EventType, Outcome, Verdict
-from app.engine import closing, lapsing, protection, trades, updating
+from app.engine import closing, lapsing, protection, trades, triggers, updating
 from app.engine.access import broker_of
 from app.engine.courses import updates_of
 from app.engine.lapsing import Ending
@@ -113,16 +113,13 @@ async def _update(desk: Desk, event: Event, signal_id: UUID | None) -> None:
 
 
 async def _mark(desk: Desk, position: Position, connection: Connection) -> Decimal | None:
-    """What a position could be left at now, or at its last mark where the venue has no fresh quote."""
+    """What a position's stop goes by now, or its last mark where the venue has no fresh price."""
     try:
-        quotes = await (await broker_of(desk, connection)).quotes([position.symbol])
+        price = await triggers.price(desk, await broker_of(desk, connection), position)
     except VenueError as failure:
         log.info("quote_unavailable", position_id=str(position.id), reason=failure.message)
         return position.current_price
-    quote = quotes.get(position.symbol)
-    if quote is None or not quote.is_usable(desk.now(), desk.quote_max_age):
-        return position.current_price
-    return quote.leaving(position.side.entry_side)
+    return position.current_price if price is None else price
 
 
 async def _apply(

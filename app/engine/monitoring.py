@@ -34,6 +34,7 @@ from app.engine import (
     stops,
     strikes,
     trades,
+    triggers,
 )
 from app.engine.access import broker_of
 from app.store import connections, orders, positions, trading
@@ -90,7 +91,9 @@ async def watch_open(desk: Desk) -> int:
         # What is held is read after the survey, which may have found orders filled.
         await _load_positions(desk, watched)
         quotes = await _quotes(watched)
-        marks = await _mark(desk, watched, quotes)
+        held = [(each.broker, position) for each, position in _all_positions(watched)]
+        marks = await triggers.prices(desk, held, quotes)
+        await _mark(desk, watched, quotes, marks)
         await guarding.arm(desk, (each for _, each in _all_positions(watched) if each.id in marks))
         await _side_by_side(
             lapsing.review(desk, each.broker, each.connection, each.trading, each.orders, quotes)
@@ -237,19 +240,22 @@ async def _miss(desk: Desk, order: Order) -> bool:
 
 
 async def _mark(
-    desk: Desk, watched: Sequence[Watched], quotes: Mapping[tuple[str, str], Quote]
-) -> Mapping[UUID, Decimal]:
-    """Write the leaving price of every position that has a sound quote, in one statement; answers the marks."""
+    desk: Desk,
+    watched: Sequence[Watched],
+    quotes: Mapping[tuple[str, str], Quote],
+    triggering: Mapping[UUID, Decimal],
+) -> None:
+    """Write the leaving price of every position that has a sound quote, in one statement, and its best price yet."""
     now = desk.now()
-    marks: dict[UUID, Decimal] = {}
     rows = []
     for each, position in _all_positions(watched):
         quote = quotes.get((each.broker.market_key, position.symbol))
         if quote is None or not quote.is_usable(now, desk.quote_max_age):
             continue
-        price = quote.leaving(position.side.entry_side)
-        marks[position.id] = price
-        position.best_price = best_of(position.side.entry_side, position.best_price, price)
+        side = position.side.entry_side
+        if position.id in triggering:
+            position.best_price = best_of(side, position.best_price, triggering[position.id])
+        price = quote.leaving(side)
         profit = unrealized(position.side, position.remaining_quantity, position.entry_price, price)
         rows.append(
             {
@@ -264,7 +270,6 @@ async def _mark(
         )
     if rows:
         await _write_marks(desk, rows)
-    return marks
 
 
 async def _write_marks(desk: Desk, rows: Sequence[Mapping[str, object]]) -> None:
@@ -343,7 +348,6 @@ async def _trigger(desk: Desk, position: Position, style: NativeStyle, mark: Dec
         way_out = decide(_plan(current, style), mark)
         if way_out is None:
             return None
-        current.current_price, current.marked_at = mark, now
         order = closing.start(trade, closing.whole(current, way_out.quantity), way_out.reason, now)
         log.info("exit_triggered", position_id=str(current.id), reason=way_out.reason, mark=str(mark))
         return order.id

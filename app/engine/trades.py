@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.brokers.port import Traits
 from app.domain.entries import Entry
 from app.domain.errors import Conflict, NotFound
 from app.domain.exits import CloseReason, Protection, Rung, ladder
@@ -159,15 +160,18 @@ def let_go(trade: Trade) -> None:
 
 
 def plan_of(
-    entry: Entry, terms: Mapping[str, Any], management: Mapping[str, Any], *, native: bool
+    entry: Entry, terms: Mapping[str, Any], management: Mapping[str, Any], traits: Traits
 ) -> dict[str, Any]:
     """What an execution remembers of its decision until the position exists; `terms` are of protection."""
+    usual = traits.trigger_sources[0] if traits.trigger_sources else None
+    source = terms.get("trigger_source") if usual else None
     instrument = entry.instrument
     return {
         "stop_loss": None if entry.stop_loss is None else text(entry.stop_loss),
         "levels": stored_levels(entry.levels),
         "management": dict(management),
-        "native": native,
+        "native": traits.native_protection,
+        "trigger_source": source or usual,
         "deadline_seconds": terms.get("deadline_seconds") or int(DEADLINE.total_seconds()),
         "quantity_unit": instrument.quantity_unit.value,
         "quantity_step": text(instrument.quantity_step),
@@ -443,6 +447,7 @@ def _open_position(
         # Our monitor is on from the first unit; the venue takes over when it has acknowledged its orders.
         protection=Protection.SOFTWARE if guarded else Protection.NONE,
         status=PositionStatus.OPEN,
+        trigger_source=plan.get("trigger_source"),
         deadline_seconds=plan.get("deadline_seconds") or int(DEADLINE.total_seconds()),
         unprotected_seconds=ZERO,
         quantity_step=parse(plan["quantity_step"]),

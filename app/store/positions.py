@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.domain.exits import CloseReason, Grain, Protection, Rung, merging
 from app.domain.market import QuantityUnit
 from app.domain.money import ZERO, exact, parse
+from app.domain.orders import TriggerSource
 from app.domain.owners import Owner, Role
 from app.domain.positions import PositionSide, PositionStatus
 from app.store.connections import Connection, connection_key
@@ -88,6 +89,8 @@ class Position(Base):
     min_notional: Mapped[Amount | None]
     protect_due_at: Mapped[Moment | None]
     """When the venue's protective orders have to be brought in line with the plan; null when they are."""
+    trigger_source: Mapped[TriggerSource | None] = mapped_column(checked(TriggerSource, "trigger_source"))
+    """Which price its stop and targets go by; null is the price it could be left at."""
     deadline_seconds: Mapped[int] = mapped_column(default=int(DEADLINE.total_seconds()))
     """How long its stop may be watched by nobody before it is closed, as its entry was claimed."""
     unprotected_since: Mapped[Moment | None]

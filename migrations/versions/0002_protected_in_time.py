@@ -14,8 +14,12 @@ branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
 POSITIONS = "execution_positions"
+ORDERS = "execution_orders"
 CONNECTIONS = "execution_connections"
 COUNTS = ("refused_in_a_row", "doubted_in_a_row", "banned_in_a_row")
+SOURCE = sa.Enum(
+    "mark", "last", "index", name="trigger_source", native_enum=False, create_constraint=True, length=32
+)
 ANY_STRIKE = sa.text("refused_in_a_row + doubted_in_a_row + banned_in_a_row > 0")
 
 
@@ -37,6 +41,8 @@ def upgrade() -> None:
         ["protect_by"],
         postgresql_where=sa.text("protect_by IS NOT NULL"),
     )
+    for table in (POSITIONS, ORDERS):
+        op.add_column(table, sa.Column("trigger_source", SOURCE))
     for count in COUNTS:
         op.add_column(CONNECTIONS, sa.Column(count, sa.Integer(), server_default="0", nullable=False))
         op.alter_column(CONNECTIONS, count, server_default=None)
@@ -46,6 +52,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Go back to the revision before."""
     op.drop_index("ix_execution_connections_strikes", table_name=CONNECTIONS, postgresql_where=ANY_STRIKE)
+    for table in (POSITIONS, ORDERS):
+        op.drop_column(table, "trigger_source")
     for count in COUNTS:
         op.drop_column(CONNECTIONS, count)
     op.drop_index(

@@ -37,6 +37,7 @@ async def test_a_position_in_full(api: Api, rows: Rows) -> None:
         "take_profits": [{"price": "27150.5", "quantity": "0.01", "filled_quantity": "0"}],
         "take_profits_note": None,
         "protection": "software",
+        "trigger_source": None,
         "protected_at": None,
         "unprotected_since": None,
         "unprotected_seconds": "0",
