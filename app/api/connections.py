@@ -372,8 +372,8 @@ class ConnectionTest(View):
     ok: bool = Field(examples=[True])
     """Whether it passed."""
     code: str | None = Field(examples=["withdrawal_permission"])
-    """Why it failed: `withdrawal_permission`, `trade_permission_missing`, `venue_unreachable`, `conflict` for
-    terms the venue cannot serve, or a code of GET /v1/denial-codes; null when it passed."""
+    """Why it failed: `withdrawal_permission`, `trade_permission_missing`, `terms_not_served` for terms the venue cannot
+    serve, or a code of GET /v1/denial-codes; null when it passed."""
     message: str = Field(examples=["The account can be reached and traded."])
     """The same in a sentence."""
     balances: list[Balance]

@@ -38,7 +38,7 @@ TERMS_NOT_SERVED = "terms_not_served"
 CREDENTIALS_REFUSED = "credentials_refused"
 """The code of whatever fails because the venue does not accept the account's credentials."""
 
-BANNED = "banned"
+BANNED = "banned_by_venue"
 """The code of whatever fails because the venue has shut us out for a while."""
 
 

@@ -213,6 +213,11 @@ _REJECTED: tuple[tuple[str, str, str], ...] = (
         "Check the key and its permissions at the venue, enter it again and test the connection.",
     ),
     (
+        "banned_by_venue",
+        "The venue has shut this installation or the account out for a while.",
+        "Wait until the venue answers again, then test and activate the connection.",
+    ),
+    (
         "vanished",
         "The order rested at the venue and is no longer there, although nobody here took it back.",
         "Look at the venue: it may have been cancelled there by hand.",

@@ -69,7 +69,7 @@ class TestAccounts:
     )
     def test_a_ban_is_told_from_other_answers(self, status: int, words: str, banned: bool) -> None:
         failure = of_read(library.DDoSProtection("text"), sent(binance(-1003, words), status))
-        assert (failure.code == "banned") is banned
+        assert (failure.code == "banned_by_venue") is banned
 
 
 class TestCodes:
