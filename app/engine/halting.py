@@ -64,6 +64,8 @@ async def set_trading(desk: Desk, admin: Owner, state: Mode, reason: str) -> Tra
         before = await trading.state(session)
         await trading.set_state(session, state, reason, admin.id, now)
         audit.record(session, Action.TRADING, admin, reason, now, before=before, after=state)
+        if state is not before:
+            await telling.trading_set(session, state, reason, now)
     log.warning("trading_set", state=state, before=before, admin=admin.id)
     if state is not Mode.ACTIVE:
         await _take_everything_back(desk, denial_of(state, whole_engine=True))

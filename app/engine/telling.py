@@ -14,7 +14,7 @@ from app.domain.risk import Limits, Mode, OnDailyLoss
 from app.engine.notifying import notify
 from app.store.connections import Connection
 from app.store.executions import Execution, ExecutionStatus
-from app.store.notifications import NotificationType
+from app.store.notifications import NotificationType, tell_active_owners
 from app.store.orders import Order
 from app.store.positions import Position
 
@@ -104,6 +104,23 @@ def mode_set(
         now=now,
         data={"mode": connection.mode},
         connection_id=connection.id,
+    )
+
+
+async def trading_set(session: AsyncSession, state: Mode, reason: str, now: datetime) -> None:
+    """How far the whole engine may trade was changed: everybody who trades with it hears so."""
+    then = (
+        "New signals are executed again."
+        if state is Mode.ACTIVE
+        else "No entries are taken and unfilled ones are taken back; open positions stay watched and closable."
+    )
+    await tell_active_owners(
+        session,
+        NotificationType.RISK,
+        f"Trading {_MODES[state]}",
+        f"An administrator set trading as a whole to {state}: {reason} {then}",
+        {"mode": state},
+        now,
     )
 
 
