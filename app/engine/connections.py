@@ -92,6 +92,8 @@ async def create(
     offer = await offers.offer_of(kind, exchange)
     offers.check_market(offer, market_type, sandbox=sandbox)
     offers.check_trigger_source(offer, market_type, terms.get("protection", {}).get("trigger_source"))
+    if kind is Kind.PAPER and terms.get("paper"):
+        await offers.check_paper_prices(terms["paper"]["prices"], market_type)
     connection = Connection(
         id=new_id(),
         owner_role=owner.role,
@@ -126,7 +128,7 @@ async def change(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) ->
     Raises NotFound, Invalid, and Conflict `positions_open` for other credentials while something is open.
     """
     now = desk.now()
-    await _check_with_offer(desk, owner, connection_id, terms)
+    await _check_against_offer(desk, owner, connection_id, terms)
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
         _check_paper_is_kept(connection, terms)
@@ -293,10 +295,14 @@ def _loss_limit(limits: Mapping[str, Any]) -> Decimal | None:
     return Limits.read(limits).max_daily_loss
 
 
-async def _check_with_offer(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) -> None:
-    """The venue serves what is asked of it. Before any lock: the first look imports ccxt. Raises Invalid."""
+async def _check_against_offer(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) -> None:
+    """Other credentials have the fields the venue asks for, other prices are those of an exchange there is, and stops
+    go by a price the venue offers.
+
+    Before any lock: the first look imports ccxt. Raises Invalid.
+    """
     source = terms.get("protection", {}).get("trigger_source")
-    if "credentials" not in terms and source is None:
+    if source is None and not terms.keys() & {"credentials", "paper"}:
         return
     async with desk.sessions() as session:
         connection = await connections.of_owner(session, owner, connection_id)
@@ -304,7 +310,10 @@ async def _check_with_offer(desk: Desk, owner: Owner, connection_id: UUID, terms
         return
     offer = await offers.offer_of(connection.kind, connection.exchange)
     offers.check_trigger_source(offer, connection.market_type, source)
-    if "credentials" in terms and connection.kind is not Kind.PAPER:
+    if connection.kind is Kind.PAPER:
+        if "paper" in terms:
+            await offers.check_paper_prices(terms["paper"]["prices"], connection.market_type)
+    elif "credentials" in terms:
         offers.check_credentials(offer, terms["credentials"])
 
 
