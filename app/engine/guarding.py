@@ -17,7 +17,6 @@ from app.domain.exits import CloseReason
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
 from app.engine import closing, telling, trades
-from app.engine.trades import Trade
 from app.store import executions, positions
 from app.store.orders import Order
 from app.store.positions import Position
@@ -80,20 +79,22 @@ async def enforce(desk: Desk, position_id: UUID) -> None:
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, execution_id)
         position = trade.position
-        if position is None or not _is_overdue(desk, trade, position):
+        if position is None or not _is_overdue(desk, position):
             return
         close = closing.start_whole(trade, CloseReason.RISK, now)
+        if close is None:
+            # A close of a part is on its way; what it leaves is looked at again when the lease of this look is over.
+            return
         position.protect_by = None
         telling.unprotected_too_long(session, position, now)
     log.warning("protection_overdue", position_id=str(position_id))
-    if close is not None:
-        await closing.carry_out(desk, close.id)
+    await closing.carry_out(desk, close.id)
 
 
-def _is_overdue(desk: Desk, trade: Trade, position: Position) -> bool:
-    """Its time is over, and nobody closes it already."""
+def _is_overdue(desk: Desk, position: Position) -> bool:
+    """Its time is over, and nobody closes all of it already."""
     since = position.unprotected_since
-    if since is None or position.status is not PositionStatus.OPEN or trade.live_close is not None:
+    if since is None or position.status is not PositionStatus.OPEN:
         return False
     allowed = timedelta(seconds=position.deadline_seconds)
     if position.waits_for_a_price:
