@@ -280,7 +280,7 @@ class TestSessions:
         connection = await stage.connect(stage.credentials(api_secret="not the password"))
         for _ in range(3):
             found = await connections.test(stage.desk, USER, connection.id)
-            assert (found.ok, found.code) == (False, "rejected_by_venue")
+            assert (found.ok, found.code) == (False, "credentials_refused")
             assert "not the password" not in found.message
         assert len(stage.venue.calls("ConnectEx")) == 1
 
