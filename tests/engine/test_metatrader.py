@@ -11,7 +11,7 @@ import pytest
 from app.domain.exits import CloseReason, Protection
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
-from app.engine import closing, connections, previewing, protection
+from app.engine import connections, previewing, protection
 from app.engine.protection import PlanChange
 from app.store.connections import ConnectionStatus
 from app.store.executions import ExecutionStatus
@@ -22,8 +22,6 @@ from tests.venues import faults
 from tests.venues.metatrader import TradeMode, refusal
 
 D = Decimal
-
-LOST = [faults.ANSWER_LOST, faults.REQUEST_LOST]
 
 
 @pytest.fixture(params=ACCOUNTS)
@@ -48,92 +46,6 @@ async def outcome(stage: Stage) -> tuple[ExecutionStatus, str | None]:
 
 
 class TestAccidents:
-    @pytest.mark.parametrize("fault", LOST, ids=lambda fault: fault.name)
-    async def test_at_the_entry_it_ends_in_one_protected_position(
-        self, stage: Stage, fault: faults.Fault
-    ) -> None:
-        await stage.activate()
-        stage.venue.faults.add(fault)
-        await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09")
-        await execute_all(stage.desk)
-        await stage.walk("EUR/USD", None, rounds=9, seconds=20)
-        assert await outcome(stage) == (ExecutionStatus.EXECUTED, None)
-        [position] = await positions(stage.desk)
-        assert position.protection is Protection.NATIVE
-        [held] = stage.login.positions.values()
-        assert (held.lots, held.stop_loss) == (D("0.5"), D("1.09"))
-        assert stage.login.doubles() == []
-
-    @pytest.mark.parametrize("fault", LOST, ids=lambda fault: fault.name)
-    async def test_at_a_partial_close_it_closes_once(self, stage: Stage, fault: faults.Fault) -> None:
-        await stage.activate()
-        await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09")
-        await execute_all(stage.desk)
-        [position] = await positions(stage.desk)
-        for key in ("first", "second"):
-            if key == "second":
-                stage.venue.faults.add(fault, faults.leaves)
-            await closing.request_close(stage.desk, USER, position.id, D("0.4"), idempotency_key=key)
-            await execute_all(stage.desk)
-            await stage.venue.advance(1)
-        await stage.walk("EUR/USD", None, rounds=7, seconds=20)
-        [position] = await positions(stage.desk)
-        assert (position.remaining_quantity, position.protection) == (D("0.18"), Protection.NATIVE)
-        assert [held.lots for held in stage.login.positions.values()] == [D("0.18")]
-        await stage.walk("EUR/USD", "1.0880")
-        [position] = await positions(stage.desk)
-        assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.STOP_LOSS)
-        assert position.realized_pnl == stage.login.realized
-
-    @pytest.mark.parametrize("fault", LOST, ids=lambda fault: fault.name)
-    async def test_at_a_change_of_the_stop_it_is_changed_in_the_end(
-        self, stage: Stage, fault: faults.Fault
-    ) -> None:
-        await stage.activate()
-        await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09")
-        await execute_all(stage.desk)
-        [position] = await positions(stage.desk)
-        stage.venue.faults.add(fault, faults.modifies)
-        await protection.edit_plan(
-            stage.desk, USER, position.id, PlanChange(frozenset({"stop_loss"}), D("1.095"))
-        )
-        await execute_all(stage.desk)
-        [held] = stage.login.positions.values()
-        assert held.stop_loss in (D("1.09"), D("1.095"))
-        await stage.walk("EUR/USD", None, rounds=8, seconds=20)
-        [held] = stage.login.positions.values()
-        assert held.stop_loss == D("1.095")
-        [position] = await positions(stage.desk)
-        assert position.protection is Protection.NATIVE
-
-    async def test_one_send_that_opens_three_is_told_to_a_person(self, stage: Stage) -> None:
-        if stage.login.method == "Netting":
-            pytest.skip("a netting account holds one position")
-        await stage.activate()
-        stage.venue.faults.add(faults.doubled(3))
-        await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09")
-        await execute_all(stage.desk)
-        await stage.walk("EUR/USD", None, rounds=8, seconds=60)
-        assert (await outcome(stage))[0] is ExecutionStatus.NEEDS_REVIEW
-        assert len(stage.venue.calls("OrderSendSafe")) == 1
-
-    async def test_an_empty_list_of_an_unsound_session_proves_nothing(self, stage: Stage) -> None:
-        await stage.activate()
-        stage.venue.faults.add(faults.ANSWER_LOST)
-        await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09")
-        # The look at what the commission was, and the one after the lost answer.
-        stage.venue.faults.add(faults.ANSWER_LOST, faults.looks, times=2)
-        await execute_all(stage.desk)
-        stage.login.is_reachable = False
-        await stage.walk("EUR/USD", None, rounds=6, seconds=25)
-        [execution] = await executions(stage.desk)
-        assert execution.status is ExecutionStatus.SENDING
-        stage.login.is_reachable = True
-        await stage.walk("EUR/USD", None, rounds=4, seconds=25)
-        [execution] = await executions(stage.desk)
-        assert execution.status is ExecutionStatus.EXECUTED
-        assert len(stage.login.positions) == 1
-
     async def test_a_requote_is_asked_again(self, stage: Stage) -> None:
         await stage.activate()
         stage.venue.faults.add(refusal("REQUOTE"))
@@ -368,7 +280,7 @@ class TestSessions:
         connection = await stage.connect(stage.credentials(api_secret="not the password"))
         for _ in range(3):
             found = await connections.test(stage.desk, USER, connection.id)
-            assert (found.ok, found.code) == (False, "rejected_by_venue")
+            assert (found.ok, found.code) == (False, "credentials_refused")
             assert "not the password" not in found.message
         assert len(stage.venue.calls("ConnectEx")) == 1
 

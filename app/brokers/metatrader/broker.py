@@ -33,7 +33,15 @@ from app.brokers.port import (
 )
 from app.domain.market import Instrument, Quote
 from app.domain.money import ZERO, exact, text
-from app.domain.orders import OrderKey, OrderReport, OrderRequest, OrderStatus, OrderType, Side
+from app.domain.orders import (
+    OrderKey,
+    OrderReport,
+    OrderRequest,
+    OrderStatus,
+    OrderType,
+    Side,
+    TriggerSource,
+)
 from app.domain.positions import PositionSide
 
 PATIENCE: Final = (0.0, 0.2, 0.5, 1.0)
@@ -80,6 +88,11 @@ class MetaTraderBroker:
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
         """The present quotes; unknown symbols are left out. Raises VenueError."""
         return await self._market.quotes(symbols)
+
+    async def references(self, source: TriggerSource, symbols: Sequence[str]) -> Mapping[str, Decimal]:
+        """None: stops go by bid and ask here, and there is no choice."""
+        del source, symbols
+        return {}
 
     async def account(self) -> Account:
         """Balance, equity less credit, and free margin, in the account's currency. Raises VenueError."""

@@ -9,7 +9,14 @@ from typing import Any, Final
 
 from app.brokers.metatrader.platforms import Platform
 from app.brokers.metatrader.wire import Record
-from app.brokers.port import Refused, Uncertain, Unreachable, VenueError
+from app.brokers.port import (
+    BANNED,
+    CREDENTIALS_REFUSED,
+    Refused,
+    Uncertain,
+    Unreachable,
+    VenueError,
+)
 
 _LONGEST_MESSAGE: Final = 300
 
@@ -19,6 +26,7 @@ UNCHANGED: Final = frozenset({"NO_CHANGES", "SAME_PARAMS"})
 GONE: Final = frozenset({"INVALID_TICKET", "POSITION_NOT_EXISTS"})
 """Codes that say that a ticket is not open."""
 
+_SHUT_OUT: Final = "TOO_FREQUENT_FAIL_CONNECT"
 _UNKNOWN: Final = "client with id"
 _BROKEN: Final = "not connected"
 _SERVER_WORDS: Final = ("server", "not found")
@@ -79,6 +87,8 @@ def of_read(fault: Fault, platform: Platform) -> VenueError:
 def of_connect(fault: Fault, platform: Platform) -> VenueError:
     """What an error means for the attempt to open the account."""
     words = fault.message.lower()
-    if fault.code in platform.refusals or all(each in words for each in _SERVER_WORDS):
+    if all(each in words for each in _SERVER_WORDS):
         return Refused(fault.message)
-    return Unreachable(fault.message)
+    if fault.code in platform.refusals:
+        return Refused(fault.message, code=CREDENTIALS_REFUSED)
+    return Unreachable(fault.message, code=BANNED) if fault.code == _SHUT_OUT else Unreachable(fault.message)
