@@ -112,6 +112,9 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
         if position.protection is Protection.NATIVE:
             position.protection = Protection.SOFTWARE
         position.protect_due_at = now + AGAIN
+        if position.missing_since is not None:
+            # Whoever closed it by hand took its orders with it: they are put back once it is clear what is left.
+            return None
     return difference
 
 

@@ -79,6 +79,8 @@ class Connection(Base):
     balances_at: Mapped[Moment | None]
     watch_due_at: Mapped[Moment | None]
     """When the monitor may look again: the lease that keeps two workers off the same account."""
+    reconcile_due_at: Mapped[Moment | None]
+    """When our books are held against the venue's again; null is at the next round."""
     created_at: Mapped[Moment]
     updated_at: Mapped[Moment]
     deleted_at: Mapped[Moment | None]
@@ -89,6 +91,11 @@ class Connection(Base):
             "ix_execution_connections_active",
             "status",
             postgresql_where=text("status = 'active' AND deleted_at IS NULL"),
+        ),
+        Index(
+            "ix_execution_connections_reconcile",
+            "reconcile_due_at",
+            postgresql_where=text("reconcile_due_at IS NOT NULL"),
         ),
         Index(
             "uq_execution_connections_account",
@@ -168,6 +175,13 @@ async def release_watch(session: AsyncSession, connection_ids: Sequence[UUID], d
     """Let the next round have them, not before `due_at`."""
     await session.execute(
         update(Connection).where(Connection.id.in_(connection_ids)).values(watch_due_at=due_at)
+    )
+
+
+async def reconcile_at(session: AsyncSession, connection_id: UUID, due_at: datetime | None) -> None:
+    """Set when its books are held against the venue's again; None is at the next round."""
+    await session.execute(
+        update(Connection).where(Connection.id == connection_id).values(reconcile_due_at=due_at)
     )
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.brokers.directory import Access
 from app.brokers.paper.admission import admitted
-from app.brokers.paper.book import opened
+from app.brokers.paper.book import filled_since, opened
 from app.brokers.paper.listings import PaperMarket, recorded_market, synthetic_market
 from app.brokers.paper.matching import Books, matched, standings_of
 from app.brokers.paper.tape import Recordings
@@ -32,11 +32,13 @@ from app.brokers.port import (
     Holding,
     Permissions,
     Refused,
+    Resting,
     Silence,
     Traits,
     Uncertain,
     Unreachable,
 )
+from app.domain.holdings import Fill
 from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import ZERO
 from app.domain.orders import OrderKey, OrderReport, OrderRequest, OrderStatus, client_order_id
@@ -44,6 +46,9 @@ from app.domain.positions import PositionSide
 
 VALIDITY: Final = timedelta(seconds=5)
 SETTLE: Final = timedelta(seconds=8)
+
+READ_LAG: Final = timedelta(seconds=5)
+"""The book never lags behind itself; this leaves the engine's own records time to catch up."""
 
 UNSETTLED: Final = timedelta(minutes=1)
 """How far an account's settled time may lag behind while nothing happens: it spares a write at every look."""
@@ -70,6 +75,7 @@ class PaperVenue:
             slippage=terms.allowance,
             validity=VALIDITY,
             settle=SETTLE,
+            read_lag=READ_LAG,
         )
         return PaperBroker(
             access.connection_id, terms, traits, self._market(terms), self._sessions, self._now
@@ -104,7 +110,6 @@ class Visit:
 
     books: Books
     moment: datetime
-    next_number: int
 
 
 class PaperBroker:
@@ -176,7 +181,7 @@ class PaperBroker:
             visit.books = admitted(
                 visit.books,
                 request,
-                visit.next_number,
+                visit.books.taken + 1,
                 self._market.listings,
                 quotes,
                 self._terms,
@@ -226,6 +231,24 @@ class PaperBroker:
             if total > ZERO and coin not in self._money
         ]
 
+    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+        """What other orders than `ours` have filled since then: an order here is filled as one trade."""
+        async with self._visit():
+            pass  # what the prices did until now is written down
+        async with self._book() as session:
+            tickets = await filled_since(session, self._connection_id, symbol, since)
+        known = {key.client_order_id for key in ours}
+        return [ticket.as_fill() for ticket in tickets if ticket.request.client_order_id not in known]
+
+    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
+        """Every order that rests in these symbols."""
+        async with self._visit() as visit:
+            return [
+                Resting(ticket.request.symbol, ticket.request.client_order_id)
+                for ticket in visit.books.resting
+                if ticket.request.symbol in symbols
+            ]
+
     async def close(self) -> None:
         """Nothing to let go of: sessions and market belong to the venue."""
 
@@ -235,17 +258,23 @@ class PaperBroker:
 
         Raises Uncertain when the database fails, whether or not it had committed.
         """
+        async with self._book() as session:
+            page = await opened(session, self._connection_id, self._terms, client_order_ids, self._now())
+            since = page.account.settled_at
+            # Another process may have settled by a clock ahead of ours: time never runs back here.
+            moment = max(self._now(), since)
+            books = matched(page.books, self._market.listings, self._terms, since, moment)
+            visit = Visit(books, moment)
+            yield visit
+            if visit.books is not page.books or (books.is_exposed and moment - since > UNSETTLED):
+                page.write(session, visit.books, moment)
+
+    @asynccontextmanager
+    async def _book(self) -> AsyncIterator[AsyncSession]:
+        """The database, in one transaction. Raises Uncertain when it fails, whether or not it had committed."""
         try:
             async with self._sessions.begin() as session:
-                page = await opened(session, self._connection_id, self._terms, client_order_ids, self._now())
-                since = page.account.settled_at
-                # Another process may have settled by a clock ahead of ours: time never runs back here.
-                moment = max(self._now(), since)
-                books = matched(page.books, self._market.listings, self._terms, since, moment)
-                visit = Visit(books, moment, page.account.orders_taken + 1)
-                yield visit
-                if visit.books is not page.books or (books.resting and moment - since > UNSETTLED):
-                    page.write(session, visit.books, moment)
+                yield session
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise Uncertain(f"The paper venue's book failed: {type(error).__name__}.") from error
 
