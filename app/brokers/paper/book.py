@@ -203,7 +203,7 @@ async def filled_since(
             PaperOrder.account_id == connection_id,
             PaperOrder.symbol == symbol,
             PaperOrder.changed_at >= since,
-            PaperOrder.filled > 0,
+            PaperOrder.filled > money.ZERO,
         )
         .order_by(PaperOrder.changed_at, PaperOrder.number)
     )
