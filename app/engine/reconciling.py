@@ -36,15 +36,18 @@ EVERY = timedelta(minutes=1)
 Unit = str
 """What holdings are counted by: the coin on spot, where they are coins; else the symbol."""
 
+Holdings = Mapping[tuple[Unit, PositionSide], Decimal]
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """What the venue says is there, at one moment."""
 
     asked_at: datetime
-    held: Mapping[tuple[Unit, PositionSide], Decimal]
-    listed: Collection[str]
-    """The symbols that can be traded."""
+    held: Holdings | None
+    """None where it did not say, which is never "nothing"."""
+    listed: Collection[str] | None
+    """The symbols that can be traded; None where it did not say."""
     may_confirm: bool
     """Whether it came before the survey of our orders: a later one can raise a doubt, not settle it."""
 
@@ -70,19 +73,19 @@ def unit_of(market_type: MarketType, symbol: str) -> Unit:
     return symbol.partition("/")[0] if market_type is MarketType.SPOT else symbol
 
 
-async def look(desk: Desk, connection: Connection, broker: Broker, *, may_confirm: bool) -> Look | None:
-    """Ask the venue what it holds, in one request; None when it does not say."""
+async def look(desk: Desk, connection: Connection, broker: Broker, *, may_confirm: bool) -> Look:
+    """Ask the venue what it holds, in one request."""
     asked_at = desk.now()
+    listed, held = None, None
     try:
-        listed = await broker.instruments()
+        listed = frozenset(await broker.instruments())
         held = await _held(connection, broker)
     except VenueError as failure:
         log.warning("holdings_unknown", connection_id=str(connection.id), reason=failure.message)
-        return None
-    return Look(asked_at, held, frozenset(listed), may_confirm)
+    return Look(asked_at, held, listed, may_confirm)
 
 
-async def _held(connection: Connection, broker: Broker) -> Mapping[tuple[Unit, PositionSide], Decimal]:
+async def _held(connection: Connection, broker: Broker) -> Holdings:
     if connection.market_type is MarketType.SPOT:
         # Balances name every coin, by itself; holdings name one of the symbols it trades in.
         balances = (await broker.account()).balances
@@ -91,7 +94,7 @@ async def _held(connection: Connection, broker: Broker) -> Mapping[tuple[Unit, P
 
 
 @exact
-def _summed(holdings: Sequence[Holding]) -> Mapping[tuple[Unit, PositionSide], Decimal]:
+def _summed(holdings: Sequence[Holding]) -> Holdings:
     """By symbol and side: some accounts hold several positions of one."""
     held: dict[tuple[Unit, PositionSide], Decimal] = {}
     for each in holdings:
@@ -106,7 +109,13 @@ async def reconcile(
 
     `unclear` are symbols with an order that the venue did not tell of.
     """
-    has_doubts = await _compare(desk, connection, broker, seen, unclear)
+    async with desk.sessions() as session:
+        open_ones = await positions.open_on(session, [connection.id])
+    if seen.listed is not None:
+        await _note_listing(desk, open_ones, seen.asked_at, seen.listed)
+    has_doubts = True
+    if seen.held is not None:
+        has_doubts = await _compare(desk, connection, broker, open_ones, seen, seen.held, unclear)
     symbols = await orphans.symbols_of(desk, connection.id)
     if seen.may_confirm and symbols:
         await orphans.clean_up(desk, connection, broker, symbols)
@@ -116,31 +125,34 @@ async def reconcile(
 
 
 async def _compare(
-    desk: Desk, connection: Connection, broker: Broker, seen: Look, unclear: Collection[str]
+    desk: Desk,
+    connection: Connection,
+    broker: Broker,
+    open_ones: Sequence[Position],
+    seen: Look,
+    held: Holdings,
+    unclear: Collection[str],
 ) -> bool:
     """Book what is gone for certain; whether anything is in doubt still."""
-    lag = broker.traits.read_lag
+    lag, market_type = broker.traits.read_lag, connection.market_type
     async with desk.sessions() as session:
-        open_ones = await positions.open_on(session, [connection.id])
         moving = await _moving(session, connection.id, seen.asked_at - lag)
-    market_type = connection.market_type
     doubtful = {unit_of(market_type, symbol) for symbol in {*moving, *unclear}}
     groups: dict[tuple[Unit, PositionSide], list[Position]] = defaultdict(list)
     for position in open_ones:
         groups[unit_of(market_type, position.symbol), position.side].append(position)
-    suspects = False
+    has_doubts = False
     for group, members in groups.items():
         if group[0] in doubtful:
-            suspects = suspects or any(position.missing_since is not None for position in members)
+            has_doubts |= any(position.missing_since is not None for position in members)
             continue
-        findings = _findings(members, seen.held.get(group, ZERO), seen, lag)
-        suspects = suspects or any(each.missing and not each.is_gone for each in findings)
+        findings = _findings(members, held.get(group, ZERO), seen, lag)
+        has_doubts |= any(each.missing and not each.is_gone for each in findings)
         await _note(desk, findings, seen, market_type)
         if gone := {each.position.id: each.missing for each in findings if each.is_gone}:
             losers = [each.position for each in findings if each.is_gone]
             await external.book(desk, broker, losers, gone, seen.asked_at)
-    await _note_listing(desk, open_ones, seen)
-    return suspects
+    return has_doubts
 
 
 async def _moving(session: AsyncSession, connection_id: UUID, since: datetime) -> set[str]:
@@ -206,17 +218,19 @@ async def _note(desk: Desk, findings: Sequence[Finding], seen: Look, market_type
                 telling.size_added(session, changed, desk.now())
 
 
-async def _note_listing(desk: Desk, open_ones: Sequence[Position], seen: Look) -> None:
+async def _note_listing(
+    desk: Desk, open_ones: Sequence[Position], asked_at: datetime, listed: Collection[str]
+) -> None:
     """Remember, and tell once, that a symbol is no longer listed; one that is again is as any other."""
     for position in open_ones:
-        is_listed = position.symbol in seen.listed
+        is_listed = position.symbol in listed
         if is_listed == (position.delisted_at is None):
             continue
         async with desk.sessions.begin() as session:
             changed = await session.scalar(
                 update(Position)
                 .where(Position.id == position.id)
-                .values(delisted_at=None if is_listed else seen.asked_at)
+                .values(delisted_at=None if is_listed else asked_at)
                 .returning(Position)
             )
             if changed is not None and not is_listed:

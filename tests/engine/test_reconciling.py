@@ -284,7 +284,7 @@ class TestAdded:
         await scene.hand(Side.SELL, "0.07")
         await scene.a_minute()
         [position] = await positions(scene.desk)
-        assert (position.remaining_quantity, position.foreign_quantity) == (Decimal("0.08"), 0)
+        assert (position.remaining_quantity, position.foreign_quantity) == (Decimal("0.08"), Decimal(0))
 
     async def test_an_order_of_the_owners_own_is_counted_and_never_cancelled(self, scene: Scene) -> None:
         await scene.open_position()

@@ -59,6 +59,7 @@ class CryptoVenue:
             slippage=SLIPPAGE,
             validity=VALIDITY,
             settle=profile.settle,
+            read_lag=profile.read_lag,
             expires_orders=False,
         )
         terms = Terms(access.exchange, access.market_type, access.leverage, digest_of(credentials))
