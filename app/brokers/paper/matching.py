@@ -30,14 +30,10 @@ class Books:
     """The number of the last order the account has placed, or the venue for it."""
 
     @property
-    def is_exposed(self) -> bool:
-        """Whether a price can change anything for the account."""
-        return bool(self.resting or self.exposed_symbols)
-
-    @property
-    def exposed_symbols(self) -> set[str]:
-        """Swap symbols in which something is held."""
-        return {symbol for symbol, net in self.ledger.nets.items() if net.quantity}
+    def symbols(self) -> set[str]:
+        """The symbols whose prices can change something: of resting orders, and of swap positions."""
+        held = {symbol for symbol, net in self.ledger.nets.items() if net.quantity}
+        return held | {ticket.request.symbol for ticket in self.resting}
 
     @property
     def resting(self) -> list[Ticket]:
@@ -90,7 +86,7 @@ def matched(
 
     Orders of a symbol that is no longer listed rest until they expire.
     """
-    for symbol in sorted({ticket.request.symbol for ticket in books.resting} | books.exposed_symbols):
+    for symbol in sorted(books.symbols):
         listing = listings.get(symbol)
         if listing is not None:
             books = _matched_along(books, listing, terms, since, until)
