@@ -239,7 +239,7 @@ class TestForced:
         trades = await usdm.fetch_my_trades(SWAP)
         assert {str(row["orderId"]) for row in forced} <= {trade["order"] for trade in trades}
         (charge,) = await usdm.fapiPrivateGetIncome({"symbol": "BTCUSDT", "incomeType": "INSURANCE_CLEAR"})
-        assert (charge["income"], charge["asset"]) == ("-125", "USDT")
+        assert (charge["income"], charge["asset"]) == ("-125.00000000", "USDT")
         venue.audit()
 
     async def test_a_delisted_contract_is_described_and_no_longer_open(
