@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from app.brokers.crypto import brackets
 from app.brokers.crypto.exchange import Call, Surroundings, calling
+from app.brokers.crypto.history import fills_of, symbols_held
 from app.brokers.crypto.limiter import Urgency
 from app.brokers.crypto.markets import Listed, amount
 from app.brokers.crypto.outcomes import is_not_found, of_order, of_read
@@ -27,6 +28,7 @@ from app.brokers.port import (
     Balance,
     Holding,
     Refused,
+    Resting,
     Silence,
     Traits,
     Uncertain,
@@ -34,6 +36,7 @@ from app.brokers.port import (
     VenueError,
 )
 from app.domain.exits import NativeStyle
+from app.domain.holdings import Fill
 from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import ZERO, exact, floor_to_step, text
 from app.domain.orders import (
@@ -46,6 +49,8 @@ from app.domain.orders import (
     client_order_id,
 )
 from app.domain.positions import PositionSide
+
+T = TypeVar("T")
 
 PATIENCE: Final = (0.0, 0.1, 0.3, 0.8)
 """Seconds before each look at an order that was just sent or cancelled: some venues show it a moment later."""
@@ -131,7 +136,7 @@ class CryptoBroker:
                 key = await self._known_key()
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
                 raise of_read(error, call) from None
-        balances = _balances(balance)
+        balances = _balances(_told(balance, call))
         return Account(
             identity=key.identity or self._terms.key_digest,
             balances=balances,
@@ -200,14 +205,44 @@ class CryptoBroker:
     async def holdings(self) -> Sequence[Holding]:
         """Everything the account holds, in base units. Raises VenueError; empty means flat."""
         listings = await self._ready()
+        known = await self._market.known()
         with calling(Call()) as call:
             try:
                 if self._terms.market_type is MarketType.SWAP:
-                    return _positions(await self._exchange.fetch_positions(), listings)
+                    held = symbols_held(await self._all_positions(), self._exchange.markets)
+                    return _positions(_told(held, call), known)
                 balance = await self._exchange.fetch_balance(self._balance_params())
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
-        return _coins(_balances(balance), listings)
+        return _coins(_balances(_told(balance, call)), listings)
+
+    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+        """The newest trades of the account in a symbol without those of `ours`. Raises VenueError."""
+        await self._ready()
+        listed = (await self._market.known()).get(symbol)
+        if listed is None:
+            raise Refused(f"{symbol} is not known here.", code="symbol_unknown")
+        with calling(Call()) as call:
+            try:
+                known = {name for key in ours for name in await self._venue_ids(key)}
+                return _told(await fills_of(self._exchange, self._profile, listed, since, known), call)
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+
+    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
+        """Every order that rests in these symbols, wherever its type lives. Raises VenueError."""
+        listings = await self._ready()
+        rooms = [dict[str, Any](), *(dict(where) for where in self._profile.rooms.values())]
+        found: list[Resting] = []
+        with calling(Call()) as call:
+            try:
+                for symbol in symbols:
+                    for where in rooms if symbol in listings else ():
+                        orders = await self._exchange.fetch_open_orders(symbol, None, None, dict(where))
+                        found += [Resting(symbol, self._own_id(order)) for order in orders]
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+        return found
 
     async def close(self) -> None:
         """Let go of the exchange object; session and markets are shared."""
@@ -227,6 +262,35 @@ class CryptoBroker:
                 f"{symbol} cannot be traded on a {self._terms.market_type} account.", code="market_mismatch"
             )
         return listed
+
+    async def _all_positions(self) -> Sequence[Answer]:
+        """Every position the venue tells of. Raises ccxt's errors."""
+        if not self._profile.settle_coins:
+            found: Sequence[Answer] = await self._exchange.fetch_positions()
+            return found
+        asked = [{"settleCoin": coin} for coin in self._profile.settle_coins]
+        return [each for params in asked for each in await self._exchange.fetch_positions(None, params)]
+
+    async def _venue_ids(self, key: OrderKey) -> list[str]:
+        """The ids under which the trades of an order of ours are listed. Raises ccxt's errors."""
+        if key.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
+            legs = [replace(key, client_order_id=key.client_order_id + letter) for letter in brackets.LEGS]
+            found = [await self._order(replace(leg, exchange_order_id=None)) for leg in legs]
+            return [name for order in found if (name := id_of(order)) is not None]
+        names = [key.exchange_order_id] if key.exchange_order_id is not None else []
+        if self._profile.real_order and key.type in self._profile.rooms:
+            order = await self._order(key)
+            became = None if order is None else self._real_order(order)
+            names += [became] if became is not None else []
+        return names
+
+    def _own_id(self, order: Answer) -> str | None:
+        """The client order id of an order as our books know it."""
+        told = order.get("clientOrderId")
+        if told in (None, ""):
+            return None
+        is_bracketed = self._profile.style is NativeStyle.BRACKET
+        return brackets.list_id_of(str(told)) if is_bracketed else str(told)
 
     def _check_fresh(self, request: OrderRequest) -> None:
         if self._surroundings.now() - request.signed_at > self._traits.validity:
@@ -475,6 +539,13 @@ def digest_of(credentials: Mapping[str, str]) -> str:
     named = credentials.get("apiKey") or credentials.get("walletAddress") or credentials.get("uid")
     secret = named or "".join(value for _, value in sorted(credentials.items()))
     return hashlib.sha256(secret.encode()).hexdigest()[:32]
+
+
+def _told(answer: T, call: Call) -> T:
+    """An answer of a call in which everything was one. Raises Uncertain: a proxy's page reads like "nothing"."""
+    if not call.is_clean:
+        raise Uncertain("The venue's answer cannot be read.")
+    return answer
 
 
 def _named(orders: Sequence[Answer], key: OrderKey) -> Answer | None:

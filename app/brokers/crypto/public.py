@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from app.brokers.crypto.exchange import Call, Surroundings, calling
-from app.brokers.crypto.markets import Listed, decimal, listings_of
+from app.brokers.crypto.markets import Listed, decimal, known_of, listings_of
 from app.brokers.crypto.outcomes import of_read
 from app.brokers.crypto.profiles import Trigger
 from app.brokers.port import Uncertain
@@ -28,6 +28,7 @@ class PublicMarket:
         self._exchange = exchange
         self._surroundings = surroundings
         self._listings: Mapping[str, Listed] = {}
+        self._known: Mapping[str, Listed] = {}
         self._loaded_at: datetime | None = None
         self._loading = asyncio.Lock()
 
@@ -39,6 +40,11 @@ class PublicMarket:
             if not self._is_fresh():
                 await self._load()
         return self._listings
+
+    async def known(self) -> Mapping[str, Listed]:
+        """The same with what can no longer be traded, and what this process has seen before it went."""
+        await self.listings()
+        return self._known
 
     async def lend(self, exchange: Any) -> None:
         """Let an account's exchange object use this market table."""
@@ -104,6 +110,7 @@ class PublicMarket:
                     raise failure from None
                 return
         self._listings = listings_of(markets, self._exchange.precisionMode)
+        self._known = {**self._known, **known_of(markets, self._exchange.precisionMode)}
         self._loaded_at = self._surroundings.now()
 
     async def _tickers(self, symbols: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:

@@ -57,6 +57,7 @@ class CryptoVenue:
             validity=VALIDITY,
             settle=profile.settle,
             trigger_sources=tuple(profile.triggers),
+            read_lag=profile.read_lag,
             expires_orders=False,
         )
         terms = Terms(access.exchange, access.market_type, access.leverage, digest_of(credentials))
