@@ -19,6 +19,7 @@ stops, stop-outs). What its edge is: `sessions`, `wire`, `bridge` with `mt4` and
         login.accepted(magic=7), login.doubles()              # more than one is a duplicate
         login.is_reachable = False                            # empty lists as if flat; no trading, no quotes
         login.is_synced = False                               # zeros for figures
+        venue.mt5.server.close(login, position, lots)         # what the owner does at the terminal
         venue.calls("OrderSend"), venue.requests              # what came in
         assert not any(secret in log for secret in venue.secrets)
         venue.audit()                                         # money, positions, misuse of the API, crashes
@@ -44,6 +45,8 @@ Habits of a bridge, on `venue.mt4` or `venue.mt5`:
         bridge.history_lag, bridge.partial_histories          # late histories, halves of histories
         bridge.pascal_case, bridge.symbols_shape, bridge.zero_quotes_when_closed, bridge.leaks_passwords
         bridge.max_failed_logins                              # TOO_FREQUENT_FAIL_CONNECT
+        venue.mt5.closes_answer_with_position                 # else a close answers with its own order's ticket
+        venue.mt4.tells_trade_mode                            # False: zero, whatever may be traded
         bridge.server.keeps_comments, bridge.server.rest_keeps_magic, bridge.server.min_expiration
 
 Not simulated: web sockets, price histories, close-by, partial fills of one order, margin of hedged positions,
