@@ -1,4 +1,7 @@
-"""Public markets: listings and quotes of one exchange, asked for without a key and shared by all who look there."""
+"""Public markets: listings and quotes of one exchange, asked for without a key and shared by all who look there.
+
+They are asked for with the urgency of protection: few requests serve every account, and no exit is found without them.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -8,6 +11,7 @@ from typing import Any, Final
 from app.brokers.crypto.exchange import Call, Surroundings, calling
 from app.brokers.crypto.markets import Listed, decimal, listings_of
 from app.brokers.crypto.outcomes import of_read
+from app.brokers.limits.buckets import Urgency
 from app.brokers.port import Uncertain
 from app.domain.market import Instrument, Quote
 
@@ -63,7 +67,7 @@ class PublicMarket:
         return self._loaded_at is not None and self._surroundings.now() - self._loaded_at < REFRESH
 
     async def _load(self) -> None:
-        with calling(Call()) as call:
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 markets = await self._exchange.load_markets(True)
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
@@ -76,7 +80,7 @@ class PublicMarket:
 
     async def _tickers(self, symbols: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         exchange = self._exchange
-        with calling(Call()) as call:
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 if exchange.has["fetchBidsAsks"] is True:
                     return dict(await exchange.fetch_bids_asks(list(symbols)))
