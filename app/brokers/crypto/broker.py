@@ -49,6 +49,9 @@ from app.domain.positions import PositionSide
 PATIENCE: Final = (0.0, 0.1, 0.3, 0.8)
 """Seconds before each look at an order that was just sent or cancelled: some venues show it a moment later."""
 
+LONGEST_LOOK: Final = 3.0
+"""Seconds after which no further look is begun: a look-up may itself have waited for its turn."""
+
 KEY_IS_KNOWN_FOR: Final = timedelta(minutes=5)
 """How long what a venue told of a key is believed."""
 
@@ -297,7 +300,10 @@ class CryptoBroker:
     ) -> OrderReport | Silence:
         """Look until the order is seen, and final where that is expected; else what the last look brought."""
         seen: OrderReport | Silence = CANNOT_SAY
+        began = asyncio.get_running_loop().time()
         for wait in PATIENCE:
+            if asyncio.get_running_loop().time() - began > LONGEST_LOOK:
+                break
             await asyncio.sleep(wait)
             seen = await self._look(key, urgency)
             if isinstance(seen, OrderReport) and not (until_final and seen.status is OrderStatus.OPEN):

@@ -181,6 +181,17 @@ class _Layer:
         return handled
 
 
+_TABLES: Final = ("api", "exceptions", "features")
+"""What is large in an exchange object, the same in all of a class, and never changed once it was made."""
+
+
+@lru_cache
+def _tables(exchange: str) -> Mapping[str, Any]:
+    """The tables of one object, for all others of its class: nine tenths of what each would hold by itself."""
+    first = getattr(library, exchange)()
+    return {name: getattr(first, name) for name in _TABLES}
+
+
 @lru_cache
 def _layered(exchange: str) -> type[Any]:
     return type(exchange, (_Layer, getattr(library, exchange)), {})
@@ -211,6 +222,8 @@ def exchange_of(
     )
     opened.surroundings = surroundings
     opened.toll = toll
+    for name, table in _tables(exchange).items():
+        setattr(opened, name, table)
     opened.ssl_context = surroundings.transport.tls
     opened.timeout_on_exit = 0
     if sandbox:

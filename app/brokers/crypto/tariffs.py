@@ -65,8 +65,8 @@ class Tariff:
     rules: Sequence[Rule]
     orders: frozenset[str] = frozenset()
     """The paths that place orders when something is posted to them."""
-    order_units: float | None = None
-    """What an order costs where the class's figure stands for the limit of orders instead."""
+    units: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """By method and path, what requests cost in the class's units where its own figure is another."""
     silences: Mapping[str, Silence] = field(default_factory=dict)
     """Codes of answers and statuses of HTTP, codes first, beside those that all venues share."""
 
@@ -106,8 +106,15 @@ _BINANCE_USDM: Final = Tariff(
         Rule("orders-1m", Level.ACCOUNT, Limit(1200, 60, 200), Counts.ORDERS, used=_ORDERS_1M),
     ),
     orders=frozenset({"order", "algoOrder"}),
-    # The class's 4 stand for the account's limit of orders; of the address's weight an order takes nothing.
-    order_units=0,
+    units={
+        # The class's 4 stand for the account's limit of orders; of the address's weight an order takes nothing.
+        ("POST", "order"): 0,
+        ("POST", "algoOrder"): 0,
+        # In their second and third versions the class counts 1.
+        ("GET", "positionRisk"): 5,
+        ("GET", "account"): 5,
+        ("GET", "balance"): 5,
+    },
     silences=_BINANCE_SILENCES,
 )
 _BYBIT: Final = Tariff(
@@ -118,8 +125,8 @@ _BYBIT: Final = Tariff(
         Rule("endpoint", Level.ACCOUNT, Limit(50, 1, 25), Counts.UNITS, by_endpoint=True),
     ),
     orders=frozenset({"v5/order/create"}),
-    # Ten linear orders a second; the class reckons with the twenty of spot.
-    order_units=5,
+    # Ten linear orders or cancels a second; the class reckons with the twenty of spot.
+    units={("POST", "v5/order/create"): 5, ("POST", "v5/order/cancel"): 5},
     silences={"403": Silence(Level.ADDRESS, 600), "10006": Silence(Level.ACCOUNT, 1)},
 )
 
@@ -137,6 +144,27 @@ def tariff_of(exchange: str, market_type: str, pace: float) -> Tariff:
     return _TARIFFS.get((exchange, market_type)) or Tariff(
         exchange, (Rule("units", Level.ADDRESS, spaced(pace), Counts.UNITS),)
     )
+
+
+def charges_of(tariff: Tariff, asked: Asked, address: str, account: str | None) -> list[Charge]:
+    """What a request takes, and from whom; without an account, from the address alone."""
+    charges = []
+    for rule in tariff.rules:
+        scope, units = address if rule.level is Level.ADDRESS else account, _units(tariff, rule, asked)
+        if scope is not None and units > 0:
+            charges.append(Charge(_bucket(scope, rule, asked.path), rule.limit, units))
+    return charges
+
+
+def _units(tariff: Tariff, rule: Rule, asked: Asked) -> float:
+    is_order = asked.method == "POST" and asked.path in tariff.orders
+    match rule.counts:
+        case Counts.REQUESTS:
+            return 1
+        case Counts.ORDERS:
+            return float(is_order)
+        case Counts.UNITS:
+            return tariff.units.get((asked.method, asked.path), asked.units) * rule.scale
 
 
 _SKEW: Final = 1.0
@@ -161,7 +189,12 @@ class Toll:
 
     def turn(self, asked: Asked, urgency: Urgency, patience: float) -> AbstractAsyncContextManager[None]:
         """Wait for a request's turn for so many seconds; inside, it may be sent. Raises Stopped."""
-        return self._gate.turn(self._account or self._address, self._charges(asked), urgency, patience)
+        return self._gate.turn(
+            self._account or self._address,
+            charges_of(self._tariff, asked, self._address, self._account),
+            urgency,
+            patience,
+        )
 
     def now(self) -> float:
         """The moment by the clock that the limits are kept by, in seconds since 1970."""
@@ -183,25 +216,6 @@ class Toll:
     async def tell(self) -> None:
         """Let the other processes know what the venue has asked for."""
         await self._gate.ledger.tell()
-
-    def _charges(self, asked: Asked) -> list[Charge]:
-        charges = []
-        for rule in self._tariff.rules:
-            scope, units = self._scope(rule.level), self._units(rule, asked)
-            if scope is not None and units > 0:
-                charges.append(Charge(_bucket(scope, rule, asked.path), rule.limit, units))
-        return charges
-
-    def _units(self, rule: Rule, asked: Asked) -> float:
-        is_order = asked.method == "POST" and asked.path in self._tariff.orders
-        match rule.counts:
-            case Counts.REQUESTS:
-                return 1
-            case Counts.ORDERS:
-                return float(is_order)
-            case Counts.UNITS:
-                own = self._tariff.order_units
-                return rule.scale * (own if is_order and own is not None else asked.units)
 
     def _scope(self, level: Level) -> str | None:
         return self._address if level is Level.ADDRESS else self._account

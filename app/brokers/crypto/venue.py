@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 import ccxt.async_support as library
@@ -130,7 +131,7 @@ class CryptoVenue:
 
     def _toll(self, exchange: str, market_type: MarketType, account: str | None, *, sandbox: bool) -> Toll:
         """What an account, or whoever asks without a key, pays at an exchange: the address with all others."""
-        tariff = tariff_of(exchange, market_type.value, getattr(library, exchange)().rateLimit / 1000)
+        tariff = tariff_of(exchange, market_type.value, _pace(exchange))
         api = f"{tariff.name}:{'sandbox' if sandbox else 'live'}"
         # Requests that are sent somewhere else leave for the venue from there.
         egress = self._endpoints.get(exchange) or self._egress
@@ -138,6 +139,12 @@ class CryptoVenue:
         if address not in self._gates:
             self._gates[address] = Gate(self._ledger, address)
         return Toll(self._gates[address], tariff, None if account is None else f"{api}:of:{account}")
+
+
+@lru_cache
+def _pace(exchange: str) -> float:
+    """Seconds between two units of cost, as the class keeps them."""
+    return float(getattr(library, exchange)().rateLimit) / 1000
 
 
 def _stated_fee(exchange: Any, market_type: MarketType) -> Decimal:

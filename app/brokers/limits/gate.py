@@ -1,8 +1,9 @@
 """The gate: who of those that wait in this process to ask one venue from one address goes next.
 
-The most urgent goes first; among equals every account has its turn, in the order in which they came. An account that
-has to wait for a limit of its own holds nobody else up. Only so many requests are under way at once, fewer of the
-less urgent, so that a venue that answers slowly to polls still has a connection free for an exit.
+The most urgent goes first; among equals every account has its turn, in the order in which they came. Whoever has to
+wait for a limit of its own holds nobody else up, nor what the same account asks that this limit does not count.
+Only so many requests are under way at once, fewer of the less urgent, so that a venue that answers polls slowly
+still has room for an exit.
 """
 
 import asyncio
@@ -35,7 +36,6 @@ class Stopped(Exception):
 class _Waiting:
     """One request that waits; `turn` becomes whether it may go."""
 
-    account: str
     scopes: Sequence[str]
     charges: Sequence[Charge]
     urgency: Urgency
@@ -43,10 +43,11 @@ class _Waiting:
     """By the loop's clock."""
     turn: asyncio.Future[bool]
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """All that may be short for it."""
-        return (*self.scopes, *(each.bucket for each in self.charges))
+    keys: tuple[str, ...] = ()
+    """All that may be short for it: those that need the same wait in one queue."""
+
+    def __post_init__(self) -> None:
+        self.keys = (*self.scopes, *(each.bucket for each in self.charges))
 
 
 class Gate:
@@ -55,7 +56,9 @@ class Gate:
     def __init__(self, ledger: Ledger, address: str) -> None:
         self.ledger = ledger
         self.address = address
-        self._lanes: dict[Urgency, dict[str, deque[_Waiting]]] = {urgency: {} for urgency in Urgency}
+        self._lanes: dict[Urgency, dict[tuple[str, ...], deque[_Waiting]]] = {
+            urgency: {} for urgency in Urgency
+        }
         self._under_way = 0
         self._not_before: dict[tuple[str, Urgency], float] = {}
         self._stirred = asyncio.Event()
@@ -74,7 +77,7 @@ class Gate:
         if patience <= 0 or (silence is not None and silence.wait > patience):
             raise Stopped
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(account, scopes, charges, urgency, loop.time() + patience, loop.create_future())
+        waiting = _Waiting(scopes, charges, urgency, loop.time() + patience, loop.create_future())
         await self._wait(waiting)
         try:
             yield
@@ -90,7 +93,7 @@ class Gate:
             self._letting = None
 
     async def _wait(self, waiting: _Waiting) -> None:
-        self._lanes[waiting.urgency].setdefault(waiting.account, deque()).append(waiting)
+        self._lanes[waiting.urgency].setdefault(waiting.keys, deque()).append(waiting)
         self._stirred.set()
         if self._letting is None or self._letting.done():
             self._letting = asyncio.create_task(self._let_through())
@@ -157,8 +160,8 @@ class Gate:
         for urgency, lane in self._lanes.items():
             if lane and (self._under_way >= ROOM[urgency] or self._is_short(self.address, urgency, now)):
                 return None
-            for queue in lane.values():
-                if not any(self._is_short(key, urgency, now) for key in queue[0].keys):
+            for keys, queue in lane.items():
+                if not any(self._is_short(key, urgency, now) for key in keys):
                     return queue[0]
         return None
 
@@ -174,10 +177,9 @@ class Gate:
     def _take_out(self, waiting: _Waiting) -> None:
         """Out of its queue; its account goes behind the others."""
         lane = self._lanes[waiting.urgency]
-        queue = lane.get(waiting.account, ())
-        if waiting not in queue:
-            return
-        del lane[waiting.account]
-        rest = deque(each for each in queue if each is not waiting)
-        if rest:
-            lane[waiting.account] = rest
+        queue = lane.get(waiting.keys, deque())
+        if waiting in queue:
+            queue.remove(waiting)
+            del lane[waiting.keys]
+            if queue:
+                lane[waiting.keys] = queue

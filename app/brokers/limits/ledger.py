@@ -91,11 +91,21 @@ GRANTED: Final = Verdict()
 
 
 class Ledger:
-    """The budget as one process knows it. With `redis` None it is alone and may use all of it."""
+    """The budget as one process knows it. With `redis` None it is alone and may use all of it.
 
-    def __init__(self, redis: Redis | None = None, clock: Callable[[], float] = time.time) -> None:
+    `patience` is in seconds; `clock` tells the time where Redis does not.
+    """
+
+    def __init__(
+        self,
+        redis: Redis | None = None,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._take = redis.register_script(_TAKE) if redis is not None else None
         self._silence = redis.register_script(_SILENCE) if redis is not None else None
+        self._patience = patience
         self._clock = clock
         self._ahead = 0.0
         """Seconds by which Redis's clock is ahead of ours; buckets are kept by Redis's."""
@@ -154,7 +164,7 @@ class Ledger:
     async def _ask(self, question: Awaitable[Answer]) -> Answer | None:
         """Redis's answer; None when it is away."""
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience):
                 answer = await question
         except (RedisError, OSError) as error:
             if not self._is_away:
