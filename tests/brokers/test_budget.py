@@ -105,10 +105,13 @@ async def poll(stages: list[ExchangeStage]) -> None:
     await asyncio.gather(*(one(stage) for stage in stages))
 
 
+async def window_begins(venue: Exchange) -> None:
+    """Wait for the exchange's next window, so that what goes at once goes in one."""
+    await asyncio.sleep(SECONDS - venue.clock.milliseconds() / 1000 % SECONDS)
+
+
 async def polled(venue: Exchange, seconds: float, *processes: list[ExchangeStage]) -> None:
     """Let all of them poll for a while, or until the exchange has had to say "too many"."""
-    # From the beginning of a window on, so that what goes at once goes in one.
-    await asyncio.sleep(SECONDS - venue.clock.milliseconds() / 1000 % SECONDS)
     polling = [asyncio.create_task(poll(stages)) for stages in processes]
     for _ in range(int(seconds * 20)):
         await asyncio.sleep(0.05)
@@ -135,6 +138,7 @@ async def test_processes_that_share_a_budget_are_never_told_off(
 ) -> None:
     one, two = [await processes.start_sharing(redis_url) for _ in range(PROCESSES)]
     tighten(venue)
+    await window_begins(venue)
     await polled(venue, 3, one, two)
     assert not told_off(venue)
     assert asked(venue) * WEIGHT > venue.usdm.weight.budget, "the limit was not reached"
@@ -143,6 +147,7 @@ async def test_processes_that_share_a_budget_are_never_told_off(
 async def test_processes_that_share_nothing_would_be(venue: Exchange, processes: Processes) -> None:
     one, two = [await processes.start(Ledger()) for _ in range(PROCESSES)]
     tighten(venue)
+    await window_begins(venue)
     await polled(venue, 3, one, two)
     assert told_off(venue)
 
