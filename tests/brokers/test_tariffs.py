@@ -13,6 +13,8 @@ ADDRESS, ANN = "venue:live:from:here", "venue:live:of:ann"
 NOW = 1_790_000_040.0 + 30
 """Half a minute into a minute."""
 
+LOOK = Asked("GET", "order", 1)
+
 USDM = tariff_of("binanceusdm", "swap", 0.05)
 BYBIT = tariff_of("bybit", "swap", 0.02)
 UNKNOWN = tariff_of("kraken", "spot", 1.0)
@@ -46,6 +48,10 @@ class TestCharges:
             f"{ADDRESS}/weight": 1,
             f"{ANN}/orders-10s": 1,
         }
+
+    def test_what_goes_to_another_api_counts_for_none_of_these(self) -> None:
+        key = Asked("GET", "account/apiRestrictions", 0.1, "sapi")
+        assert taken("binanceusdm", "swap", key) == taken("binance", "spot", key) == {}
 
     def test_the_api_of_usd_m_is_one_whichever_class_asks(self) -> None:
         assert tariff_of("binance", "swap", 0.05) is tariff_of("binanceusdm", "swap", 0.05)
@@ -87,16 +93,22 @@ class TestAnswers:
         code: str | None = None,
         account: str | None = ANN,
         sent_at: float = NOW,
-        path: str = "order",
+        asked: Asked = LOOK,
     ) -> None:
         """Let an answer be read."""
         tariff = {"usdm": USDM, "bybit": BYBIT, "unknown": UNKNOWN}[tariff_name]
-        Toll(Gate(ledger, ADDRESS), tariff, account).heed(path, code, status, headers, sent_at)
+        Toll(Gate(ledger, ADDRESS), tariff, account).heed(asked, code, status, headers, sent_at)
 
     async def test_used_weight_is_taken_over(self, ledger: Ledger) -> None:
         self.heed(ledger, "usdm", {"X-MBX-USED-WEIGHT-1M": "2400"})
         [charge] = charges_of(USDM, Asked("GET", "order", 1), ADDRESS, ANN)
         assert 30 <= (await wait_of(ledger, charge)).wait <= 31
+
+    async def test_the_weight_of_another_api_is_not_taken_over(self, ledger: Ledger) -> None:
+        other = Asked("GET", "account/apiRestrictions", 0.1, "sapi")
+        self.heed(ledger, "usdm", {"X-MBX-USED-WEIGHT-1M": "2400"}, asked=other)
+        [charge] = charges_of(USDM, LOOK, ADDRESS, ANN)
+        assert (await wait_of(ledger, charge)).wait == 0
 
     async def test_the_last_minute_s_weight_is_not_this_minute_s(self, ledger: Ledger) -> None:
         self.heed(ledger, "usdm", {"X-MBX-USED-WEIGHT-1M": "2400"}, sent_at=NOW - 31)
@@ -117,7 +129,7 @@ class TestAnswers:
             "X-Bapi-Limit-Status": "0",
             "X-Bapi-Limit-Reset-Timestamp": str(int((NOW + 0.8) * 1000)),
         }
-        self.heed(ledger, "bybit", headers, path="v5/order/create")
+        self.heed(ledger, "bybit", headers, asked=Asked("POST", "v5/order/create", 2.5))
         create, cancel = (
             charges_of(BYBIT, Asked("POST", path, 2.5), ADDRESS, ANN)[1]
             for path in ("v5/order/create", "v5/order/cancel")

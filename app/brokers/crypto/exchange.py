@@ -82,7 +82,7 @@ def _present() -> Call:
 class _Request:
     """One request of a call, of which several may be under way at once."""
 
-    path: str
+    asked: Asked
     sent_at: float = 0.0
     """By the clock of the rate budget."""
 
@@ -123,10 +123,11 @@ class _Layer:
         call = _present()
         params, config = {} if params is None else params, config or {}
         units = self.calculate_rate_limiter_cost(api, method, path, params, config)  # type: ignore[attr-defined]
-        asked = Asked(method, path, float(units or 1))
+        section = api if isinstance(api, str) else str(api[0])
+        asked = Asked(method, path, float(units or 1), section)
         try:
             async with self.toll.turn(asked, call.urgency, self._patience(call)):
-                _REQUEST.set(_Request(path))
+                _REQUEST.set(_Request(asked))
                 return await super().fetch2(path, api, method, params, config)  # type: ignore[misc]
         except Stopped:
             raise Unreachable(f"{self.id} has asked us to slow down; nothing was sent.") from None
@@ -172,7 +173,7 @@ class _Layer:
         call.status, call.body = status, rest[1]
         call.secrets = tuple(filter(None, (getattr(self, each, None) for each in CREDENTIALS)))
         request = _REQUEST.get()
-        self.toll.heed(request.path, code_in(call.body), status, headers, request.sent_at)
+        self.toll.heed(request.asked, code_in(call.body), status, headers, request.sent_at)
         handled = super().handle_errors(status, reason, url, method, headers, *rest)  # type: ignore[misc]
         if call.body is None:
             call.is_clean = False
@@ -216,6 +217,8 @@ def exchange_of(
             "enableRateLimit": False,
             "timeout": TIMEOUT_MS,
             "session": surroundings.line,
+            # Without an account it is a market table of megabytes, which nobody looks at again.
+            "enableLastHttpResponse": bool(credentials),
             "options": options,
             **credentials,
         }

@@ -67,6 +67,8 @@ class Tariff:
     """The paths that place orders when something is posted to them."""
     units: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """By method and path, what requests cost in the class's units where its own figure is another."""
+    elsewhere: frozenset[str] = frozenset()
+    """Sections of the class whose requests go to another API, with limits of its own."""
     silences: Mapping[str, Silence] = field(default_factory=dict)
     """Codes of answers and statuses of HTTP, codes first, beside those that all venues share."""
 
@@ -78,6 +80,8 @@ class Asked:
     method: str
     path: str
     units: float
+    section: str = ""
+    """Of the class's list of end points."""
 
 
 _SILENCES: Final = {"418": Silence(Level.ADDRESS, 60), "429": Silence(Level.ADDRESS, 5)}
@@ -96,6 +100,7 @@ _BINANCE_SPOT: Final = Tariff(
         Rule("orders-10s", Level.ACCOUNT, Limit(50, 10, 20), Counts.ORDERS, used=_ORDERS_10S),
     ),
     orders=frozenset({"order", "orderList/oco"}),
+    elsewhere=frozenset({"sapi"}),
     silences=_BINANCE_SILENCES,
 )
 _BINANCE_USDM: Final = Tariff(
@@ -106,6 +111,7 @@ _BINANCE_USDM: Final = Tariff(
         Rule("orders-1m", Level.ACCOUNT, Limit(1200, 60, 200), Counts.ORDERS, used=_ORDERS_1M),
     ),
     orders=frozenset({"order", "algoOrder"}),
+    elsewhere=frozenset({"sapi"}),
     units={
         # The class's 4 stand for the account's limit of orders; of the address's weight an order takes nothing.
         ("POST", "order"): 0,
@@ -148,7 +154,9 @@ def tariff_of(exchange: str, market_type: str, pace: float) -> Tariff:
 
 def charges_of(tariff: Tariff, asked: Asked, address: str, account: str | None) -> list[Charge]:
     """What a request takes, and from whom; without an account, from the address alone."""
-    charges = []
+    charges: list[Charge] = []
+    if asked.section in tariff.elsewhere:
+        return charges
     for rule in tariff.rules:
         scope, units = address if rule.level is Level.ADDRESS else account, _units(tariff, rule, asked)
         if scope is not None and units > 0:
@@ -201,11 +209,12 @@ class Toll:
         return self._gate.ledger.now()
 
     def heed(
-        self, path: str, code: str | None, status: int, headers: Mapping[str, str], sent_at: float
+        self, asked: Asked, code: str | None, status: int, headers: Mapping[str, str], sent_at: float
     ) -> None:
-        """Take over what an answer says of the limits."""
+        """Take over what the answer to a request says of the limits."""
         told = {name.lower(): value for name, value in headers.items()}
-        self._learn(path, told, sent_at)
+        if asked.section not in self._tariff.elsewhere:
+            self._learn(asked.path, told, sent_at)
         silence = self._silences.get(code or "") or self._silences.get(str(status))
         if silence is not None:
             given = _retry_after(told.get("retry-after", ""), self.now())

@@ -127,10 +127,11 @@ class Gate:
         loop = asyncio.get_running_loop()
         while any(self._lanes.values()):
             self._stirred.clear()
-            waiting = self._next(loop.time())
+            now = loop.time()
+            waiting = self._next(now)
             if waiting is None:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._pause(loop.time())):
+                    async with asyncio.timeout(self._pause(now)):
                         await self._stirred.wait()
                 continue
             if waiting.turn.done():

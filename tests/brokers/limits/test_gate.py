@@ -179,3 +179,10 @@ async def test_a_redis_that_is_stuck_holds_no_exit_up(redis_url: str) -> None:
         await way.send(Urgency.EXIT)
         assert asyncio.get_running_loop().time() - began < 1
         await way.gate.close()
+
+
+async def test_nobody_is_forgotten_when_a_wait_ends_while_it_is_looked_at(way: Way) -> None:
+    way.limit = per_second(2000)
+    async with asyncio.timeout(30):
+        for _ in range(2000):
+            await way.send(Urgency.POLL)
