@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from importlib.metadata import version
-from typing import Final, Self
+from typing import Final
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -16,7 +16,6 @@ from app.api.sessions import OpenDesk, Reading
 from app.api.wire import Instant, View
 from app.domain.risk import Mode
 from app.store import trading, workload
-from app.store.trading import Trading
 from app.store.workers import Worker
 
 router = APIRouter(prefix="/admin/system", tags=["admin"], route_class=ExactRoute, dependencies=[ADMINS_ONLY])
@@ -54,20 +53,16 @@ class TradingState(View):
     """How far the whole engine may trade."""
 
     state: Mode = Field(examples=["active"])
-    """`reducing` and `halted` take no entries; exits always go on."""
+    """`reducing` and `halted` take no entries; exits always go on.
+
+    A database restored from a backup or promoted from a replica is `halted` until an admin sets the state in it.
+    """
     reason: str | None = Field(examples=["The venue fills at absurd prices"])
-    """Why, in the words of the admin who set it; null when nobody ever did."""
+    """Why, in the words of the admin who set it, or the engine's own; null when nobody ever set it."""
     set_by: str | None = Field(examples=["admin-1"])
     """The id of that admin."""
     set_at: Instant | None
     """When it was set."""
-
-    @classmethod
-    def seen(cls, row: Trading | None) -> Self:
-        """As it was last set; active where it never was."""
-        if row is None:
-            return cls(state=Mode.ACTIVE, reason=None, set_by=None, set_at=None)
-        return cls.of(row)
 
 
 class Counts(View):
@@ -132,7 +127,7 @@ async def get_system(desk: OpenDesk, session: Reading, redis: RedisState) -> Sys
         time=now,
         database=await _database(session),
         redis=redis,
-        trading=TradingState.seen(await trading.present(session)),
+        trading=TradingState.of(await trading.present(session)),
         workers=await _workers(session, now),
         counts=Counts.of(load),
         oldest_pending_seconds=None if load.pending_since is None else _seconds(load.pending_since, now),

@@ -11,7 +11,7 @@ from app.domain.market import MarketType
 from tests.venues.clock import Clock
 from tests.venues.exchange import Exchange, response_of
 from tests.venues.orders import Kind, Listing
-from tests.venues.wire import CALM, Reply, WireRequest
+from tests.venues.wire import CALM, Dialect, Reply, WireRequest
 
 MARKETS: Final = 2000
 
@@ -116,7 +116,7 @@ class Listings:
             return response_of(
                 Reply([_gate(each) for each in BASES] if path.endswith("/spot/currency_pairs") else [])
             )
-        dialects = (self.exchange.bybit, self.exchange.usdm, self.exchange.spot)
+        dialects: tuple[Dialect, ...] = (self.exchange.bybit, self.exchange.usdm, self.exchange.spot)
         dialect = next(
             each for each, name in zip(dialects, ("bybit", "fapi", ""), strict=True) if name in host
         )
