@@ -56,10 +56,13 @@ class Processes:
         self._stack = stack
         self._vault = Vault([vault_key_bytes(new_vault_key())])
 
-    async def start(self, ledger: Ledger, accounts: int = ACCOUNTS) -> list[ExchangeStage]:
-        """The accounts of one more process, with its market table loaded."""
+    async def start(
+        self, ledger: Ledger, accounts: int = ACCOUNTS, *, by: str = "127.0.0.1"
+    ) -> list[ExchangeStage]:
+        """The accounts of one more process, with its market table loaded; `by` is where its requests leave from."""
         venue = self._venue
-        crypto = open_crypto(self._vault, {EXCHANGE: venue.url}, venue.clock.now, ledger=ledger)
+        endpoints = {EXCHANGE: f"http://{by}:{venue.port}"}
+        crypto = open_crypto(self._vault, endpoints, venue.clock.now, ledger=ledger)
         self._stack.push_async_callback(crypto.close)
         stages = []
         for _ in range(accounts):
@@ -71,11 +74,13 @@ class Processes:
         await stages[0].broker.instruments()
         return stages
 
-    async def start_sharing(self, url: str, patience: float = BUSY) -> list[ExchangeStage]:
+    async def start_sharing(
+        self, url: str, patience: float = BUSY, *, by: str = "127.0.0.1"
+    ) -> list[ExchangeStage]:
         """The same, with a budget in a Redis."""
         redis = open_redis(url)
         self._stack.push_async_callback(redis.aclose)
-        return await self.start(Ledger(redis, patience=patience))
+        return await self.start(Ledger(redis, patience=patience), by=by)
 
 
 @pytest.fixture
@@ -182,6 +187,20 @@ async def test_a_ban_seen_by_one_process_is_honoured_by_the_other(
     with pytest.raises(Unreachable):
         await second.broker.place(order(second, Side.BUY, OrderType.MARKET))
     assert len(venue.requests) == seen
+
+
+async def test_a_ban_of_one_address_is_none_of_another(
+    venue: Exchange, processes: Processes, redis_url: str
+) -> None:
+    [here, *_] = await processes.start_sharing(redis_url)
+    [elsewhere, *_] = await processes.start_sharing(redis_url, by="localhost")
+    venue.usdm.bans.ban(venue.clock, "127.0.0.1")
+    with pytest.raises(Unreachable):
+        await here.broker.holdings()
+    venue.usdm.bans.until.clear()
+    assert await elsewhere.broker.holdings() == []
+    with pytest.raises(Unreachable):
+        await here.broker.holdings()
 
 
 async def test_too_many_orders_of_one_account_hold_back_that_account_only(

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import ccxt.async_support as library
+from yarl import URL
 
 from app.brokers.crypto.broker import CryptoBroker, Terms, digest_of
 from app.brokers.crypto.credentials import for_class
@@ -136,8 +137,9 @@ class CryptoVenue:
         tariff = tariff_of(exchange, market_type.value, _pace(exchange))
         api = f"{tariff.name}:{'sandbox' if sandbox else 'live'}"
         # Requests that are sent somewhere else leave for the venue from there.
-        egress = self._endpoints.get(exchange) or self._egress
-        address = f"{api}:from:{egress.removeprefix('https://').removeprefix('http://').strip('/')}"
+        endpoint = self._endpoints.get(exchange)
+        egress = self._egress if endpoint is None else URL(endpoint).host_port_subcomponent
+        address = f"{api}:from:{egress}"
         if address not in self._gates:
             self._gates[address] = Gate(self._ledger, address)
         return Toll(self._gates[address], tariff, None if account is None else f"{api}:of:{account}")
