@@ -127,6 +127,7 @@ class Gate:
         loop = asyncio.get_running_loop()
         while any(self._lanes.values()):
             self._stirred.clear()
+            # One look at the clock for both: a wait that ended between two would be waited for without end.
             now = loop.time()
             waiting = self._next(now)
             if waiting is None:

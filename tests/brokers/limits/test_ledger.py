@@ -211,7 +211,7 @@ class TestAway:
             assert await granted(first, name, Urgency.POLL) == 20 // ASSUMED_PROCESSES
             assert await granted(second, name, Urgency.POLL) == 16 // ASSUMED_PROCESSES
             # Each process waited for Redis once, not once for each request.
-            assert time.monotonic() - began < 3 * GONE
+            assert time.monotonic() - began < 8 * GONE
 
     async def test_it_is_shared_again_when_redis_is_back(self, redis_url: str) -> None:
         async with processes(redis_url, PATIENCE_SECONDS, GENEROUS) as [first, second]:
