@@ -62,6 +62,8 @@ class Call:
     """The last answer as parsed JSON; None when it was none."""
     is_clean: bool = True
     """Whether every answer was JSON: classes read a proxy's page as an empty list, which proves nothing."""
+    credential_codes: frozenset[str] = frozenset()
+    """The venue's codes that say that it does not accept the key, whatever error the class makes of them."""
     secrets: tuple[str, ...] = ()
     """What must not be repeated of it: some venues answer with the key they were sent."""
 
@@ -115,6 +117,7 @@ class _Layer:
     id: str
     surroundings: Surroundings
     toll: Toll
+    credential_codes: frozenset[str]
 
     async def fetch2(
         self, path: str, api: Any = "public", method: str = "GET", params: Any = None, config: Any = None
@@ -171,6 +174,7 @@ class _Layer:
         """Note what came back before the class makes an error of it."""
         call = _present()
         call.status, call.body = status, rest[1]
+        call.credential_codes = self.credential_codes
         call.secrets = tuple(filter(None, (getattr(self, each, None) for each in CREDENTIALS)))
         request = _REQUEST.get()
         self.toll.heed(request.asked, code_in(call.body), status, headers, request.sent_at)
@@ -227,6 +231,7 @@ def exchange_of(
     opened.toll = toll
     for name, table in _tables(exchange).items():
         setattr(opened, name, table)
+    opened.credential_codes = profile.credential_codes
     opened.ssl_context = surroundings.transport.tls
     opened.timeout_on_exit = 0
     if sandbox:

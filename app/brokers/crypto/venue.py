@@ -74,6 +74,7 @@ class CryptoVenue:
             slippage=SLIPPAGE,
             validity=VALIDITY,
             settle=profile.settle,
+            trigger_sources=tuple(profile.triggers),
             expires_orders=False,
         )
         terms = Terms(access.exchange, access.market_type, access.leverage, account)
