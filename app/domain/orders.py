@@ -168,6 +168,10 @@ class OrderReport:
     """What the venue booked for an exit before fees, in the position's currency; None where prices say it."""
     funding: Decimal = ZERO
     """Swap booked with an exit, in the position's currency; negative is paid."""
+    trigger_price: Decimal | None = None
+    """Where its stop waits now; None where the venue does not tell. Owners move stops by hand."""
+    price: Decimal | None = None
+    """The same of its limit or target."""
 
 
 def client_order_id(order_id: UUID, attempt: int) -> str:

@@ -91,6 +91,8 @@ class Exposure:
     """Executions that reached `sending` since 00:00 UTC."""
     lost_today: Mapping[str, Decimal] = field(default_factory=dict)
     """By currency: −(net realised profit since 00:00 UTC + change of unrealised since then)."""
+    foreign_quantity: Decimal = Decimal(0)
+    """What a netting account holds of the symbol, on whichever side, that we did not open."""
 
 
 def check_mode(mode: Mode, *, whole_engine: bool = False) -> None:
@@ -293,6 +295,11 @@ def check_exposure(limits: Limits, exposure: Exposure, side: Side, symbol: str, 
         if side.opposite in exposure.sides_of_symbol:
             raise Denied("opposite_position", f"{symbol} is already held in the other direction.")
         raise Denied("symbol_in_use", f"{symbol} already has a position or pending entry of ours.")
+    if netting and exposure.foreign_quantity:
+        raise Denied(
+            "foreign_position",
+            f"The account holds {text(exposure.foreign_quantity)} {symbol} that the engine did not open.",
+        )
     _check_count("max_open_positions", exposure.positions, limits.max_open_positions, "positions are open")
     _check_count(
         "max_positions_per_symbol",

@@ -14,6 +14,7 @@ from app.desk import Desk
 from app.domain.exits import CloseReason
 from app.domain.orders import OrderReport, OrderStatus, Purpose
 from app.engine import strikes, telling, trades
+from app.store import connections
 from app.store.orders import Order
 
 log = structlog.get_logger(__name__)
@@ -119,6 +120,10 @@ async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
             trades.refuse(trade, current, refusal.code, refusal.message, now)
         if current.purpose is not Purpose.ENTRY and current.attempt == 1:
             telling.exit_refused(session, trade.execution, current, refusal.message, now)
+    if order.purpose is not Purpose.ENTRY:
+        # What there is nothing to reduce for may have been closed by hand: the next round asks the venue.
+        async with desk.sessions.begin() as session:
+            await connections.reconcile_at(session, order.connection_id, now)
 
 
 async def _record_not_executed(desk: Desk, order: Order, failure: Unreachable) -> None:

@@ -37,6 +37,9 @@ log = structlog.get_logger(__name__)
 AGAIN = timedelta(seconds=2)
 """When to look again while an order of ours is still undecided."""
 
+DOUBT = timedelta(minutes=2)
+"""How long orders are held back while the venue seems to hold less than ours; our monitor watches meanwhile."""
+
 ROUNDS = 4
 """Compare-and-mend rounds of one run; what takes longer is taken up by the sweep."""
 
@@ -121,6 +124,9 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
         if position.protection is Protection.NATIVE:
             position.protection = Protection.SOFTWARE
         position.protect_due_at = now + AGAIN
+        if position.missing_since is not None and now - position.missing_since < DOUBT:
+            # Whoever closed it by hand took its orders with it: they are put back once it is clear what is left.
+            return None
     return difference
 
 

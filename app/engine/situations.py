@@ -1,7 +1,7 @@
 """Situations: what an entry is decided from. The venue's view, our own books, the owner's standing, the clock."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -9,14 +9,14 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.brokers.port import Account, Broker
+from app.brokers.port import Account, Broker, Holding, Unreachable
 from app.desk import Desk
 from app.domain import risk
 from app.domain.denials import CATALOGUE
 from app.domain.entries import Entry, Situation, check_course, decide
 from app.domain.errors import Denied
 from app.domain.market import Instrument, MarketType, Quote
-from app.domain.money import ZERO
+from app.domain.money import ZERO, summed
 from app.domain.orders import Side
 from app.domain.owners import Role
 from app.domain.risk import Exposure, Limits, Mode
@@ -48,6 +48,8 @@ class View:
     instrument: Instrument
     quote: Quote | None
     account: Account
+    holdings: Sequence[Holding]
+    """What the account holds, where symbols are netted; it is not asked elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,9 @@ async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
         signal.symbol, await broker.instruments(meant), connection.market_type, connection.symbol_map
     )
     quotes = await broker.quotes([instrument.symbol])
-    return View(broker, instrument, quotes.get(instrument.symbol), await broker.account())
+    account = await broker.account()
+    holdings = await broker.holdings() if broker.traits.netting else ()
+    return View(broker, instrument, quotes.get(instrument.symbol), account, holdings)
 
 
 async def held_standing(session: AsyncSession, connection: Connection) -> Standing:
@@ -164,7 +168,10 @@ async def _situate(
             slippage=traits.slippage,
             leverage=leverage or Decimal(1),
         ),
-        exposure=await _exposure(session, connection.id, instrument.symbol, execution_id, now),
+        exposure=replace(
+            await _exposure(session, connection.id, instrument.symbol, execution_id, now),
+            foreign_quantity=await _foreign(session, connection.id, view),
+        ),
         netting=traits.netting,
     )
 
@@ -181,6 +188,27 @@ async def _held_value(session: AsyncSession, connection_id: UUID, currency: str)
         )
     )
     return value or ZERO
+
+
+async def _foreign(session: AsyncSession, connection_id: UUID, view: View) -> Decimal:
+    """What the account holds in the symbol beyond positions of ours, whichever its side.
+
+    Raises Unreachable when it may be what we have just closed: a venue's answer lags behind its own fills.
+    """
+    symbol = view.instrument.symbol
+    held = [holding.quantity for holding in view.holdings if holding.symbol == symbol]
+    if not held:
+        return ZERO
+    ours = await session.scalar(
+        select(func.sum(Position.remaining_quantity)).where(
+            Position.connection_id == connection_id, Position.symbol == symbol, Position.status.in_(OPEN)
+        )
+    )
+    foreign = max(summed(held) - (ours or ZERO), ZERO)
+    since = view.account.as_of - view.broker.traits.read_lag
+    if foreign and await orders.filled_lately(session, connection_id, symbol, since):
+        raise Unreachable("It does not show our last order in this symbol in what it holds yet.")
+    return foreign
 
 
 def _counts() -> ColumnElement[bool]:

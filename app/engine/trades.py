@@ -474,6 +474,9 @@ def _open_position(
         unrealized_pnl=ZERO,
         dust=ZERO,
         funding=ZERO,
+        missing_quantity=ZERO,
+        foreign_quantity=ZERO,
+        foreign_orders=0,
         opened_at=entry.filled_at or now,
         created_at=now,
     )
@@ -482,6 +485,9 @@ def _open_position(
 
 
 def _take_over(position: Position, figures: Figures) -> None:
+    if position.remaining_quantity != figures.remaining:
+        # What the venue seemed to hold less than ours was seen beside another quantity.
+        position.missing_quantity, position.missing_since = ZERO, None
     position.quantity = figures.quantity
     position.remaining_quantity = figures.remaining
     position.entry_price = figures.entry_price

@@ -217,3 +217,13 @@ async def reserved(session: AsyncSession, connection_id: UUID, currency: str, as
         )
     )
     return total or ZERO
+
+
+async def filled_lately(session: AsyncSession, connection_id: UUID, symbol: str, since: datetime) -> bool:
+    """Whether an order of ours in a symbol has been filled since then."""
+    found = await session.scalar(
+        select(Order.id)
+        .where(Order.connection_id == connection_id, Order.symbol == symbol, Order.filled_at >= since)
+        .limit(1)
+    )
+    return found is not None

@@ -26,8 +26,8 @@ from tests.venues.clock import Clock
 from tests.venues.delivery import Courier
 from tests.venues.faults import Faults, Page
 from tests.venues.floor import Floor
-from tests.venues.orders import Kind, Listing, Market, Order
-from tests.venues.wire import Conditions, Dialect, WireRequest
+from tests.venues.orders import Force, Kind, Listing, Market, Order
+from tests.venues.wire import Conditions, Dialect, Reply, WireRequest
 
 LISTINGS = (
     Listing("BTC", "USDT", Kind.SPOT, Decimal(20000)),
@@ -105,6 +105,20 @@ class Exchange:
             if (market := floor.market_of(symbol)) is not None:
                 floor.pin(market, None if price is None else Decimal(price))
 
+    def liquidate(self, symbol: str, force: Force = Force.LIQUIDATION) -> None:
+        """Let the exchanges close every position of a symbol by themselves, at the present price."""
+        for dialect in (self.usdm, self.bybit):
+            for account in dialect.floor.accounts.values():
+                for position in account.open_positions:
+                    if position.market.listing.symbol == symbol:
+                        dialect.force(account, position, force)
+
+    def delist(self, symbol: str, *, gone: bool = False) -> None:
+        """Stop trading a symbol, at all exchanges; with `gone` they do not even describe it any more."""
+        for floor in self.floors:
+            if (market := floor.market_of(symbol)) is not None:
+                floor.close_market(market, gone=gone)
+
     def thin(self, symbol: str, fraction: Decimal | str) -> None:
         """From now on, one point of the price fills only this fraction of an order."""
         for market in self.markets(symbol):
@@ -162,7 +176,12 @@ class Exchange:
         except Exception as crash:
             self.crashes.append(crash)
             raise
-        return Page(reply.status, reply.text(), "application/json", reply.headers)
+        return page_of(reply)
+
+
+def page_of(reply: Reply) -> Page:
+    """What is said on the wire."""
+    return Page(reply.status, reply.text(), "application/json", reply.headers)
 
 
 @asynccontextmanager

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from app.brokers.crypto import brackets
 from app.brokers.crypto.exchange import Call, Surroundings, calling
-from app.brokers.crypto.limiter import Urgency
+from app.brokers.crypto.history import fills_of, symbols_held
 from app.brokers.crypto.markets import Listed, amount
 from app.brokers.crypto.outcomes import is_not_found, of_order, of_read
 from app.brokers.crypto.permissions import Key, key_of
@@ -20,6 +20,7 @@ from app.brokers.crypto.public import PublicMarket
 from app.brokers.crypto.reports import Answer, fees_of_trades, fees_told, filled_of, id_of, report_of
 from app.brokers.crypto.requests import creation, naming, room
 from app.brokers.crypto.settings import VenueSettings
+from app.brokers.limits.buckets import Urgency
 from app.brokers.port import (
     ABSENT,
     CANNOT_SAY,
@@ -27,6 +28,7 @@ from app.brokers.port import (
     Balance,
     Holding,
     Refused,
+    Resting,
     Silence,
     Traits,
     Uncertain,
@@ -34,6 +36,7 @@ from app.brokers.port import (
     VenueError,
 )
 from app.domain.exits import NativeStyle
+from app.domain.holdings import Fill
 from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import ZERO, exact, floor_to_step, text
 from app.domain.orders import (
@@ -47,8 +50,13 @@ from app.domain.orders import (
 )
 from app.domain.positions import PositionSide
 
+T = TypeVar("T")
+
 PATIENCE: Final = (0.0, 0.1, 0.3, 0.8)
 """Seconds before each look at an order that was just sent or cancelled: some venues show it a moment later."""
+
+LONGEST_LOOK: Final = 3.0
+"""Seconds after which no further look is begun: a look-up may itself have waited for its turn."""
 
 KEY_IS_KNOWN_FOR: Final = timedelta(minutes=5)
 """How long what a venue told of a key is believed."""
@@ -131,7 +139,7 @@ class CryptoBroker:
                 key = await self._known_key()
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
                 raise of_read(error, call) from None
-        balances = _balances(balance)
+        balances = _balances(_told(balance, call))
         return Account(
             identity=key.identity or self._terms.key_digest,
             balances=balances,
@@ -166,12 +174,13 @@ class CryptoBroker:
         """Take an order back and report what became of it. Raises VenueError; Refused without such an order."""
         await self._ready()
         failure: VenueError | None = None
-        with calling(Call(urgency=Urgency.PROTECTION)) as call:
+        # Taking back is the first half of leaving.
+        with calling(Call(urgency=Urgency.EXIT)) as call:
             try:
                 await self._take_back(key)
             except Exception as error:  # noqa: BLE001 - as above
                 failure = None if is_not_found(error) else of_read(error, call)
-        seen = await self._look_again(key)
+        seen = await self._look_again(key, Urgency.EXIT)
         if isinstance(seen, OrderReport) and seen.status is not OrderStatus.OPEN:
             return seen
         if failure is not None:
@@ -182,8 +191,11 @@ class CryptoBroker:
 
     async def find(self, key: OrderKey) -> OrderReport | Silence:
         """What the venue knows of one order. ABSENT only where a clean look-up proves it."""
+        return await self._look(key, Urgency.PROTECTION)
+
+    async def _look(self, key: OrderKey, urgency: Urgency) -> OrderReport | Silence:
         try:
-            return await self._look_up(key)
+            return await self._look_up(key, urgency)
         except VenueError:
             return CANNOT_SAY
 
@@ -194,20 +206,50 @@ class CryptoBroker:
         for symbol, where in sorted(rooms):
             resting |= await self._untouched(symbol, dict(where), keys)
         rest = [key for key in keys if key.client_order_id not in resting]
-        found = await asyncio.gather(*(self.find(key) for key in rest))
+        found = await asyncio.gather(*(self._look(key, Urgency.POLL) for key in rest))
         return resting | {key.client_order_id: each for key, each in zip(rest, found, strict=True)}
 
     async def holdings(self) -> Sequence[Holding]:
         """Everything the account holds, in base units. Raises VenueError; empty means flat."""
         listings = await self._ready()
+        known = await self._market.known()
         with calling(Call()) as call:
             try:
                 if self._terms.market_type is MarketType.SWAP:
-                    return _positions(await self._exchange.fetch_positions(), listings)
+                    held = symbols_held(await self._all_positions(), self._exchange.markets)
+                    return _positions(_told(held, call), known)
                 balance = await self._exchange.fetch_balance(self._balance_params())
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
-        return _coins(_balances(balance), listings)
+        return _coins(_balances(_told(balance, call)), listings)
+
+    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+        """The newest trades of the account in a symbol without those of `ours`. Raises VenueError."""
+        await self._ready()
+        listed = (await self._market.known()).get(symbol)
+        if listed is None:
+            raise Refused(f"{symbol} is not known here.", code="symbol_unknown")
+        with calling(Call()) as call:
+            try:
+                known = {name for key in ours for name in await self._venue_ids(key)}
+                return _told(await fills_of(self._exchange, self._profile, listed, since, known), call)
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+
+    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
+        """Every order that rests in these symbols, wherever its type lives. Raises VenueError."""
+        listings = await self._ready()
+        rooms = [dict[str, Any](), *(dict(where) for where in self._profile.rooms.values())]
+        found: list[Resting] = []
+        with calling(Call()) as call:
+            try:
+                for symbol in symbols:
+                    for where in rooms if symbol in listings else ():
+                        orders = await self._exchange.fetch_open_orders(symbol, None, None, dict(where))
+                        found += [Resting(symbol, self._own_id(order)) for order in orders]
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+        return found
 
     async def close(self) -> None:
         """Let go of the exchange object; session and markets are shared."""
@@ -227,6 +269,35 @@ class CryptoBroker:
                 f"{symbol} cannot be traded on a {self._terms.market_type} account.", code="market_mismatch"
             )
         return listed
+
+    async def _all_positions(self) -> Sequence[Answer]:
+        """Every position the venue tells of. Raises ccxt's errors."""
+        if not self._profile.settle_coins:
+            found: Sequence[Answer] = await self._exchange.fetch_positions()
+            return found
+        asked = [{"settleCoin": coin} for coin in self._profile.settle_coins]
+        return [each for params in asked for each in await self._exchange.fetch_positions(None, params)]
+
+    async def _venue_ids(self, key: OrderKey) -> list[str]:
+        """The ids under which the trades of an order of ours are listed. Raises ccxt's errors."""
+        if key.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
+            legs = [replace(key, client_order_id=key.client_order_id + letter) for letter in brackets.LEGS]
+            found = [await self._order(replace(leg, exchange_order_id=None)) for leg in legs]
+            return [name for order in found if (name := id_of(order)) is not None]
+        names = [key.exchange_order_id] if key.exchange_order_id is not None else []
+        if self._profile.real_order and key.type in self._profile.rooms:
+            order = await self._order(key)
+            became = None if order is None else self._real_order(order)
+            names += [became] if became is not None else []
+        return names
+
+    def _own_id(self, order: Answer) -> str | None:
+        """The client order id of an order as our books know it."""
+        told = order.get("clientOrderId")
+        if told in (None, ""):
+            return None
+        is_bracketed = self._profile.style is NativeStyle.BRACKET
+        return brackets.list_id_of(str(told)) if is_bracketed else str(told)
 
     def _check_fresh(self, request: OrderRequest) -> None:
         if self._surroundings.now() - request.signed_at > self._traits.validity:
@@ -280,7 +351,7 @@ class CryptoBroker:
     async def _truth(self, request: OrderRequest, acknowledged: str | None) -> OrderReport:
         """What became of an order that was just taken. Until the venue shows it, it stands open and unfilled."""
         key = replace(request.key, exchange_order_id=acknowledged)
-        seen = await self._look_again(key, until_final=request.type is OrderType.MARKET)
+        seen = await self._look_again(key, _urgency(request), until_final=request.type is OrderType.MARKET)
         if isinstance(seen, OrderReport):
             return seen
         # It was acknowledged: not being shown yet is a venue's read lag, never absence.
@@ -294,22 +365,27 @@ class CryptoBroker:
             average_price=None,
         )
 
-    async def _look_again(self, key: OrderKey, *, until_final: bool = True) -> OrderReport | Silence:
+    async def _look_again(
+        self, key: OrderKey, urgency: Urgency, *, until_final: bool = True
+    ) -> OrderReport | Silence:
         """Look until the order is seen, and final where that is expected; else what the last look brought."""
         seen: OrderReport | Silence = CANNOT_SAY
+        began = asyncio.get_running_loop().time()
         for wait in PATIENCE:
+            if asyncio.get_running_loop().time() - began > LONGEST_LOOK:
+                break
             await asyncio.sleep(wait)
-            seen = await self.find(key)
+            seen = await self._look(key, urgency)
             if isinstance(seen, OrderReport) and not (until_final and seen.status is OrderStatus.OPEN):
                 return seen
         return seen
 
-    async def _look_up(self, key: OrderKey) -> OrderReport | Silence:
+    async def _look_up(self, key: OrderKey, urgency: Urgency) -> OrderReport | Silence:
         """One look. Raises VenueError when it fails."""
         listed = (await self._ready()).get(key.symbol)
         if listed is None:
             return CANNOT_SAY
-        with calling(Call(urgency=Urgency.PROTECTION)) as call:
+        with calling(Call(urgency=urgency)) as call:
             try:
                 if key.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
                     seen = await self._bracket(key, listed)
@@ -475,6 +551,13 @@ def digest_of(credentials: Mapping[str, str]) -> str:
     named = credentials.get("apiKey") or credentials.get("walletAddress") or credentials.get("uid")
     secret = named or "".join(value for _, value in sorted(credentials.items()))
     return hashlib.sha256(secret.encode()).hexdigest()[:32]
+
+
+def _told(answer: T, call: Call) -> T:
+    """An answer of a call in which everything was one. Raises Uncertain: a proxy's page reads like "nothing"."""
+    if not call.is_clean:
+        raise Uncertain("The venue's answer cannot be read.")
+    return answer
 
 
 def _named(orders: Sequence[Answer], key: OrderKey) -> Answer | None:

@@ -108,6 +108,16 @@ class Profile:
     """The same for statuses of HTTP."""
     uncertain: frozenset[str] = frozenset()
     """Codes that say nothing, whatever error the class makes of them."""
+    forced_types: tuple[str, ...] = ()
+    """Under which `execType` each the venue lists trades that it forced; other trades are listed without them."""
+    forced_orders: str | None = None
+    """The method of the class that lists the orders by which the venue closed positions."""
+    forced_charges: tuple[str, str] | None = None
+    """The method that lists incomes, and the type of those that a forced order costs beside its fees."""
+    settle_coins: tuple[str, ...] = ()
+    """Positions are told for one settle coin at a time; these are asked for."""
+    read_lag: timedelta = timedelta(seconds=30)
+    """How far what is told of holdings may lag behind fills."""
     places_by_get: bool = False
     """Whether orders are sent with GET, so that no method tells a read from a write."""
     holds_hedged: bool = False
@@ -130,6 +140,7 @@ _BINANCE_REFUSALS: Final = {
     **_codes("symbol_unknown", -1121),
 }
 _BINANCE: Final = Profile(
+    read_lag=timedelta(seconds=10),
     client_id=ClientId("newClientOrderId", "origClientOrderId"),
     look_up=LookUp.ONE,
     is_proven=True,
@@ -174,6 +185,8 @@ _BINANCE_SWAP: Final = replace(
     },
     rooms={OrderType.STOP: {"trigger": True}},
     real_order=("actualOrderId",),
+    forced_orders="fapiPrivateGetForceOrders",
+    forced_charges=("fapiPrivateGetIncome", "INSURANCE_CLEAR"),
     refusals={
         **_BINANCE_REFUSALS,
         **_codes(_POOR, -2018, -2019),
@@ -187,6 +200,7 @@ _BINANCE_SWAP: Final = replace(
     },
 )
 _BYBIT: Final = Profile(
+    read_lag=timedelta(seconds=10),
     client_id=ClientId("orderLinkId", "orderLinkId"),
     look_up=LookUp.FILTERED,
     is_proven=True,
@@ -248,6 +262,8 @@ _BYBIT_SWAP: Final = replace(
         TriggerSource.LAST: Trigger({"triggerBy": "LastPrice"}, "fetch_tickers", "last"),
         TriggerSource.INDEX: Trigger({"triggerBy": "IndexPrice"}, "fetch_tickers", "indexPrice"),
     },
+    forced_types=("BustTrade", "AdlTrade"),
+    settle_coins=("USDT", "USDC"),
     holds_hedged=True,
 )
 

@@ -1,4 +1,7 @@
-"""Public markets: listings and quotes of one exchange, asked for without a key and shared by all who look there."""
+"""Public markets: listings and quotes of one exchange, asked for without a key and shared by all who look there.
+
+They are asked for with the urgency of protection: few requests serve every account, and no exit is found without them.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -7,9 +10,10 @@ from decimal import Decimal
 from typing import Any, Final
 
 from app.brokers.crypto.exchange import Call, Surroundings, calling
-from app.brokers.crypto.markets import Listed, decimal, listings_of
+from app.brokers.crypto.markets import Listed, decimal, known_of, listings_of
 from app.brokers.crypto.outcomes import of_read
 from app.brokers.crypto.profiles import Trigger
+from app.brokers.limits.buckets import Urgency
 from app.brokers.port import Uncertain
 from app.domain.market import Instrument, Quote
 
@@ -28,6 +32,7 @@ class PublicMarket:
         self._exchange = exchange
         self._surroundings = surroundings
         self._listings: Mapping[str, Listed] = {}
+        self._known: Mapping[str, Listed] = {}
         self._loaded_at: datetime | None = None
         self._loading = asyncio.Lock()
 
@@ -39,6 +44,11 @@ class PublicMarket:
             if not self._is_fresh():
                 await self._load()
         return self._listings
+
+    async def known(self) -> Mapping[str, Listed]:
+        """The same with what can no longer be traded, and what this process has seen before it went."""
+        await self.listings()
+        return self._known
 
     async def lend(self, exchange: Any) -> None:
         """Let an account's exchange object use this market table."""
@@ -64,7 +74,7 @@ class PublicMarket:
         """The present prices that stops may go by, by symbol; those unknown are left out. Raises VenueError."""
         listings = await self.listings()
         known = [symbol for symbol in symbols if symbol in listings]
-        with calling(Call()) as call:
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 answers = await getattr(self._exchange, trigger.method)(known) if known else {}
             except Exception as error:  # noqa: BLE001 - as above
@@ -79,7 +89,7 @@ class PublicMarket:
         """
         if not self._exchange.has["fetchOHLCV"] or "1m" not in (self._exchange.timeframes or {}):
             return {}
-        with calling(Call()) as call:
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 rows = await self._exchange.fetch_ohlcv(symbol, "1m", since=int(since.timestamp() * 1000))
                 bars = {datetime.fromtimestamp(int(row[0]) / 1000, UTC): _bar(row) for row in rows}
@@ -95,7 +105,7 @@ class PublicMarket:
         return self._loaded_at is not None and self._surroundings.now() - self._loaded_at < REFRESH
 
     async def _load(self) -> None:
-        with calling(Call()) as call:
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 markets = await self._exchange.load_markets(True)
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
@@ -104,11 +114,12 @@ class PublicMarket:
                     raise failure from None
                 return
         self._listings = listings_of(markets, self._exchange.precisionMode)
+        self._known = {**self._known, **known_of(markets, self._exchange.precisionMode)}
         self._loaded_at = self._surroundings.now()
 
     async def _tickers(self, symbols: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         exchange = self._exchange
-        with calling(Call()) as call:
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 if exchange.has["fetchBidsAsks"] is True:
                     return dict(await exchange.fetch_bids_asks(list(symbols)))

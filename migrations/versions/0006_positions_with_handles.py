@@ -1,6 +1,6 @@
 """positions that the venue names, and money in the account's currency
 
-Revision 0005, after 0004; made 2026-11-24 04:00:00.
+Revision 0006, after 0005; made 2026-11-24 04:00:00.
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0005"
-down_revision: str | None = "0004"
+revision: str = "0006"
+down_revision: str | None = "0005"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
