@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.brokers.crypto import open_crypto
 from app.brokers.directory import Directory
+from app.brokers.limits.ledger import Ledger
 from app.brokers.metatrader import open_metatrader
 from app.brokers.paper.tape import Recordings
 from app.brokers.paper.venue import open_paper
@@ -92,7 +93,7 @@ async def open_desk(settings: Settings, *, now: Callable[[], datetime] = utc_now
     sessions = open_sessions(database)
     vault = Vault.open(settings.vault_keys)
     metrics = Metrics()
-    crypto = open_crypto(vault, settings.broker_endpoints, now)
+    crypto = open_crypto(vault, settings.broker_endpoints, now, ledger=Ledger(redis), egress=settings.egress)
     brokers = Directory(
         {
             "paper": open_paper(sessions, _played(settings), now, crypto.public),

@@ -146,7 +146,7 @@ class TestLimitEntries:
         await publish(stage.desk, symbol="EUR/USD", order_type="limit", entry_price="1.095")
         await execute_all(stage.desk)
         await change(stage.desk, EventType.CANCELLED)
-        assert await outcome(stage) == (ExecutionStatus.CANCELLED, None)
+        assert await outcome(stage) == (ExecutionStatus.CANCELLED, "signal_cancelled")
         assert stage.login.pending == []
 
     async def test_the_broker_ends_it_in_its_own_time(self, stage: Stage) -> None:

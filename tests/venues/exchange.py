@@ -27,7 +27,7 @@ from tests.venues.delivery import Courier
 from tests.venues.faults import Faults, Page
 from tests.venues.floor import Floor
 from tests.venues.orders import Force, Kind, Listing, Market, Order
-from tests.venues.wire import Conditions, Dialect, WireRequest
+from tests.venues.wire import Conditions, Dialect, Reply, WireRequest
 
 LISTINGS = (
     Listing("BTC", "USDT", Kind.SPOT, Decimal(20000)),
@@ -176,7 +176,12 @@ class Exchange:
         except Exception as crash:
             self.crashes.append(crash)
             raise
-        return Page(reply.status, reply.text(), "application/json", reply.headers)
+        return page_of(reply)
+
+
+def page_of(reply: Reply) -> Page:
+    """What is said on the wire."""
+    return Page(reply.status, reply.text(), "application/json", reply.headers)
 
 
 @asynccontextmanager

@@ -12,7 +12,6 @@ from uuid import UUID
 from app.brokers.crypto import brackets
 from app.brokers.crypto.exchange import Call, Surroundings, calling
 from app.brokers.crypto.history import fills_of, symbols_held
-from app.brokers.crypto.limiter import Urgency
 from app.brokers.crypto.markets import Listed, amount
 from app.brokers.crypto.outcomes import is_not_found, of_order, of_read
 from app.brokers.crypto.permissions import Key, key_of
@@ -21,6 +20,7 @@ from app.brokers.crypto.public import PublicMarket
 from app.brokers.crypto.reports import Answer, fees_of_trades, fees_told, filled_of, id_of, report_of
 from app.brokers.crypto.requests import creation, naming, room
 from app.brokers.crypto.settings import VenueSettings
+from app.brokers.limits.buckets import Urgency
 from app.brokers.port import (
     ABSENT,
     CANNOT_SAY,
@@ -54,6 +54,9 @@ T = TypeVar("T")
 
 PATIENCE: Final = (0.0, 0.1, 0.3, 0.8)
 """Seconds before each look at an order that was just sent or cancelled: some venues show it a moment later."""
+
+LONGEST_LOOK: Final = 3.0
+"""Seconds after which no further look is begun: a look-up may itself have waited for its turn."""
 
 KEY_IS_KNOWN_FOR: Final = timedelta(minutes=5)
 """How long what a venue told of a key is believed."""
@@ -171,12 +174,13 @@ class CryptoBroker:
         """Take an order back and report what became of it. Raises VenueError; Refused without such an order."""
         await self._ready()
         failure: VenueError | None = None
-        with calling(Call(urgency=Urgency.PROTECTION)) as call:
+        # Taking back is the first half of leaving.
+        with calling(Call(urgency=Urgency.EXIT)) as call:
             try:
                 await self._take_back(key)
             except Exception as error:  # noqa: BLE001 - as above
                 failure = None if is_not_found(error) else of_read(error, call)
-        seen = await self._look_again(key)
+        seen = await self._look_again(key, Urgency.EXIT)
         if isinstance(seen, OrderReport) and seen.status is not OrderStatus.OPEN:
             return seen
         if failure is not None:
@@ -187,8 +191,11 @@ class CryptoBroker:
 
     async def find(self, key: OrderKey) -> OrderReport | Silence:
         """What the venue knows of one order. ABSENT only where a clean look-up proves it."""
+        return await self._look(key, Urgency.PROTECTION)
+
+    async def _look(self, key: OrderKey, urgency: Urgency) -> OrderReport | Silence:
         try:
-            return await self._look_up(key)
+            return await self._look_up(key, urgency)
         except VenueError:
             return CANNOT_SAY
 
@@ -199,7 +206,7 @@ class CryptoBroker:
         for symbol, where in sorted(rooms):
             resting |= await self._untouched(symbol, dict(where), keys)
         rest = [key for key in keys if key.client_order_id not in resting]
-        found = await asyncio.gather(*(self.find(key) for key in rest))
+        found = await asyncio.gather(*(self._look(key, Urgency.POLL) for key in rest))
         return resting | {key.client_order_id: each for key, each in zip(rest, found, strict=True)}
 
     async def holdings(self) -> Sequence[Holding]:
@@ -344,7 +351,7 @@ class CryptoBroker:
     async def _truth(self, request: OrderRequest, acknowledged: str | None) -> OrderReport:
         """What became of an order that was just taken. Until the venue shows it, it stands open and unfilled."""
         key = replace(request.key, exchange_order_id=acknowledged)
-        seen = await self._look_again(key, until_final=request.type is OrderType.MARKET)
+        seen = await self._look_again(key, _urgency(request), until_final=request.type is OrderType.MARKET)
         if isinstance(seen, OrderReport):
             return seen
         # It was acknowledged: not being shown yet is a venue's read lag, never absence.
@@ -358,22 +365,27 @@ class CryptoBroker:
             average_price=None,
         )
 
-    async def _look_again(self, key: OrderKey, *, until_final: bool = True) -> OrderReport | Silence:
+    async def _look_again(
+        self, key: OrderKey, urgency: Urgency, *, until_final: bool = True
+    ) -> OrderReport | Silence:
         """Look until the order is seen, and final where that is expected; else what the last look brought."""
         seen: OrderReport | Silence = CANNOT_SAY
+        began = asyncio.get_running_loop().time()
         for wait in PATIENCE:
+            if asyncio.get_running_loop().time() - began > LONGEST_LOOK:
+                break
             await asyncio.sleep(wait)
-            seen = await self.find(key)
+            seen = await self._look(key, urgency)
             if isinstance(seen, OrderReport) and not (until_final and seen.status is OrderStatus.OPEN):
                 return seen
         return seen
 
-    async def _look_up(self, key: OrderKey) -> OrderReport | Silence:
+    async def _look_up(self, key: OrderKey, urgency: Urgency) -> OrderReport | Silence:
         """One look. Raises VenueError when it fails."""
         listed = (await self._ready()).get(key.symbol)
         if listed is None:
             return CANNOT_SAY
-        with calling(Call(urgency=Urgency.PROTECTION)) as call:
+        with calling(Call(urgency=urgency)) as call:
             try:
                 if key.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
                     seen = await self._bracket(key, listed)

@@ -1,6 +1,6 @@
 """The exchange object: an unmodified class of ccxt below a thin layer of ours.
 
-The layer decides when a request goes (our limiter), by which clock it is signed (the time of the claim), and
+The layer decides when a request goes (the rate budget), by which clock it is signed (the time of the claim), and
 remembers of each call what an error alone does not tell: whether anything was sent, and what came back.
 """
 
@@ -15,9 +15,12 @@ from typing import Any, Final
 
 import ccxt.async_support as library
 
-from app.brokers.crypto.limiter import Limiter, Stopped, Urgency
+from app.brokers.crypto.answers import code_in
 from app.brokers.crypto.profiles import VALIDITY, Profile
+from app.brokers.crypto.tariffs import Asked, Toll
 from app.brokers.crypto.transport import Line, Transport
+from app.brokers.limits.buckets import Urgency
+from app.brokers.limits.gate import Stopped
 from app.brokers.port import Refused, Unreachable
 
 Params = dict[str, Any]
@@ -40,8 +43,8 @@ CREDENTIALS: Final = (
 _UNREADABLE: Final = ("<", "{", "[")
 """How an answer begins that is a page, or JSON that was cut off."""
 
-_LONG_SILENCE: Final = 60.0
-_NO_RETRY_AFTER: Final = 5.0
+PATIENCE: Final = 10.0
+"""Seconds a request that nothing dates waits for its turn; a claimed order waits for as long as it is valid."""
 
 
 @dataclass(slots=True)
@@ -77,6 +80,18 @@ def _present() -> Call:
     return _CALL.get() or Call()
 
 
+@dataclass(slots=True)
+class _Request:
+    """One request of a call, of which several may be under way at once."""
+
+    asked: Asked
+    sent_at: float = 0.0
+    """By the clock of the rate budget."""
+
+
+_REQUEST: ContextVar[_Request] = ContextVar("request")
+
+
 @contextmanager
 def calling(call: Call) -> Iterator[Call]:
     """Everything asked inside belongs to `call`."""
@@ -93,7 +108,6 @@ class Surroundings:
 
     transport: Transport
     line: Line
-    limiter: Limiter
     now: Callable[[], datetime]
 
 
@@ -102,14 +116,29 @@ class _Layer:
 
     id: str
     surroundings: Surroundings
+    toll: Toll
     credential_codes: frozenset[str]
 
-    async def throttle(self, cost: float | None = None) -> None:
-        """Wait for a turn at our limiter, not at ccxt's."""
+    async def fetch2(
+        self, path: str, api: Any = "public", method: str = "GET", params: Any = None, config: Any = None
+    ) -> Any:
+        """Carry out one request when its turn has come; ccxt's own throttler is off."""
+        call = _present()
+        params, config = {} if params is None else params, config or {}
+        units = self.calculate_rate_limiter_cost(api, method, path, params, config)  # type: ignore[attr-defined]
+        section = api if isinstance(api, str) else str(api[0])
+        asked = Asked(method, path, float(units or 1), section)
         try:
-            await self.surroundings.limiter.pass_through(float(cost or 1), _present().urgency)
+            async with self.toll.turn(asked, call.urgency, self._patience(call)):
+                _REQUEST.set(_Request(asked))
+                return await super().fetch2(path, api, method, params, config)  # type: ignore[misc]
         except Stopped:
             raise Unreachable(f"{self.id} has asked us to slow down; nothing was sent.") from None
+
+    def _patience(self, call: Call) -> float:
+        if call.signed_at is None:
+            return PATIENCE
+        return (VALIDITY - (self.surroundings.now() - call.signed_at)).total_seconds()
 
     def _moment(self) -> datetime:
         return _present().signed_at or self.surroundings.now()
@@ -135,7 +164,11 @@ class _Layer:
             )
         call.methods.append(method)
         call.status = call.body = None
-        return await super().fetch(url, method, headers, body)  # type: ignore[misc]
+        _REQUEST.get().sent_at = self.toll.now()
+        try:
+            return await super().fetch(url, method, headers, body)  # type: ignore[misc]
+        finally:
+            await self.toll.tell()
 
     def handle_errors(self, status: int, reason: str, url: str, method: str, headers: Any, *rest: Any) -> Any:
         """Note what came back before the class makes an error of it."""
@@ -143,8 +176,8 @@ class _Layer:
         call.status, call.body = status, rest[1]
         call.credential_codes = self.credential_codes
         call.secrets = tuple(filter(None, (getattr(self, each, None) for each in CREDENTIALS)))
-        if status in (418, 429):
-            self.surroundings.limiter.stop(_retry_after(headers, status))
+        request = _REQUEST.get()
+        self.toll.heed(request.asked, code_in(call.body), status, headers, request.sent_at)
         handled = super().handle_errors(status, reason, url, method, headers, *rest)  # type: ignore[misc]
         if call.body is None:
             call.is_clean = False
@@ -153,12 +186,15 @@ class _Layer:
         return handled
 
 
-def _retry_after(headers: Mapping[str, str], status: int) -> float:
-    """Seconds the venue asks for, or what is usual."""
-    given = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
-    if given.isdecimal():
-        return float(given)
-    return _LONG_SILENCE if status == 418 else _NO_RETRY_AFTER
+_TABLES: Final = ("api", "exceptions", "features")
+"""What is large in an exchange object, the same in all of a class, and never changed once it was made."""
+
+
+@lru_cache
+def _tables(exchange: str) -> Mapping[str, Any]:
+    """The tables of one object, for all others of its class: nine tenths of what each would hold by itself."""
+    first = getattr(library, exchange)()
+    return {name: getattr(first, name) for name in _TABLES}
 
 
 @lru_cache
@@ -170,6 +206,7 @@ def exchange_of(
     exchange: str,
     profile: Profile,
     surroundings: Surroundings,
+    toll: Toll,
     credentials: Mapping[str, str] = MappingProxyType({}),
     *,
     sandbox: bool,
@@ -181,14 +218,19 @@ def exchange_of(
     opened = _layered(exchange)(
         {
             "number": str,
-            "enableRateLimit": True,
+            "enableRateLimit": False,
             "timeout": TIMEOUT_MS,
             "session": surroundings.line,
+            # Without an account it is a market table of megabytes, which nobody looks at again.
+            "enableLastHttpResponse": bool(credentials),
             "options": options,
             **credentials,
         }
     )
     opened.surroundings = surroundings
+    opened.toll = toll
+    for name, table in _tables(exchange).items():
+        setattr(opened, name, table)
     opened.credential_codes = profile.credential_codes
     opened.ssl_context = surroundings.transport.tls
     opened.timeout_on_exit = 0

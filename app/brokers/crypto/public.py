@@ -1,4 +1,7 @@
-"""Public markets: listings and quotes of one exchange, asked for without a key and shared by all who look there."""
+"""Public markets: listings and quotes of one exchange, asked for without a key and shared by all who look there.
+
+They are asked for with the urgency of protection: few requests serve every account, and no exit is found without them.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -10,6 +13,7 @@ from app.brokers.crypto.exchange import Call, Surroundings, calling
 from app.brokers.crypto.markets import Listed, decimal, known_of, listings_of
 from app.brokers.crypto.outcomes import of_read
 from app.brokers.crypto.profiles import Trigger
+from app.brokers.limits.buckets import Urgency
 from app.brokers.port import Uncertain
 from app.domain.market import Instrument, Quote
 
@@ -70,7 +74,7 @@ class PublicMarket:
         """The present prices that stops may go by, by symbol; those unknown are left out. Raises VenueError."""
         listings = await self.listings()
         known = [symbol for symbol in symbols if symbol in listings]
-        with calling(Call()) as call:
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 answers = await getattr(self._exchange, trigger.method)(known) if known else {}
             except Exception as error:  # noqa: BLE001 - as above
@@ -85,7 +89,7 @@ class PublicMarket:
         """
         if not self._exchange.has["fetchOHLCV"] or "1m" not in (self._exchange.timeframes or {}):
             return {}
-        with calling(Call()) as call:
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 rows = await self._exchange.fetch_ohlcv(symbol, "1m", since=int(since.timestamp() * 1000))
                 bars = {datetime.fromtimestamp(int(row[0]) / 1000, UTC): _bar(row) for row in rows}
@@ -101,7 +105,7 @@ class PublicMarket:
         return self._loaded_at is not None and self._surroundings.now() - self._loaded_at < REFRESH
 
     async def _load(self) -> None:
-        with calling(Call()) as call:
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 markets = await self._exchange.load_markets(True)
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
@@ -115,7 +119,7 @@ class PublicMarket:
 
     async def _tickers(self, symbols: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         exchange = self._exchange
-        with calling(Call()) as call:
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 if exchange.has["fetchBidsAsks"] is True:
                     return dict(await exchange.fetch_bids_asks(list(symbols)))

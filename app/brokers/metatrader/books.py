@@ -85,6 +85,8 @@ class Part:
     """The order that closed it; on MetaTrader 4 the ticket itself."""
     position: int
     symbol: str
+    side: Side
+    """The side that closed it."""
     lots: Decimal
     price: Decimal
     profit: Decimal
@@ -201,7 +203,7 @@ def history_of_deals(answer: Any, server: ServerTime) -> History:
             opening = _opening(deal, side, server)
             openings[opening.deal] = opening
         else:
-            part = _part(deal, server)
+            part = _part(deal, side, server)
             parts[part.number] = part
     return History(tuple(openings.values()), tuple(parts.values()), is_whole=is_whole)
 
@@ -239,12 +241,13 @@ def _opening(deal: Record, side: Side, server: ServerTime) -> Opening:
     )
 
 
-def _part(deal: Record, server: ServerTime) -> Part:
+def _part(deal: Record, side: Side, server: ServerTime) -> Part:
     return Part(
         number=deal.whole("ticketNumber"),
         order=deal.whole("orderTicket") or deal.whole("ticketNumber"),
         position=deal.whole("positionTicket"),
         symbol=deal.text("symbol"),
+        side=side,
         lots=deal.amount("lots"),
         price=_deal_price(deal),
         profit=deal.amount("profit"),
@@ -313,6 +316,7 @@ def history_of_tickets(answer: Any, server: ServerTime) -> History:
                 order=ticket.number,
                 position=ticket.number,
                 symbol=ticket.symbol,
+                side=ticket.side.opposite,
                 lots=ticket.lots,
                 price=row.amount("closePrice"),
                 profit=row.amount("profit"),

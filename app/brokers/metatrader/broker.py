@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.brokers.metatrader import books, lookups, marks
-from app.brokers.metatrader.books import History, Ticket
+from app.brokers.metatrader.books import Cause, History, Ticket
 from app.brokers.metatrader.commissions import history
 from app.brokers.metatrader.lookups import LEGS, LOOK_BACK, Books
 from app.brokers.metatrader.market import AccountMarket
@@ -25,12 +25,14 @@ from app.brokers.port import (
     Holding,
     Permissions,
     Refused,
+    Resting,
     Silence,
     Traits,
     Uncertain,
     Unreachable,
     VenueError,
 )
+from app.domain.holdings import Fill
 from app.domain.market import Instrument, Quote
 from app.domain.money import ZERO, exact, text
 from app.domain.orders import (
@@ -207,6 +209,44 @@ class MetaTraderBroker:
                 total[each.symbol, each.side] = _sum(total.get((each.symbol, each.side), ZERO), each.lots)
         return [Holding(symbol, PositionSide.opened_by(side), lots) for (symbol, side), lots in total.items()]
 
+    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+        """What left positions in a symbol from `since` on, oldest first, without what our own exits took.
+
+        Raises VenueError.
+        """
+        # An entry is no exit, and on MetaTrader 4 the ticket it opened is what is closed later.
+        known = {key.exchange_order_id for key in ours if key.handle is not None}
+        past = await history(self._session, since - LOOK_BACK, self._now())
+        currency = await self._market.currency()
+        left = [
+            (part.at, part)
+            for part in past.parts
+            if part.symbol == symbol
+            and part.at is not None
+            and part.at >= since
+            and str(part.order) not in known
+        ]
+        return [
+            Fill(
+                exchange_order_id=str(part.order),
+                side=part.side,
+                quantity=part.lots,
+                price=part.price,
+                time=at,
+                fees={currency: part.fees} if part.fees else {},
+                forced=part.cause is Cause.FORCED,
+            )
+            for at, part in sorted(left, key=lambda one: one[0])
+        ]
+
+    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
+        """Every pending order in these symbols; ours are told by their comment. Raises VenueError."""
+        return [
+            Resting(ticket.symbol, ticket.comment or None)
+            for ticket in await self._tickets()
+            if ticket.is_pending and ticket.symbol in symbols
+        ]
+
     async def close(self) -> None:
         """Stop keeping the session alive."""
         await self._session.close()
@@ -317,10 +357,13 @@ class MetaTraderBroker:
             await self._modify(standing, request.trigger_price, request.price)
         except Uncertain as doubt:
             seen = await self.find(key)
-            if isinstance(seen, OrderReport):
+            if isinstance(seen, OrderReport) and (seen.trigger_price, seen.price) == (
+                key.trigger_price,
+                key.price,
+            ):
                 return seen
             raise doubt from None
-        return lookups.leg_on(key, standing)
+        return lookups.attached(key, standing, key.trigger_price, key.price)
 
     async def _detach(self, key: OrderKey, handle: Handle) -> OrderReport:
         """Take stop and target off a position, unless it carries others by now."""

@@ -5,7 +5,7 @@ that was accounted for before (its handle says what) and not by a stop. Stop and
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Final
@@ -60,7 +60,7 @@ class Books:
         """What became of a stop and target that a position was given."""
         ticket = self.position(handle)
         if ticket is not None:
-            return leg_on(key, ticket) if is_attached(key, ticket) else self._silence()
+            return leg_on(key, ticket) if stands_on(key, ticket) else self._silence()
         fired = [part for part in self._parts(handle) if part.cause in _LEG_OF]
         if not fired:
             return CANNOT_SAY if self.is_unaccounted(handle) else self._silence()
@@ -223,9 +223,28 @@ def is_attached(key: OrderKey, ticket: Ticket) -> bool:
     return (ticket.stop, ticket.target) == (key.trigger_price, key.price)
 
 
+def stands_on(key: OrderKey, ticket: Ticket) -> bool:
+    """Whether a position has whatever a leg gave it, be it where the owner has moved it to since."""
+    return not (
+        (key.trigger_price is not None and ticket.stop is None)
+        or (key.price is not None and ticket.target is None)
+    )
+
+
 def leg_on(key: OrderKey, ticket: Ticket) -> OrderReport:
-    """The report of a stop and target that stand on a position."""
-    return _untouched(key, str(ticket.number), OrderStatus.OPEN)
+    """The report of a stop and target that stand on a position, and where they stand by now."""
+    return attached(
+        key,
+        ticket,
+        None if key.trigger_price is None else ticket.stop,
+        None if key.price is None else ticket.target,
+    )
+
+
+def attached(key: OrderKey, ticket: Ticket, stop: Decimal | None, target: Decimal | None) -> OrderReport:
+    """The report of a stop and target that a position carries."""
+    report = _untouched(key, str(ticket.number), OrderStatus.OPEN)
+    return replace(report, trigger_price=stop, price=target)
 
 
 def cancelled(key: OrderKey, exchange_order_id: str) -> OrderReport:
