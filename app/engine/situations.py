@@ -76,12 +76,15 @@ async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
     risk.check_market(signal, connection.market_type)
     risk.check_age(signal, idea.published_at, Limits.read(connection.limits), desk.now())
     broker = await broker_of(desk, connection)
-    meant = [signal.symbol, *connection.symbol_map.values()]
+    mapped = connection.symbol_map.items()
+    meant = [signal.symbol, *(each for name, each in mapped if name.upper() == signal.symbol.upper())]
     instrument = resolve(
         signal.symbol, await broker.instruments(meant), connection.market_type, connection.symbol_map
     )
     quotes = await broker.quotes([instrument.symbol])
     account = await broker.account()
+    if account.barred is not None:
+        raise Denied(account.barred, CATALOGUE[account.barred].title)
     holdings = await broker.holdings() if broker.traits.netting else ()
     return View(broker, instrument, quotes.get(instrument.symbol), account, holdings)
 
@@ -114,8 +117,6 @@ async def plan(
     _check_standing(desk, connection, standing, idea.plans, now)
     if connection.sizing is None:
         raise Denied("connection_inactive", "The connection has no sizing.")
-    if view.account.barred is not None:
-        raise Denied(view.account.barred, CATALOGUE[view.account.barred].title)
     situation = await _situate(session, desk, connection, idea, view, execution_id, now)
     entry = decide(idea.course, Sizing.read(connection.sizing), Limits.read(connection.limits), situation)
     return Planned(entry, situation.funds)
