@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from app.api import (
     admin,
     analytics,
+    audit,
     bodies,
     connections,
     denials,
@@ -55,6 +56,7 @@ TAGS: Final = [
     {"name": "signals", "description": "What providers published."},
     {"name": "analytics", "description": "How it went, by day, currency and connection."},
     {"name": "notifications", "description": "What you were told."},
+    {"name": "audit", "description": "Who did what to what is yours, and what you did."},
     {"name": "exchanges", "description": "What can be connected."},
     {"name": "me", "description": "Who the token says you are, and what your plan allows."},
     {"name": "webhooks", "description": "How signals come in: signed events of the signal platform."},
@@ -69,6 +71,7 @@ RESOURCES: Final = (
     signals,
     analytics,
     notifications,
+    audit,
     exchanges,
     denials,
     me,

@@ -155,6 +155,7 @@ def test_doctor_finds_each_thing_that_is_wrong(environment: dict[str, str]) -> N
         "settings": "ok",
         "database": "ok",
         "migrations": "ok",
+        "isolation": "ok",
         "redis": "ok",
         "worker": "WRONG",
     }

@@ -114,10 +114,14 @@ async def caller(
     return tokens.read(credentials.credentials)
 
 
+Identified = Annotated[Caller, Depends(caller)]
+"""Whoever has a token that is good, whatever it allows."""
+
+
 def _allowed(scope: Scope, role: Role | None = None) -> Callable[..., Any]:
     """A dependency that passes callers with this scope, and of this role where one is named."""
 
-    async def allowed(caller: Annotated[Caller, Depends(caller)]) -> Caller:
+    async def allowed(caller: Identified) -> Caller:
         if role is not None and caller.owner.role is not role:
             raise Forbidden("admin_required", "This needs a token with the role admin.")
         if scope not in caller.scopes:

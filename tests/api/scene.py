@@ -95,6 +95,12 @@ class Platform:
 
     settings: Settings
 
+    @property
+    def secret(self) -> str:
+        """What it signs with."""
+        assert self.settings.jwt_secret is not None
+        return self.settings.jwt_secret.get_secret_value()
+
     def token(self, owner: Owner, **claims: Any) -> str:
         """A good token, except for the claims named; None leaves a claim out."""
         content = {
@@ -104,7 +110,7 @@ class Platform:
             "exp": datetime.now(UTC) + timedelta(hours=1),
         } | claims
         given = {name: value for name, value in content.items() if value is not None}
-        return jwt.encode(given, self.settings.jwt_secret.get_secret_value(), algorithm="HS256")
+        return jwt.encode(given, self.secret, algorithm="HS256")
 
     def bearer(self, owner: Owner, **claims: Any) -> dict[str, str]:
         """The header that carries such a token."""
