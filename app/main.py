@@ -31,6 +31,7 @@ from app.api import (
 )
 from app.api.callers import Tokens
 from app.api.edge import Edge
+from app.api.keys import Keys, PublishedKeys, SharedSecret
 from app.api.webhooks import Senders
 from app.desk import Desk, open_desk, open_redis
 from app.logs import configure_logs
@@ -119,11 +120,20 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
         generate_unique_id_function=lambda route: route.name,
         max_body_size=bodies.MAX_SIZE,
     )
-    service.state.tokens = Tokens(settings.jwt_secret, settings.jwt_audience, settings.jwt_issuer)
+    service.state.tokens = Tokens(_keys(settings), settings.jwt_audience, settings.jwt_issuer)
     service.state.senders = Senders(settings.webhook_secrets)
     problems.install(service)
     _route(service)
     return service
+
+
+def _keys(settings: Settings) -> Keys:
+    """What tokens are verified with: where keys are published, no secret is taken beside them."""
+    if settings.jwt_jwks_url is not None:
+        return PublishedKeys(settings.jwt_jwks_url)
+    if settings.jwt_secret is None:
+        raise ValueError("settings name a secret or an address of keys")
+    return SharedSecret(settings.jwt_secret)
 
 
 def _route(service: Service) -> None:

@@ -1,6 +1,6 @@
 """Callers: who a bearer token says is calling, and what they may do.
 
-The algorithm is fixed here, never by the token. A caller sees what `(role, sub)` owns and nothing else.
+The algorithm is fixed by the key, never by the token. A caller sees what `(role, sub)` owns and nothing else.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,12 @@ from typing import Annotated, Any, Final
 import jwt
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import SecretStr
 
+from app.api.keys import Keys
 from app.api.problems import Unauthenticated
 from app.domain.errors import Forbidden
 from app.domain.owners import Owner, Role
 
-ALGORITHM: Final = "HS256"
 REQUIRED_CLAIMS: Final = ("sub", "role", "aud", "exp")
 MAX_SUB_LENGTH: Final = 64
 
@@ -42,18 +41,21 @@ class Caller:
 class Tokens:
     """Reads the bearer tokens of one platform."""
 
-    def __init__(self, secret: SecretStr, audience: str, issuer: str | None) -> None:
-        self._secret = secret
+    def __init__(self, keys: Keys, audience: str, issuer: str | None) -> None:
+        self._keys = keys
         self._audience = audience
         self._issuer = issuer
 
-    def read(self, token: str) -> Caller:
-        """The caller a token names. Raises Unauthenticated."""
+    async def read(self, token: str) -> Caller:
+        """The caller a token names. Raises Unauthenticated, and Unavailable while its key cannot be fetched."""
         try:
+            key = await self._keys.find(jwt.get_unverified_header(token).get("kid"))
+            if key is None:
+                raise _refused("The token is not valid here.")
             claims = jwt.decode(
                 token,
-                self._secret.get_secret_value(),
-                algorithms=[ALGORITHM],
+                key.material,
+                algorithms=[key.algorithm],
                 audience=self._audience,
                 issuer=self._issuer,
                 # A platform whose clock is ahead of ours still issues good tokens, hence no look at iat.
@@ -111,7 +113,7 @@ async def caller(
     if credentials is None:
         raise Unauthenticated("Send a token: Authorization: Bearer …")
     tokens: Tokens = request.app.state.tokens
-    return tokens.read(credentials.credentials)
+    return await tokens.read(credentials.credentials)
 
 
 Identified = Annotated[Caller, Depends(caller)]

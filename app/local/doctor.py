@@ -14,6 +14,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from app.api.keys import PublishedKeys
+from app.api.problems import Unavailable
 from app.domain.owners import Owner, Role
 from app.settings import InvalidSettings, Settings, read_settings
 from app.store import ownership
@@ -51,6 +53,7 @@ async def _examine(settings: Settings) -> list[Finding]:
         "database": _database,
         "migrations": _migrations,
         "isolation": _isolation,
+        "tokens": _tokens,
         "redis": _redis,
         "worker": _worker,
     }
@@ -98,6 +101,16 @@ async def _isolation(settings: Settings) -> str:
     if gaps:
         raise Unwell(f"what serves one owner could read of others {', '.join(gaps)}")
     return f"owners are kept apart by {ownership.READER} and its policies"
+
+
+async def _tokens(settings: Settings) -> str:
+    if settings.jwt_jwks_url is None:
+        return "verified with the secret"
+    try:
+        await PublishedKeys(settings.jwt_jwks_url).find("doctor")
+    except Unavailable as error:
+        raise Unwell(f"{error.message} They are expected at {settings.jwt_jwks_url}") from None
+    return f"verified with the keys at {settings.jwt_jwks_url}"
 
 
 async def _redis(settings: Settings) -> str:
