@@ -32,6 +32,7 @@ from app.api import (
 from app.api.callers import Tokens
 from app.api.edge import Edge
 from app.api.keys import Keys, PublishedKeys, SharedSecret
+from app.api.rates import Counted, Rates
 from app.api.webhooks import Senders
 from app.desk import Desk, open_desk, open_redis
 from app.logs import configure_logs
@@ -106,6 +107,7 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
             open_things.push_async_callback(redis.aclose)
             app.state.redis = redis
             app.state.desk = desk or await open_things.enter_async_context(open_desk(settings))
+            app.state.rates = Rates(redis, app.state.desk.now, _limits(settings))
             yield
 
     service = Service(
@@ -125,6 +127,15 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
     problems.install(service)
     _route(service)
     return service
+
+
+def _limits(settings: Settings) -> dict[Counted, int]:
+    """How often what may be done in a minute."""
+    return {
+        Counted.READS: settings.rate_limit_per_minute,
+        Counted.CHANGES: settings.rate_limit_per_minute,
+        Counted.UNSIGNED: settings.unsigned_limit_per_minute,
+    }
 
 
 def _keys(settings: Settings) -> Keys:

@@ -79,6 +79,11 @@ class Settings(DatabaseSettings):
     monitor_seconds: int = Field(default=5, ge=1, le=SECONDS_IN_A_MINUTE)
     """How often open positions are looked at, in seconds; a divisor of 60."""
 
+    rate_limit_per_minute: int = Field(default=1200, ge=1)
+    """Requests a minute of one principal; what is read and what is changed are counted apart."""
+    unsigned_limit_per_minute: int = Field(default=60, ge=1)
+    """Webhook messages a minute of one address whose signature does not fit; signed ones are never limited."""
+
     broker_endpoints: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     """Where requests of an exchange or bridge really go: its id to a base URL of scheme, host and port."""
 

@@ -15,6 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.api.keys import Keys
 from app.api.problems import Unauthenticated
+from app.api.rates import Counted, Rates
 from app.domain.errors import Forbidden
 from app.domain.owners import Owner, Role
 
@@ -109,11 +110,15 @@ bearer = HTTPBearer(
 async def caller(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 ) -> Caller:
-    """Who is calling. Raises Unauthenticated."""
+    """Who is calling. Raises Unauthenticated, and RateLimited for who calls too often."""
     if credentials is None:
         raise Unauthenticated("Send a token: Authorization: Bearer …")
     tokens: Tokens = request.app.state.tokens
-    return await tokens.read(credentials.credentials)
+    known = await tokens.read(credentials.credentials)
+    rates: Rates = request.app.state.rates
+    what = Counted.READS if request.method == "GET" else Counted.CHANGES
+    await rates.count(what, f"{known.owner.role}:{known.owner.id}")
+    return known
 
 
 Identified = Annotated[Caller, Depends(caller)]

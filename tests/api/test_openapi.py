@@ -50,7 +50,7 @@ def test_every_operation_lists_its_problems(document: dict[str, Any]) -> None:
         assert codes <= set(CODES), name
         assert "internal" in codes, name
         if operation.get("security"):
-            assert {"unauthenticated", "scope_required", "unavailable"} <= codes, name
+            assert {"unauthenticated", "scope_required", "rate_limited", "unavailable"} <= codes, name
         if "/admin/" in name:
             assert "admin_required" in codes, name
         if operation.get("requestBody"):
