@@ -157,13 +157,14 @@ def test_no_token_is_signed_where_the_platform_signs_them(serverless_environment
 
 def test_doctor_finds_each_thing_that_is_wrong(environment: dict[str, str]) -> None:
     lines = run(app, ["doctor"], env=environment)
-    subjects = {line.split()[1].rstrip(":"): line.split()[0] for line in lines.output.splitlines()}
+    subjects = {line[7:].partition(":")[0]: line.split()[0] for line in lines.output.splitlines()}
     assert subjects == {
         "settings": "ok",
         "database": "ok",
         "migrations": "ok",
         "isolation": "ok",
         "tokens": "ok",
+        "vault keys": "ok",
         "redis": "ok",
         "worker": "WRONG",
     }

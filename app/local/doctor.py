@@ -16,7 +16,9 @@ from sqlalchemy.pool import NullPool
 
 from app.api.keys import PublishedKeys
 from app.api.problems import Unavailable
+from app.desk import open_desk
 from app.domain.owners import Owner, Role
+from app.engine.rekeying import MissingKeys, check_keys
 from app.settings import InvalidSettings, Settings, read_settings
 from app.store import ownership
 from app.store.workers import latest_heartbeat
@@ -54,6 +56,7 @@ async def _examine(settings: Settings) -> list[Finding]:
         "migrations": _migrations,
         "isolation": _isolation,
         "tokens": _tokens,
+        "vault keys": _vault_keys,
         "redis": _redis,
         "worker": _worker,
     }
@@ -111,6 +114,15 @@ async def _tokens(settings: Settings) -> str:
     except Unavailable as error:
         raise Unwell(f"{error.message} They are expected at {settings.jwt_jwks_url}") from None
     return f"verified with the keys at {settings.jwt_jwks_url}"
+
+
+async def _vault_keys(settings: Settings) -> str:
+    async with open_desk(settings) as desk:
+        try:
+            await check_keys(desk)
+        except MissingKeys as reason:
+            raise Unwell(str(reason)) from None
+    return "every key in use is here"
 
 
 async def _redis(settings: Settings) -> str:

@@ -63,8 +63,8 @@ class Operation:
 
     @property
     def is_guarded(self) -> bool:
-        """Whether it takes a token."""
-        return bool(self.content.get("security"))
+        """Whether it asks who is calling."""
+        return any("bearer" in each for each in self.content.get("security", []))
 
     @property
     def is_for_admins(self) -> bool:

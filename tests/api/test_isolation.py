@@ -21,7 +21,7 @@ from tests.api.scene import ADMIN_ANN, ANN, BOB, NOON, Api, Platform, Rows
 
 ADMIN_ZOE: Final = Owner(Role.ADMIN, "zoe")
 
-OPEN_TO_ALL: Final = {"live": 200, "ready": 200, "receive_event": 401}
+OPEN_TO_ALL: Final = {"live": 200, "ready": 200, "get_metrics": 200, "receive_event": 401}
 """What is asked without a token, and what it answers; an event has a signature of its own, missing here."""
 
 

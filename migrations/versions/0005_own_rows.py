@@ -1,6 +1,6 @@
 """own rows
 
-Revision 0003, after 0002; made 2026-11-24 03:53:00.000000.
+Revision 0005, after 0004; made 2026-11-24 03:53:00.000000.
 
 Row-level security for what serves an owner: a role that can read these tables and is held by a policy on each, by
 two settings of the transaction. Every other role sees and writes all rows, whether it owns the tables or not.
@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from alembic import op
 
-revision: str = "0003"
-down_revision: str | None = "0002"
+revision: str = "0005"
+down_revision: str | None = "0004"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

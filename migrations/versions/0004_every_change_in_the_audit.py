@@ -1,6 +1,6 @@
 """every change in the audit
 
-Revision 0002, after 0001; made 2026-11-24 03:52:00.000000.
+Revision 0004, after 0003; made 2026-11-24 03:52:00.000000.
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0002"
-down_revision: str | None = "0001"
+revision: str = "0004"
+down_revision: str | None = "0003"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
