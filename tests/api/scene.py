@@ -1,5 +1,7 @@
 """What the tests of the API set up: callers with their tokens, and rows as the engine would have left them."""
 
+import base64
+import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -111,6 +113,17 @@ class Platform:
         } | claims
         given = {name: value for name, value in content.items() if value is not None}
         return jwt.encode(given, self.secret, algorithm="HS256")
+
+    def signed(self, body: bytes, now: datetime) -> dict[str, str]:
+        """The headers of an event, over bytes that need not be text."""
+        id_, sent_at = new_id().hex, int(now.timestamp())
+        key = base64.b64decode(self.settings.webhook_secrets[0].get_secret_value().removeprefix("whsec_"))
+        digest = hmac.digest(key, f"{id_}.{sent_at}.".encode() + body, "sha256")
+        return {
+            "webhook-id": id_,
+            "webhook-timestamp": str(sent_at),
+            "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+        }
 
     def bearer(self, owner: Owner, **claims: Any) -> dict[str, str]:
         """The header that carries such a token."""
