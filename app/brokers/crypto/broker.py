@@ -123,13 +123,14 @@ class CryptoBroker:
             try:
                 balance = await self._exchange.fetch_balance(self._balance_params())
                 key = await self._known_key()
+                balances = _balances(balance)
+                equity = {each: _equity(balance, each, held.total) for each, held in balances.items()}
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
                 raise of_read(error, call) from None
-        balances = _balances(balance)
         return Account(
             identity=key.identity or self._terms.key_digest,
             balances=balances,
-            equity={currency: _equity(balance, currency, held.total) for currency, held in balances.items()},
+            equity=equity,
             permissions=key.permissions,
             as_of=as_of,
         )
@@ -199,9 +200,9 @@ class CryptoBroker:
                 if self._terms.market_type is MarketType.SWAP:
                     return _positions(await self._exchange.fetch_positions(), listings)
                 balance = await self._exchange.fetch_balance(self._balance_params())
+                return _coins(_balances(balance), listings)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
-        return _coins(_balances(balance), listings)
 
     async def close(self) -> None:
         """Let go of the exchange object; session and markets are shared."""

@@ -12,6 +12,8 @@ import aiohttp
 import certifi
 from yarl import URL
 
+from app.brokers.crypto.bounds import BoundedResponse
+
 CONNECTIONS_PER_HOST: Final = 20
 
 
@@ -27,7 +29,9 @@ class Transport:
         """The session, opened on first use inside the running loop."""
         if self._session is None:
             connector = aiohttp.TCPConnector(ssl=self.tls, limit=0, limit_per_host=CONNECTIONS_PER_HOST)
-            self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
+            self._session = aiohttp.ClientSession(
+                connector=connector, response_class=BoundedResponse, trust_env=False
+            )
             # Some venues take orders by GET, and aiohttp repeats a GET whose connection dropped: that is two orders.
             self._session._retry_connection = False
         return self._session
