@@ -5,16 +5,20 @@ A new route is asked like the others. One that takes a parameter or a body nobod
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
 import jwt
 import pytest
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 
+from app.api.sessions import reading, reading_all
 from app.desk import Sessions
 from app.domain.owners import Owner, Role
+from app.main import RESOURCES
 from tests.api.estate import Estate, fingerprint, settle
 from tests.api.operations import Operation, operations
 from tests.api.scene import ADMIN_ANN, ANN, BOB, NOON, Api, Platform, Rows
@@ -208,6 +212,31 @@ async def test_owners_are_served(api: Api, rows: Rows) -> None:
         estate = await settle(rows, owner)
         answer = await _ask(api, operation, estate, api.platform.bearer(owner))
         assert answer.is_success, (operation, answer.text)
+
+
+def test_only_admins_are_served_from_sessions_over_all_owners() -> None:
+    over_all = {
+        resource.__name__
+        for resource in RESOURCES
+        for route in resource.router.routes
+        if isinstance(route, APIRoute) and reading_all in _calls(route.dependant)
+    }
+    assert over_all == {"app.api.admin", "app.api.system"}
+
+
+def test_no_transaction_is_open_while_something_is_changed() -> None:
+    """What changes something may ask a venue, and a bound session has a transaction open from its beginning."""
+    for resource in RESOURCES:
+        for route in resource.router.routes:
+            if isinstance(route, APIRoute) and route.methods != {"GET"}:
+                assert not {reading, reading_all} & set(_calls(route.dependant)), route.path
+
+
+def _calls(dependant: Dependant) -> Iterator[Any]:
+    """Everything a route depends on, however deep."""
+    yield dependant.call
+    for each in dependant.dependencies:
+        yield from _calls(each)
 
 
 def _guarded() -> list[Operation]:
