@@ -14,6 +14,7 @@ from app.desk import Desk
 from app.domain.exits import CloseReason
 from app.domain.orders import OrderReport, OrderStatus, Purpose
 from app.engine import strikes, telling, trades
+from app.engine.trades import Trade
 from app.store import connections
 from app.store.orders import Order
 
@@ -73,11 +74,15 @@ async def _record_failure(desk: Desk, order: Order, failure: VenueError, words: 
 async def record(desk: Desk, order: Order, report: OrderReport) -> bool:
     """Take over a report, unless another attempt has taken over meanwhile; True when it told something new."""
     async with desk.sessions.begin() as session:
-        trade = await trades.locked(session, order.execution_id)
-        current = trade.order(order.id)
-        if current.attempt != order.attempt:
-            return False
-        return trades.apply(trade, current, report, desk.now())
+        return take_over(await trades.locked(session, order.execution_id), order, report, desk.now())
+
+
+def take_over(trade: Trade, order: Order, report: OrderReport, now: datetime) -> bool:
+    """The same within the caller's transaction, on the trade under its lock."""
+    current = trade.order(order.id)
+    if current.attempt != order.attempt:
+        return False
+    return trades.apply(trade, current, report, now)
 
 
 async def cancel(desk: Desk, broker: Broker, order: Order) -> bool:

@@ -44,7 +44,8 @@ from app.domain.positions import (
 )
 from app.domain.signals import Level
 from app.engine import telling
-from app.store import executions, orders, positions
+from app.store import audit, executions, orders, positions
+from app.store.audit import Action
 from app.store.connections import Connection
 from app.store.executions import Execution, ExecutionStatus
 from app.store.orders import Order
@@ -147,6 +148,21 @@ async def locked_for(session: AsyncSession, owner: Owner, position_id: UUID) -> 
         raise Conflict("conflict", "Its connection was deleted; the position is no longer managed here.")
     trade = await locked(session, known.execution_id)
     return trade, trade.position or known
+
+
+def write_down(trade: Trade, action: Action, actor: Owner, now: datetime, **detail: Any) -> None:
+    """Keep in the audit what somebody did to a trade by hand."""
+    audit.record(
+        trade.session,
+        action,
+        actor,
+        None,
+        now,
+        connection_id=trade.execution.connection_id,
+        execution_id=trade.execution.id,
+        position_id=trade.position.id if trade.position else None,
+        **detail,
+    )
 
 
 def let_go(trade: Trade) -> None:

@@ -189,7 +189,7 @@ class Exchange:
     ) -> web.StreamResponse:
         reply = Reply({})
         if fault.executed and fault.late is None:
-            reply = self._answer(request, fault.conditions)
+            reply = fault.alter(self._answer(request, fault.conditions))
         elif fault.late is not None:
             self._carry_out_later(request, fault, fault.late)
         if fault.slow:

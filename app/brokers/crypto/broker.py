@@ -136,13 +136,14 @@ class CryptoBroker:
             try:
                 balance = await self._exchange.fetch_balance(self._balance_params())
                 key = await self._known_key()
+                balances = _balances(_told(balance, call))
+                equity = {each: _equity(balance, each, held.total) for each, held in balances.items()}
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
                 raise of_read(error, call) from None
-        balances = _balances(_told(balance, call))
         return Account(
             identity=key.identity or self._terms.key_digest,
             balances=balances,
-            equity={currency: _equity(balance, currency, held.total) for currency, held in balances.items()},
+            equity=equity,
             permissions=key.permissions,
             as_of=as_of,
         )
@@ -218,9 +219,9 @@ class CryptoBroker:
                     held = symbols_held(await self._all_positions(), self._exchange.markets)
                     return _positions(_told(held, call), known)
                 balance = await self._exchange.fetch_balance(self._balance_params())
+                return _coins(_balances(_told(balance, call)), listings)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
-        return _coins(_balances(_told(balance, call)), listings)
 
     async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
         """The newest trades of the account in a symbol without those of `ours`. Raises VenueError."""

@@ -108,13 +108,14 @@ class PublicMarket:
         with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 markets = await self._exchange.load_markets(True)
+                listings = listings_of(markets, self._exchange.precisionMode)
+                known = known_of(markets, self._exchange.precisionMode)
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
                 failure = of_read(error, call)
                 if self._loaded_at is None:
                     raise failure from None
                 return
-        self._listings = listings_of(markets, self._exchange.precisionMode)
-        self._known = {**self._known, **known_of(markets, self._exchange.precisionMode)}
+        self._listings, self._known = listings, {**self._known, **known}
         self._loaded_at = self._surroundings.now()
 
     async def _tickers(self, symbols: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
@@ -138,10 +139,13 @@ def _bar(row: Sequence[Any]) -> Bar:
 
 
 def _quote(ticker: Mapping[str, Any], asked_at: datetime) -> Quote | None:
-    """None without both sides. What carries no time is as old as the question."""
-    bid, ask = decimal(ticker.get("bid")), decimal(ticker.get("ask"))
-    if not bid or not ask:
+    """None without both sides, or where they cannot be read. What carries no time is as old as the question."""
+    try:
+        bid, ask = decimal(ticker.get("bid")), decimal(ticker.get("ask"))
+        moment = ticker.get("timestamp")
+        told_at = datetime.fromtimestamp(int(moment) / 1000, UTC) if moment else asked_at
+    except (ArithmeticError, ValueError, TypeError, OSError):
         return None
-    moment = ticker.get("timestamp")
-    told_at = datetime.fromtimestamp(int(moment) / 1000, UTC) if moment else asked_at
+    if bid is None or ask is None or bid <= 0 or ask <= 0:
+        return None
     return Quote(symbol=ticker["symbol"], bid=bid, ask=ask, time=told_at)
