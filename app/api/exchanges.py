@@ -1,13 +1,12 @@
 """Exchanges: what can be connected."""
 
-from typing import Literal
-
 from fastapi import APIRouter
 from pydantic import Field
 
 from app.api.bodies import ExactRoute
 from app.api.callers import READERS_ONLY
 from app.api.wire import View
+from app.brokers.crypto.tiers import Tier
 from app.domain.market import MarketType
 from app.engine.offers import offers
 from app.store.connections import Kind
@@ -34,8 +33,9 @@ class Exchange(View):
     """Whether accounts of its sandbox or demo can be connected."""
     native_stops: bool = Field(examples=[True])
     """Whether it can hold stop and targets itself."""
-    tier: Literal["certified", "listed"] = Field(examples=["certified"])
-    """`certified`: passes the whole broker contract suite. `listed`: can be connected, at one's own risk."""
+    tier: Tier = Field(examples=["certified"])
+    """`certified`: passes the whole broker contract suite. `compatible`: every request we send of it has been checked.
+    `listed`: can be connected, at one's own risk."""
 
 
 class Catalogue(View):

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from app.brokers.crypto import listed_exchanges
 from app.brokers.crypto.credentials import KNOWN_FIELDS
+from app.brokers.crypto.tiers import Tier
 from app.domain.errors import Invalid
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
@@ -25,8 +26,8 @@ class Offer:
     """Whether a sandbox or demo account can be connected."""
     native_stops: bool
     """Whether the venue itself can hold stops and targets."""
-    tier: Literal["certified", "listed"]
-    """`certified`: passes the whole broker contract suite. `listed`: can be connected, at one's own risk."""
+    tier: Tier
+    """How far it is proven."""
 
 
 PAPER: Final = Offer(
@@ -37,7 +38,7 @@ PAPER: Final = Offer(
     credential_fields=(),
     sandbox=False,
     native_stops=True,
-    tier="certified",
+    tier=Tier.CERTIFIED,
 )
 
 

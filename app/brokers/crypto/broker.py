@@ -3,11 +3,14 @@
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
+
+import ccxt.async_support as library
 
 from app.brokers.crypto import brackets
 from app.brokers.crypto.exchange import Call, Surroundings, calling
@@ -15,10 +18,18 @@ from app.brokers.crypto.limiter import Urgency
 from app.brokers.crypto.markets import Listed, amount
 from app.brokers.crypto.outcomes import is_not_found, of_order, of_read
 from app.brokers.crypto.permissions import Key, key_of
-from app.brokers.crypto.profiles import LookUp, Profile, shaped
+from app.brokers.crypto.profiles import LookUp, MarketBuy, Profile, shaped
 from app.brokers.crypto.public import PublicMarket
-from app.brokers.crypto.reports import Answer, fees_of_trades, fees_told, filled_of, id_of, report_of
-from app.brokers.crypto.requests import creation, naming, room
+from app.brokers.crypto.reports import (
+    Answer,
+    fees_of_trades,
+    fees_told,
+    filled_of,
+    id_of,
+    report_of,
+    without_size,
+)
+from app.brokers.crypto.requests import creation, is_bought_for_money, naming, room
 from app.brokers.crypto.settings import VenueSettings
 from app.brokers.port import (
     ABSENT,
@@ -58,6 +69,13 @@ LOOK_BACK: Final = timedelta(minutes=1)
 """Clock skew allowed for when listings are asked for since the claim."""
 
 _MOST: Final = 500
+
+LISTS: Final = (
+    ("fetchOpenOrders", "fetch_open_orders"),
+    ("fetchClosedOrders", "fetch_closed_orders"),
+    ("fetchOrders", "fetch_orders"),
+)
+"""Where an order is looked for that cannot be asked for by itself: what says that a class has it, and its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +160,11 @@ class CryptoBroker:
         is_hedged = await self._settle_terms(request, listed)
         if await self._is_passed(request):
             raise Refused(PASSED)
+        quote = await self._reckoning_quote(request)
         self._note_sending(request)
         with calling(Call(urgency=_urgency(request), signed_at=request.signed_at)) as call:
             try:
-                acknowledged = await self._send(request, listed, is_hedged=is_hedged)
+                acknowledged = await self._send(request, listed, quote, is_hedged=is_hedged)
             except Exception as error:  # noqa: BLE001 - as above; a cancelled task passes through and stays unknown
                 raise of_order(error, call, self._profile) from None
         report = await self._truth(request, acknowledged)
@@ -257,12 +276,26 @@ class CryptoBroker:
                 failure = of_read(error, call)
                 raise failure if isinstance(failure, Refused) else Unreachable(failure.message) from None
 
-    async def _send(self, request: OrderRequest, listed: Listed, *, is_hedged: bool) -> str | None:
+    async def _reckoning_quote(self, request: OrderRequest) -> Quote | None:
+        """The quote by which a market buy is told what it may cost, where the venue takes no quantity for it."""
+        if not is_bought_for_money(request, self._profile):
+            return None
+        try:
+            quote = (await self.quotes([request.symbol])).get(request.symbol)
+        except Uncertain as failure:
+            raise Unreachable(failure.message) from None
+        if quote is None:
+            raise Unreachable("There is no price to reckon the cost by; it was not sent.")
+        return quote
+
+    async def _send(
+        self, request: OrderRequest, listed: Listed, quote: Quote | None, *, is_hedged: bool
+    ) -> str | None:
         """Create the order; the venue's id, or None for a bracket, which is found by ours. Raises ccxt's errors."""
         if request.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
             await brackets.place(self._exchange, request)
             return None
-        create = creation(request, listed, self._profile, is_hedged=is_hedged)
+        create = creation(request, listed, self._profile, is_hedged=is_hedged, quote=quote)
         order = await self._exchange.create_order(
             create.symbol, create.type, create.side, create.amount, create.price, create.params
         )
@@ -343,18 +376,19 @@ class CryptoBroker:
         exchange, has = self._exchange, self._exchange.has
         where = room(key, self._profile)
         if key.exchange_order_id is not None and has["fetchOrder"] is True:
-            return await self._order_or_none(key.exchange_order_id, key.symbol, where)
+            # Some classes ask for single orders on one of their markets only.
+            with suppress(library.NotSupported):
+                return await self._order_or_none(key.exchange_order_id, key.symbol, where)
         since = int((key.signed_at - LOOK_BACK).timestamp() * 1000)
-        for flag, method in (
-            ("fetchOpenOrders", "fetch_open_orders"),
-            ("fetchClosedOrders", "fetch_closed_orders"),
-            ("fetchOrders", "fetch_orders"),
-        ):
+        for flag, method in LISTS:
             if has[flag] is not True:
                 continue
             start = None if flag == "fetchOpenOrders" else since
-            if found := _named(await getattr(exchange, method)(key.symbol, start, None, dict(where)), key):
-                return found
+            with suppress(library.NotSupported):
+                if found := _named(
+                    await getattr(exchange, method)(key.symbol, start, None, dict(where)), key
+                ):
+                    return found
         return None
 
     async def _bracket(self, key: OrderKey, listed: Listed) -> OrderReport | Silence:
@@ -383,6 +417,8 @@ class CryptoBroker:
             if real is None:
                 raise Uncertain("The venue does not show what the triggered order became.")
             order = real
+        if key.type is OrderType.MARKET and self._profile.market_buy is not MarketBuy.QUANTITY:
+            order = without_size(order)
         filled = filled_of(order)
         fees = fees_told(order, self._profile.fee_detail) if filled > ZERO else {}
         trades: Sequence[Answer] = ()

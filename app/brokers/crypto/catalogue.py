@@ -3,16 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import ccxt.async_support as library
 
 from app.brokers.crypto.credentials import fields_of
-from app.brokers.crypto.profiles import CERTIFIED, profile_of
+from app.brokers.crypto.profiles import profile_of
+from app.brokers.crypto.tiers import Tier, tier_of
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
-
-Tier = Literal["certified", "listed"]
 
 _MARKET_TYPES: Final = (MarketType.SPOT, MarketType.SWAP)
 _PRACTICE: Final = frozenset({"bitget"})
@@ -31,7 +30,7 @@ class Entry:
     native_styles: Mapping[MarketType, NativeStyle]
     """What it can hold of an exit plan, as far as we have looked into it."""
     tier: Tier
-    """Certified only where every market type it offers passes the contract suite."""
+    """What is proven on every market type it offers."""
 
 
 @lru_cache
@@ -46,7 +45,6 @@ def _entry(exchange: str) -> Entry | None:
     market_types = tuple(kind for kind in _MARKET_TYPES if described.has.get(kind.value))
     if not market_types:
         return None
-    is_certified = all((exchange, kind) in CERTIFIED for kind in market_types)
     return Entry(
         id=exchange,
         name=described.name,
@@ -54,5 +52,5 @@ def _entry(exchange: str) -> Entry | None:
         credential_fields=fields_of(described.requiredCredentials),
         has_sandbox=bool(described.urls.get("test") or described.urls.get("demo")) or exchange in _PRACTICE,
         native_styles={kind: profile_of(exchange, kind).style for kind in market_types},
-        tier="certified" if is_certified else "listed",
+        tier=tier_of(exchange, market_types),
     )

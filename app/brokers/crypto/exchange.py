@@ -16,7 +16,7 @@ from typing import Any, Final
 import ccxt.async_support as library
 
 from app.brokers.crypto.limiter import Limiter, Stopped, Urgency
-from app.brokers.crypto.profiles import VALIDITY, Profile
+from app.brokers.crypto.profiles import VALIDITY, Deadline, Profile
 from app.brokers.crypto.transport import Line, Transport
 from app.brokers.port import Refused, Unreachable
 
@@ -100,6 +100,7 @@ class _Layer:
 
     id: str
     surroundings: Surroundings
+    deadline: Deadline | None
 
     async def throttle(self, cost: float | None = None) -> None:
         """Wait for a turn at our limiter, not at ccxt's."""
@@ -122,6 +123,19 @@ class _Layer:
     def microseconds(self) -> int:
         """The same in microseconds."""
         return int(self._moment().timestamp() * 1_000_000)
+
+    def sign(self, *what: Any, **more: Any) -> Any:
+        """Sign a request; one that places an order says until when it may be accepted, where headers say that."""
+        signed = super().sign(*what, **more)  # type: ignore[misc]
+        deadline, signed_at = self.deadline, _present().signed_at
+        if (
+            deadline is not None
+            and deadline.is_header
+            and signed_at is not None
+            and signed["method"] != "GET"
+        ):
+            signed["headers"] = {**signed["headers"], deadline.key: str(deadline.of(signed_at))}
+        return signed
 
     async def fetch(self, url: str, method: str = "GET", headers: Any = None, body: Any = None) -> Any:
         """Send one request; a claim that is too old by now is not sent any more."""
@@ -173,7 +187,7 @@ def exchange_of(
     """An exchange object, with the credentials of one account or without any. Raises Refused."""
     options = {"maxRetriesOnFailure": 0, **profile.options, **profile.alone}
     if profile.window_option is not None:
-        options[profile.window_option] = int(VALIDITY.total_seconds() * 1000)
+        options[profile.window_option] = VALIDITY // profile.window_unit
     opened = _layered(exchange)(
         {
             "number": str,
@@ -185,6 +199,7 @@ def exchange_of(
         }
     )
     opened.surroundings = surroundings
+    opened.deadline = profile.deadline
     opened.ssl_context = surroundings.transport.tls
     opened.timeout_on_exit = 0
     if sandbox:
