@@ -183,7 +183,7 @@ async def _survey(desk: Desk, watched: Watched) -> None:
     for order in watched.orders:
         answer = answers.get(order.key.client_order_id)
         if isinstance(answer, OrderReport):
-            if _tells_news(order, answer) and await placing.record(desk, order, answer):
+            if _tells_news(order, answer) and await placing.record(desk, watched.broker, order, answer):
                 changed.add(order.execution_id)
         elif answer is ABSENT and await _miss(desk, order):
             changed.add(order.execution_id)

@@ -11,8 +11,10 @@ import structlog
 from app.brokers.port import Broker, Refused, Silence, Uncertain, Unreachable, VenueError
 from app.desk import Desk
 from app.domain.exits import CloseReason
+from app.domain.market import MarketType
 from app.domain.orders import OrderReport, OrderStatus, Purpose
-from app.engine import telling, trades
+from app.engine import telling, trades, valuing
+from app.store.connections import Connection
 from app.store.orders import Order
 
 log = structlog.get_logger(__name__)
@@ -56,17 +58,20 @@ async def send(desk: Desk, broker: Broker, order: Order) -> None:
         log.warning("order_uncertain", **words, reason=doubt.message)
     else:
         log.info("order_acknowledged", **words, status=report.status, filled=str(report.filled_quantity))
-        await record(desk, order, report)
+        await record(desk, broker, order, report)
 
 
-async def record(desk: Desk, order: Order, report: OrderReport) -> bool:
+async def record(desk: Desk, broker: Broker, order: Order, report: OrderReport) -> bool:
     """Take over a report, unless another attempt has taken over meanwhile; True when it told something new."""
+    rates = await valuing.rates_of(desk, broker, order, report)
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, order.execution_id)
         current = trade.order(order.id)
         if current.attempt != order.attempt:
             return False
-        return trades.apply(trade, current, report, desk.now())
+        connection = await session.get_one(Connection, order.connection_id)
+        is_spot = connection.market_type is MarketType.SPOT
+        return trades.apply(trade, current, report, desk.now(), rates=rates, holds_coins=is_spot)
 
 
 async def cancel(desk: Desk, broker: Broker, order: Order) -> bool:
@@ -81,7 +86,7 @@ async def cancel(desk: Desk, broker: Broker, order: Order) -> bool:
         return False
     if isinstance(report, Silence):
         return False
-    await record(desk, order, report)
+    await record(desk, broker, order, report)
     return report.status not in (OrderStatus.OPEN, OrderStatus.SENDING)
 
 

@@ -48,7 +48,7 @@ async def resolve(desk: Desk, order_id: UUID) -> None:
     answer = await _ask(broker, order)
     if isinstance(answer, OrderReport):
         log.info("order_found", order_id=str(order.id), status=answer.status)
-        await placing.record(desk, order, answer)
+        await placing.record(desk, broker, order, answer)
     else:
         await _record_silence(desk, broker, order, answer)
     await protection.after(desk, order.execution_id)

@@ -76,7 +76,7 @@ async def _look_for(desk: Desk, owner: Owner, execution_id: UUID, exchange_order
     if isinstance(report, Silence):
         why = "knows no such order" if report is ABSENT else "cannot say what became of it"
         raise Conflict("conflict", f"The venue {why}; check the exchange_order_id, or say absent.")
-    await placing.record(desk, order, report)
+    await placing.record(desk, broker, order, report)
     async with desk.sessions.begin() as session:
         _write_down(session, owner, order, Finding.PLACED, desk.now())
     await protection.after(desk, execution_id)

@@ -25,6 +25,7 @@ from app.domain.positions import (
     Figures,
     PositionSide,
     PositionStatus,
+    blended_rates,
     fold,
     is_over,
     rungs_left,
@@ -161,21 +162,38 @@ def closed_quantity(position: Position) -> Decimal:
     return position.quantity - position.remaining_quantity
 
 
-def apply(trade: Trade, order: Order, report: OrderReport, now: datetime) -> bool:
-    """Take over what the venue says of an order; False when it tells nothing new or comes too late."""
+def apply(
+    trade: Trade,
+    order: Order,
+    report: OrderReport,
+    now: datetime,
+    *,
+    rates: Mapping[str, Decimal],
+    holds_coins: bool,
+) -> bool:
+    """Take over what the venue says of an order; False when it tells nothing new or comes too late.
+
+    `rates` are the present prices of coins that fees were taken in, and `holds_coins` says whether the account holds
+    what it bought (spot) or nets it on margin.
+    """
     known = (order.status, order.filled_quantity, order.exchange_order_id)
     if known == (report.status, report.filled_quantity, report.exchange_order_id):
         return False
     if not supersedes(order.status, order.filled_quantity, report):
         return False
     filled_before = order.filled_quantity
-    fees = value_fees(report.fees, order.base, order.currency, report.average_price, {})
+    counted = {coin: parse(amount) for coin, amount in order.fees.items()}
+    told = {coin: parse(rate) for coin, rate in order.fee_rates.items()}
+    rates = blended_rates(told, counted, report.fees, rates)
+    price = report.average_price
+    fees = value_fees(report.fees, order.base, order.currency, price, rates, holds_coins=holds_coins)
     order.status = report.status
     order.exchange_order_id = report.exchange_order_id
     order.filled_quantity = report.filled_quantity
     order.average_price = report.average_price
     order.leg = report.leg
     order.fees = {currency: text(amount) for currency, amount in report.fees.items()}
+    order.fee_rates = {coin: text(rate) for coin, rate in rates.items()}
     order.base_fee, order.fee_value, order.fees_complete = fees.base, fees.value, fees.complete
     order.message = report.message or order.message
     order.acknowledged_at = order.acknowledged_at or now
