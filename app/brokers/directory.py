@@ -25,6 +25,8 @@ class Access:
     """Whether the owner wants the venue to hold stop and targets."""
     paper: Mapping[str, Any] | None
     credentials_sealed: bytes | None
+    margin_mode: str | None = None
+    """`isolated` or `cross`; None leaves the venue's as it is."""
 
 
 class Venue(Protocol):

@@ -16,6 +16,7 @@ from app.brokers.crypto.limiter import Limiter
 from app.brokers.crypto.markets import Listed, listings_of
 from app.brokers.crypto.profiles import Profile, profile_of
 from app.brokers.crypto.requests import creation
+from app.brokers.crypto.settings import Wanted
 from app.brokers.crypto.transport import Transport
 from app.brokers.port import Traits
 from app.domain.market import Instrument, MarketType, Quote
@@ -142,10 +143,15 @@ class Driven:
         key = self.request(OrderType.LIMIT, Side.BUY).key
         return replace(key, exchange_order_id=ORDER_ID if known else None)
 
-    async def place(self, request: OrderRequest) -> list[Sent]:
+    async def place(self, request: OrderRequest, margin_mode: str | None = None) -> list[Sent]:
         """What leaves when the order is created, as the broker creates it."""
         order = creation(
-            request, self.market.listed, self.profile, is_hedged=False, quote=quote(request.symbol)
+            request,
+            self.market.listed,
+            self.profile,
+            is_hedged=False,
+            quote=quote(request.symbol),
+            margin_mode=margin_mode,
         )
         with calling(Call(signed_at=request.signed_at)):
             await self._caught(
@@ -199,7 +205,7 @@ async def driven(exchange: str, market_type: MarketType, answers: Mapping[str, A
         validity=timedelta(seconds=5),
         settle=profile.settle,
     )
-    terms = Terms(exchange, market_type, Decimal(1), "digest")
+    terms = Terms(exchange, market_type, Wanted(Decimal(1)), "digest")
     broker = CryptoBroker(terms, profile, traits, opened, public, surroundings)  # type: ignore[arg-type]
     try:
         yield Driven(opened, profile, line, public, broker)

@@ -94,6 +94,21 @@ def _says(sent: Sent, what: Any) -> bool:
     return bool(what) and all(sent.values(name) == [value] for name, value in what.items())
 
 
+async def test_the_margin_mode_travels_with_each_order_where_there_is_none_to_set(
+    drive: tuple[Driven, Wire],
+) -> None:
+    opened, _ = drive
+    said = []
+    for mode in ("isolated", "cross"):
+        [sent] = await opened.place(opened.request(OrderType.LIMIT, Side.BUY), margin_mode=mode)
+        said.append({value.lower() for _, value in sent.pairs()} & {"isolated", "cross", "crossed"})
+    if opened.profile.margin_in_orders and opened.market.listed.instrument.market_type is SWAP:
+        assert "isolated" in said[0]
+        assert "isolated" not in said[1]
+    else:
+        assert said[0] == said[1]
+
+
 async def test_a_short_is_another_request_than_a_long(drive: tuple[Driven, Wire]) -> None:
     opened, _ = drive
     [bought] = await opened.place(opened.request(OrderType.LIMIT, Side.BUY))

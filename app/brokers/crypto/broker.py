@@ -30,7 +30,7 @@ from app.brokers.crypto.reports import (
     without_size,
 )
 from app.brokers.crypto.requests import creation, is_bought_for_money, naming, room
-from app.brokers.crypto.settings import VenueSettings
+from app.brokers.crypto.settings import VenueSettings, Wanted
 from app.brokers.port import (
     ABSENT,
     CANNOT_SAY,
@@ -84,7 +84,7 @@ class Terms:
 
     exchange: str
     market_type: MarketType
-    leverage: Decimal
+    wanted: Wanted
     key_digest: str
     """Stands for the account where the venue does not name it."""
 
@@ -107,7 +107,7 @@ class CryptoBroker:
         self._exchange = exchange
         self._market = market
         self._surroundings = surroundings
-        self._venue_settings = VenueSettings(exchange, terms.leverage)
+        self._venue_settings = VenueSettings(exchange, profile, terms.wanted)
         self._key: tuple[datetime, Key] | None = None
         self._sent: dict[str, datetime] = {}
 
@@ -271,7 +271,7 @@ class CryptoBroker:
             try:
                 if not request.reduce_only:
                     await self._venue_settings.prepare(request.symbol)
-                return await self._venue_settings.is_hedged()
+                return await self._venue_settings.is_hedged(request.symbol)
             except Exception as error:  # noqa: BLE001 - as above; nothing of the order has been sent
                 failure = of_read(error, call)
                 raise failure if isinstance(failure, Refused) else Unreachable(failure.message) from None
@@ -295,7 +295,14 @@ class CryptoBroker:
         if request.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
             await brackets.place(self._exchange, request)
             return None
-        create = creation(request, listed, self._profile, is_hedged=is_hedged, quote=quote)
+        create = creation(
+            request,
+            listed,
+            self._profile,
+            is_hedged=is_hedged,
+            quote=quote,
+            margin_mode=self._terms.wanted.margin_mode,
+        )
         order = await self._exchange.create_order(
             create.symbol, create.type, create.side, create.amount, create.price, create.params
         )

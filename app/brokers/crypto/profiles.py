@@ -131,6 +131,12 @@ class Profile:
     """Codes that say nothing, whatever error the class makes of them."""
     places_by_get: bool = False
     """Whether orders are sent with GET, so that no method tells a read from a write."""
+    margin_in_orders: bool = False
+    """Whether every order says its margin mode, so that there is none to set."""
+    one_margin_mode: bool = False
+    """Whether the margin mode is the account's, not a symbol's."""
+    side_field: str | None = None
+    """What of a position's row is not zero where the account is hedged, if the class does not tell otherwise."""
     holds_hedged: bool = False
     """Whether the class takes `hedged` for accounts with a long and a short side."""
 
@@ -261,6 +267,8 @@ _BYBIT_SWAP: Final = replace(
     style=NativeStyle.STOP_AND_TARGETS,
     order_params={OrderType.STOP: {"triggerBy": "MarkPrice"}},
     holds_hedged=True,
+    one_margin_mode=True,
+    side_field="positionIdx",
 )
 
 
@@ -288,14 +296,19 @@ def _bought_for_money(profile: Profile) -> Profile:
 
 
 _OKX: Final = _ending(
-    Profile(client_id=ClientId("clOrdId", "clOrdId"), look_up=LookUp.ONE), Deadline("expTime", is_header=True)
+    Profile(client_id=ClientId("clOrdId", "clOrdId"), look_up=LookUp.ONE, margin_in_orders=True),
+    Deadline("expTime", is_header=True),
 )
 _GATE: Final = _ending(
     Profile(client_id=ClientId("clientOrderId", "text", Shape.HEX28)),
     Deadline("x-gate-exptime", is_header=True),
 )
-_KUCOIN: Final = Profile(client_id=ClientId("clientOid", "clientOid"), look_up=LookUp.ONE)
-_BITGET: Final = Profile(client_id=ClientId("clientOid", "clientOrderId"), look_up=LookUp.ONE)
+_KUCOIN: Final = Profile(
+    client_id=ClientId("clientOid", "clientOid"), look_up=LookUp.ONE, margin_in_orders=True
+)
+_BITGET: Final = Profile(
+    client_id=ClientId("clientOid", "clientOrderId"), look_up=LookUp.ONE, margin_in_orders=True
+)
 
 _ANY: Final[Mapping[str, Profile]] = {
     "okx": _OKX,
@@ -332,7 +345,8 @@ _ANY: Final[Mapping[str, Profile]] = {
     "bithumb": _sent_as("client_order_id"),
     "onetrading": _sent_as("client_id"),
     "btse": _sent_as("clOrderID"),
-    "deepcoin": _sent_as("clOrdId"),
+    "blofin": Profile(margin_in_orders=True),
+    "deepcoin": _sent_as("clOrdId", margin_in_orders=True),
     "woo": _sent_as("clientOrderId", Shape.INTEGER63),
     "woofipro": _sent_as("clientOrderId"),
     "coinmate": _sent_as("clientOrderId", Shape.INTEGER63, market_buy=MarketBuy.SPENT),

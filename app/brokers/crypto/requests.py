@@ -33,13 +33,23 @@ def is_bought_for_money(request: OrderRequest, profile: Profile) -> bool:
 
 
 def creation(
-    request: OrderRequest, listed: Listed, profile: Profile, *, is_hedged: bool, quote: Quote | None = None
+    request: OrderRequest,
+    listed: Listed,
+    profile: Profile,
+    *,
+    is_hedged: bool,
+    quote: Quote | None = None,
+    margin_mode: str | None = None,
 ) -> Creation:
     """The call that places an order; what is bought for money is reckoned at the ask of `quote`.
+
+    `margin_mode` is what the connection asks for, where the venue takes it with each order.
 
     Raises Refused for a type this venue has no single order for.
     """
     params = _native_params(request, listed, profile, is_hedged=is_hedged)
+    if profile.margin_in_orders and margin_mode is not None and listed.instrument.settle is not None:
+        params["marginMode"] = margin_mode
     if request.type is OrderType.STOP:
         if request.trigger_price is None:
             raise Refused("A stop order has a trigger price.")

@@ -14,6 +14,7 @@ from app.brokers.crypto.limiter import Limiter
 from app.brokers.crypto.markets import amount
 from app.brokers.crypto.profiles import VALIDITY, profile_of
 from app.brokers.crypto.public import PublicMarket
+from app.brokers.crypto.settings import Wanted
 from app.brokers.crypto.transport import Transport
 from app.brokers.directory import Access
 from app.brokers.port import TERMS_NOT_SERVED, Refused, Traits
@@ -61,7 +62,8 @@ class CryptoVenue:
             settle=profile.settle,
             expires_orders=False,
         )
-        terms = Terms(access.exchange, access.market_type, access.leverage, digest_of(credentials))
+        wanted = Wanted(access.leverage, access.margin_mode)
+        terms = Terms(access.exchange, access.market_type, wanted, digest_of(credentials))
         market = self.market(access.exchange, access.market_type, sandbox=access.sandbox)
         return CryptoBroker(terms, profile, traits, exchange, market, surroundings)
 

@@ -27,6 +27,7 @@ class ExchangeStage:
     keys: Keys
     leverage: Decimal = Decimal(5)
     native: bool = True
+    margin_mode: str | None = None
     connection_id: UUID = field(default_factory=uuid4)
     vault: Vault = field(default_factory=lambda: Vault([vault_key_bytes(new_vault_key())]))
     accounts: LazyCryptoVenue | None = None
@@ -82,6 +83,7 @@ class ExchangeStage:
             native_protection=self.native,
             paper=None,
             credentials_sealed=self.vault.seal(credentials, connection_id=self.connection_id, version=1),
+            margin_mode=self.margin_mode,
         )
 
 
