@@ -132,6 +132,7 @@ def _intend(
         entry,
         _management(connection, planned.funds),
         native=broker.traits.native_protection,
+        multiplier=planned.multiplier,
     )
     order = trade.entry
     if order is None:

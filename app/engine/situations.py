@@ -1,7 +1,7 @@
 """Situations: what an entry is decided from. The venue's view, our own books, the owner's standing, the clock."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -21,7 +21,7 @@ from app.domain.owners import Role
 from app.domain.risk import Exposure, Limits, Mode
 from app.domain.signals import Course
 from app.domain.sizing import Funds, Sizing
-from app.domain.symbols import resolve
+from app.domain.symbols import names_of, resolve
 from app.engine.access import broker_of
 from app.store import entitlements, orders, positions, trading
 from app.store.connections import Connection, ConnectionStatus
@@ -47,6 +47,8 @@ class View:
     instrument: Instrument
     quote: Quote | None
     account: Account
+    multiplier: Decimal
+    """How many of the signal's coins one of the instrument's is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Planned:
 
     entry: Entry
     funds: Funds
+    multiplier: Decimal
 
 
 async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
@@ -73,11 +76,10 @@ async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
     risk.check_market(signal, connection.market_type)
     risk.check_age(signal, idea.published_at, Limits.read(connection.limits), desk.now())
     broker = await broker_of(desk, connection)
-    instrument = resolve(
-        signal.symbol, await broker.instruments(), connection.market_type, connection.symbol_map
-    )
-    quotes = await broker.quotes([instrument.symbol])
-    return View(broker, instrument, quotes.get(instrument.symbol), await broker.account())
+    meant = resolve(signal.symbol, await broker.instruments(), connection.market_type, connection.symbol_map)
+    symbol = meant.instrument.symbol
+    quotes = await broker.quotes([symbol])
+    return View(broker, meant.instrument, quotes.get(symbol), await broker.account(), meant.multiplier)
 
 
 async def held_standing(session: AsyncSession, connection: Connection) -> Standing:
@@ -109,8 +111,10 @@ async def plan(
     if connection.sizing is None:
         raise Denied("connection_inactive", "The connection has no sizing.")
     situation = await _situate(session, desk, connection, idea, view, execution_id, now)
-    entry = decide(idea.course, Sizing.read(connection.sizing), Limits.read(connection.limits), situation)
-    return Planned(entry, situation.funds)
+    course = replace(idea.course, signal=idea.course.signal.scaled(view.multiplier))
+    sizing = Sizing.read(connection.sizing).scaled(view.multiplier)
+    entry = decide(course, sizing, Limits.read(connection.limits), situation)
+    return Planned(entry, situation.funds, view.multiplier)
 
 
 def _check_standing(
@@ -162,6 +166,7 @@ async def _situate(
         ),
         exposure=await _exposure(session, connection.id, instrument.symbol, execution_id, now),
         netting=traits.netting,
+        aliases=names_of(instrument.symbol, connection.symbol_map),
     )
 
 

@@ -128,14 +128,17 @@ def let_go(trade: Trade) -> None:
             trade.position.protection = Protection.NONE
 
 
-def plan_of(entry: Entry, management: Mapping[str, Any], *, native: bool) -> dict[str, Any]:
-    """What an execution remembers of its decision until the position exists."""
+def plan_of(
+    entry: Entry, management: Mapping[str, Any], *, native: bool, multiplier: Decimal
+) -> dict[str, Any]:
+    """What an execution remembers of its decision; `multiplier` is for what its signal says later."""
     instrument = entry.instrument
     return {
         "stop_loss": None if entry.stop_loss is None else text(entry.stop_loss),
         "levels": stored_levels(entry.levels),
         "management": dict(management),
         "native": native,
+        "multiplier": text(multiplier),
         "quantity_unit": instrument.quantity_unit.value,
         "quantity_step": text(instrument.quantity_step),
         "price_tick": text(instrument.price_tick),
