@@ -1,6 +1,6 @@
 """The catalogue: what ccxt itself says can be connected, with what we know of each exchange."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -8,7 +8,7 @@ from typing import Any, Final
 import ccxt.async_support as library
 
 from app.brokers.crypto.credentials import fields_of
-from app.brokers.crypto.profiles import profile_of
+from app.brokers.crypto.profiles import Practice, profile_of
 from app.brokers.crypto.tiers import Tier, tier_of
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
@@ -50,7 +50,14 @@ def _entry(exchange: str) -> Entry | None:
         name=described.name,
         market_types=market_types,
         credential_fields=fields_of(described.requiredCredentials),
-        has_sandbox=bool(described.urls.get("test") or described.urls.get("demo")) or exchange in _PRACTICE,
+        has_sandbox=_has_practice(exchange, described, market_types),
         native_styles={kind: profile_of(exchange, kind).style for kind in market_types},
         tier=tier_of(exchange, market_types),
     )
+
+
+def _has_practice(exchange: str, described: Any, market_types: Collection[MarketType]) -> bool:
+    """Whether practice accounts can be reached on every market."""
+    if any(profile_of(exchange, kind).practice is Practice.NONE for kind in market_types):
+        return False
+    return bool(described.urls.get("test") or described.urls.get("demo")) or exchange in _PRACTICE

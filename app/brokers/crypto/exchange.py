@@ -16,7 +16,7 @@ from typing import Any, Final
 import ccxt.async_support as library
 
 from app.brokers.crypto.limiter import Limiter, Stopped, Urgency
-from app.brokers.crypto.profiles import VALIDITY, Deadline, Profile
+from app.brokers.crypto.profiles import VALIDITY, Deadline, Practice, Profile
 from app.brokers.crypto.transport import Line, Transport
 from app.brokers.port import Refused, Unreachable
 
@@ -210,11 +210,15 @@ def exchange_of(
 def _practise(opened: Any, profile: Profile) -> None:
     """Point an exchange object at the venue's practice accounts, before it loads any market."""
     try:
-        if profile.is_demo:
+        if profile.practice is Practice.NONE:
+            raise library.NotSupported(opened.id)
+        if profile.practice is Practice.DEMO:
             opened.enable_demo_trading(True)
         else:
             opened.set_sandbox_mode(True)
-    except (library.NotSupported, KeyError):
+    except (library.NotSupported, KeyError, TypeError):
+        # A class without such an address fails in its own way. The session is everybody's, so there is none to close.
+        opened.session = None
         raise Refused(
             f"{opened.name} has no sandbox that can be connected.", code="terms_not_served"
         ) from None

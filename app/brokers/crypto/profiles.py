@@ -46,6 +46,15 @@ class LookUp(StrEnum):
     """Open, then closed orders, searched here."""
 
 
+class Practice(StrEnum):
+    """How the practice accounts of a venue are reached."""
+
+    SANDBOX = "sandbox"
+    DEMO = "demo"
+    NONE = "none"
+    """Not at all, whatever the class says: what it calls a test address is the live one, or another venue's."""
+
+
 class MarketBuy(StrEnum):
     """What a market buy is told to take: venues without a quantity for it are told what it may cost."""
 
@@ -104,8 +113,7 @@ class Profile:
     """Options of the class, other than the window."""
     alone: Mapping[str, Any] = field(default_factory=dict)
     """Options that make the class load the markets of this type only."""
-    is_demo: bool = False
-    """Whether its practice accounts are reached by demo trading instead of the sandbox."""
+    practice: Practice = Practice.SANDBOX
     style: NativeStyle = NativeStyle.NONE
     order_params: Mapping[OrderType, Mapping[str, Any]] = field(default_factory=dict)
     """What else an order of a type is created with."""
@@ -192,7 +200,7 @@ _BINANCE_SWAP: Final = replace(
     _BINANCE,
     alone={"fetchMarkets": {"types": ["linear"]}, "defaultType": "swap", "defaultSubType": "linear"},
     taker_fee=Decimal("0.0005"),
-    is_demo=True,
+    practice=Practice.DEMO,
     style=NativeStyle.STOP_AND_TARGETS,
     order_params={OrderType.STOP: {"workingType": "MARK_PRICE"}},
     rooms={OrderType.STOP: {"trigger": True}},
@@ -356,7 +364,8 @@ _ANY: Final[Mapping[str, Profile]] = {
     "bequant": _sent_as("client_order_id"),
     "hitbtc": _sent_as("client_order_id"),
     "fmfwio": _sent_as("client_order_id"),
-    "blockchaincom": _sent_as("clOrdId", Shape.HEX20),
+    "blockchaincom": _sent_as("clOrdId", Shape.HEX20, practice=Practice.NONE),
+    "weex": Profile(practice=Practice.NONE),
     "btcturk": _sent_as("newClientOrderId"),
     "coinsph": _windowed(_sent_as("newClientOrderId", market_buy=MarketBuy.COST)),
     "cryptomus": _sent_as("clientOrderId", market_buy=MarketBuy.COST),

@@ -28,6 +28,7 @@ class ExchangeStage:
     leverage: Decimal = Decimal(5)
     native: bool = True
     margin_mode: str | None = None
+    sandbox: bool = False
     connection_id: UUID = field(default_factory=uuid4)
     vault: Vault = field(default_factory=lambda: Vault([vault_key_bytes(new_vault_key())]))
     accounts: LazyCryptoVenue | None = None
@@ -78,7 +79,7 @@ class ExchangeStage:
             kind="crypto",
             exchange=self.exchange,
             market_type=self.market_type,
-            sandbox=False,
+            sandbox=self.sandbox,
             leverage=self.leverage,
             native_protection=self.native,
             paper=None,
