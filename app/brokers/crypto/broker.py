@@ -296,7 +296,7 @@ class CryptoBroker:
             await brackets.place(self._exchange, request)
             return None
         create = creation(
-            request,
+            replace(request, signed_at=self._surroundings.clock.at(request.signed_at)),
             listed,
             self._profile,
             is_hedged=is_hedged,
@@ -386,7 +386,7 @@ class CryptoBroker:
             # Some classes ask for single orders on one of their markets only.
             with suppress(library.NotSupported):
                 return await self._order_or_none(key.exchange_order_id, key.symbol, where)
-        since = int((key.signed_at - LOOK_BACK).timestamp() * 1000)
+        since = self._since(key)
         for flag, method in LISTS:
             if has[flag] is not True:
                 continue
@@ -397,6 +397,10 @@ class CryptoBroker:
                 ):
                     return found
         return None
+
+    def _since(self, key: OrderKey) -> int:
+        """From when on the venue is asked for what became of a claim, by its own clock, in milliseconds."""
+        return int((self._surroundings.clock.at(key.signed_at) - LOOK_BACK).timestamp() * 1000)
 
     async def _bracket(self, key: OrderKey, listed: Listed) -> OrderReport | Silence:
         legs: list[OrderReport] = []
@@ -446,7 +450,7 @@ class CryptoBroker:
         elif exchange.has["fetchOrderTrades"] is True:
             found = await exchange.fetch_order_trades(name, key.symbol)
         elif exchange.has["fetchMyTrades"]:
-            since = int((key.signed_at - LOOK_BACK).timestamp() * 1000)
+            since = self._since(key)
             found = await exchange.fetch_my_trades(key.symbol, since, None, {})
         else:
             raise Uncertain("The venue does not say what orders cost.")

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import ccxt.async_support as library
 
+from app.brokers.crypto.clock import VenueClock
 from app.brokers.crypto.limiter import Limiter, Stopped, Urgency
 from app.brokers.crypto.profiles import VALIDITY, Deadline, Practice, Profile
 from app.brokers.crypto.transport import Line, Transport
@@ -93,6 +94,7 @@ class Surroundings:
     line: Line
     limiter: Limiter
     now: Callable[[], datetime]
+    clock: VenueClock = field(default_factory=VenueClock)
 
 
 class _Layer:
@@ -110,7 +112,8 @@ class _Layer:
             raise Unreachable(f"{self.id} has asked us to slow down; nothing was sent.") from None
 
     def _moment(self) -> datetime:
-        return _present().signed_at or self.surroundings.now()
+        """The time of the claim, or of sending, as the venue's clock shows it."""
+        return self.surroundings.clock.at(_present().signed_at or self.surroundings.now())
 
     def milliseconds(self) -> int:
         """The clock requests are signed by."""
@@ -127,14 +130,12 @@ class _Layer:
     def sign(self, *what: Any, **more: Any) -> Any:
         """Sign a request; one that places an order says until when it may be accepted, where headers say that."""
         signed = super().sign(*what, **more)  # type: ignore[misc]
-        deadline, signed_at = self.deadline, _present().signed_at
-        if (
-            deadline is not None
-            and deadline.is_header
-            and signed_at is not None
-            and signed["method"] != "GET"
-        ):
-            signed["headers"] = {**signed["headers"], deadline.key: str(deadline.of(signed_at))}
+        acts = _present().signed_at is not None and signed["method"] != "GET"
+        if acts and self.deadline is not None and self.deadline.is_header:
+            signed["headers"] = {
+                **signed["headers"],
+                self.deadline.key: str(self.deadline.of(self._moment())),
+            }
         return signed
 
     async def fetch(self, url: str, method: str = "GET", headers: Any = None, body: Any = None) -> Any:
@@ -155,12 +156,22 @@ class _Layer:
         call.secrets = tuple(filter(None, (getattr(self, each, None) for each in CREDENTIALS)))
         if status in (418, 429):
             self.surroundings.limiter.stop(_retry_after(headers, status))
-        handled = super().handle_errors(status, reason, url, method, headers, *rest)  # type: ignore[misc]
+        try:
+            handled = super().handle_errors(status, reason, url, method, headers, *rest)  # type: ignore[misc]
+        except library.BaseError as error:
+            if isinstance(error, library.InvalidNonce) or _doubts_time(call.body):
+                self.surroundings.clock.doubt()
+            raise
         if call.body is None:
             call.is_clean = False
             if str(rest[0] or "").lstrip()[:1] in _UNREADABLE and status < 400:
                 raise library.BadResponse("neither the answer nor an error")
         return handled
+
+
+def _doubts_time(body: Any) -> bool:
+    """Whether an answer has the code that several venues share for a time outside their window."""
+    return isinstance(body, dict) and str(body.get("code")) == "-1021"
 
 
 def _retry_after(headers: Mapping[str, str], status: int) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from app.brokers.crypto.clock import VenueClock
 from app.brokers.crypto.exchange import Call, Surroundings, calling
 from app.brokers.crypto.markets import Listed, decimal, listings_of
 from app.brokers.crypto.outcomes import of_read
@@ -36,8 +37,10 @@ class PublicMarket:
         return self._listings
 
     async def lend(self, exchange: Any) -> None:
-        """Let an account's exchange object use this market table."""
+        """Let an account's exchange object use this market table, and sign by the venue's clock."""
         await self.listings()
+        with calling(Call()):
+            await self._surroundings.clock.know(self._exchange, self._surroundings.now)
         if exchange.markets is not self._exchange.markets:
             exchange.set_markets_from_exchange(self._exchange)
 
@@ -52,7 +55,8 @@ class PublicMarket:
         if not known:
             return {}
         asked_at = self._surroundings.now()
-        quotes = [_quote(ticker, asked_at) for ticker in (await self._tickers(known)).values()]
+        clock, tickers = self._surroundings.clock, await self._tickers(known)
+        quotes = [_quote(ticker, asked_at, clock) for ticker in tickers.values()]
         return {quote.symbol: quote for quote in quotes if quote is not None and quote.symbol in known}
 
     async def close(self) -> None:
@@ -89,11 +93,11 @@ class PublicMarket:
         raise Uncertain(f"{exchange.name} does not tell its prices.")
 
 
-def _quote(ticker: Mapping[str, Any], asked_at: datetime) -> Quote | None:
-    """None without both sides. What carries no time is as old as the question."""
+def _quote(ticker: Mapping[str, Any], asked_at: datetime, clock: VenueClock) -> Quote | None:
+    """None without both sides. What carries no time is as old as the question; what does is told in our time."""
     bid, ask = decimal(ticker.get("bid")), decimal(ticker.get("ask"))
     if not bid or not ask:
         return None
     moment = ticker.get("timestamp")
-    told_at = datetime.fromtimestamp(int(moment) / 1000, UTC) if moment else asked_at
+    told_at = clock.ours(datetime.fromtimestamp(int(moment) / 1000, UTC)) if moment else asked_at
     return Quote(symbol=ticker["symbol"], bid=bid, ask=ask, time=told_at)

@@ -1,7 +1,7 @@
 """Simulated exchanges under the contract's hand, reached through the unmodified ccxt classes."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -29,6 +29,8 @@ class ExchangeStage:
     native: bool = True
     margin_mode: str | None = None
     sandbox: bool = False
+    skew: timedelta = timedelta(0)
+    """How far our clock is ahead of the exchange's."""
     connection_id: UUID = field(default_factory=uuid4)
     vault: Vault = field(default_factory=lambda: Vault([vault_key_bytes(new_vault_key())]))
     accounts: LazyCryptoVenue | None = None
@@ -46,8 +48,8 @@ class ExchangeStage:
         return "BTC/USDT" if self.market_type is MarketType.SPOT else "BTC/USDT:USDT"
 
     def now(self) -> datetime:
-        """The exchange's clock."""
-        return self.venue.clock.now()
+        """Our clock, which is the exchange's unless a test says otherwise."""
+        return self.venue.clock.now() + self.skew
 
     async def move(self, price: int) -> None:
         """Let the price walk."""
