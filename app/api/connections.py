@@ -41,7 +41,7 @@ from app.api.wire import (
     page,
     printable,
 )
-from app.brokers.paper.terms import FeeIn, Prices
+from app.brokers.paper.terms import SYNTHETIC, FeeIn
 from app.brokers.port import Account
 from app.domain.errors import NotFound
 from app.domain.market import MarketType
@@ -99,8 +99,9 @@ Mapped = Annotated[MappedSymbol, BeforeValidator(_spelled_out, json_schema_input
 class Paper(Body):
     """A paper account: where its prices come from, what it starts with, what trading costs."""
 
-    prices: Prices = Field(default=Prices.SYNTHETIC, examples=["synthetic"])
-    """`synthetic` for a seeded market, `recording` for the candles that this installation plays."""
+    prices: Text = Field(default=SYNTHETIC, examples=["synthetic", "binance"])
+    """`synthetic` for a seeded market, `recording` for the candles that this installation plays, or the id of a
+    crypto exchange, whose public prices it follows; see `GET /exchanges`."""
     balance: PositiveAmount = Field(default=Decimal(10_000), examples=["10000"])
     """What the account starts with, in `currency`; fixed once the account has been tested."""
     currency: Text = Field(default="USDT", examples=["USDT"])

@@ -1,13 +1,15 @@
 """The directory: one open broker per connection and credentials version."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
 from uuid import UUID
 
+from app.brokers.metering import metered
 from app.brokers.port import TERMS_NOT_SERVED, Broker, Refused
 from app.domain.market import MarketType
+from app.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,8 @@ class Access:
     native_protection: bool
     """Whether the owner wants the venue to hold stop and targets."""
     paper: Mapping[str, Any] | None
-    credentials_sealed: bytes | None
+    credentials_sealed: bytes | None = field(compare=False, repr=False)
+    """Which credentials these are is what the version says; the same ones sealed anew are no change."""
     margin_mode: str | None = None
     """`isolated` or `cross`; None leaves the venue's as it is."""
 
@@ -42,8 +45,9 @@ class Venue(Protocol):
 class Directory:
     """Brokers by connection. A change of credentials or terms opens a new one and lets the old one go."""
 
-    def __init__(self, venues: Mapping[str, Venue]) -> None:
+    def __init__(self, venues: Mapping[str, Venue], metrics: Metrics | None = None) -> None:
         self._venues = venues
+        self._metrics = metrics
         self._open: dict[UUID, tuple[Access, Broker]] = {}
 
     async def open(self, access: Access) -> Broker:
@@ -55,6 +59,8 @@ class Directory:
         if venue is None:
             raise Refused(f"Connections of kind {access.kind} cannot be opened here.", code=TERMS_NOT_SERVED)
         broker = await venue.open(access)
+        if self._metrics is not None:
+            broker = metered(broker, access.exchange, self._metrics)
         replaced = self._open.get(access.connection_id)
         self._open[access.connection_id] = (access, broker)
         if replaced is not None:

@@ -90,6 +90,8 @@ async def create(
     now = desk.now()
     offer = await offers.offer_of(kind, exchange)
     offers.check_market(offer, market_type, sandbox=sandbox)
+    if kind is Kind.PAPER and terms.get("paper"):
+        await offers.check_paper_prices(terms["paper"]["prices"], market_type)
     connection = Connection(
         id=new_id(),
         owner_role=owner.role,
@@ -124,7 +126,7 @@ async def change(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) ->
     Raises NotFound, Invalid, and Conflict `positions_open` for other credentials while something is open.
     """
     now = desk.now()
-    await _check_given_credentials(desk, owner, connection_id, terms)
+    await _check_against_offer(desk, owner, connection_id, terms)
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
         _check_paper_is_kept(connection, terms)
@@ -274,13 +276,21 @@ def _loss_limit(limits: Mapping[str, Any]) -> Decimal | None:
     return Limits.read(limits).max_daily_loss
 
 
-async def _check_given_credentials(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) -> None:
-    """Other credentials have the fields the venue asks for. Before any lock: the first look imports ccxt."""
-    if "credentials" not in terms:
+async def _check_against_offer(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) -> None:
+    """Other credentials have the fields the venue asks for, and other prices are those of an exchange there is.
+
+    Before any lock: the first look imports ccxt.
+    """
+    if not terms.keys() & {"credentials", "paper"}:
         return
     async with desk.sessions() as session:
         connection = await connections.of_owner(session, owner, connection_id)
-    if connection is not None and connection.kind is not Kind.PAPER:
+    if connection is None:
+        return
+    if connection.kind is Kind.PAPER:
+        if "paper" in terms:
+            await offers.check_paper_prices(terms["paper"]["prices"], connection.market_type)
+    elif "credentials" in terms:
         offer = await offers.offer_of(connection.kind, connection.exchange)
         offers.check_credentials(offer, terms["credentials"])
 

@@ -29,7 +29,7 @@ from app.store.connections import Connection
 from app.store.executions import UNDER_WAY, Execution, ExecutionStatus
 from app.store.orders import Order
 from app.store.positions import OPEN, Position
-from app.store.trading import Trading
+from app.store.trading import Switch
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class Clearance:
     positions: Sequence[Remnant]
 
 
-async def set_trading(desk: Desk, admin: Owner, state: Mode, reason: str) -> Trading:
+async def set_trading(desk: Desk, admin: Owner, state: Mode, reason: str) -> Switch:
     """Set how far the whole engine may trade; unless it is active, every unfilled entry is taken back."""
     now = desk.now()
     async with desk.sessions.begin() as session:
@@ -64,7 +64,7 @@ async def set_trading(desk: Desk, admin: Owner, state: Mode, reason: str) -> Tra
     log.warning("trading_set", state=state, before=before, admin=admin.id)
     if state is not Mode.ACTIVE:
         await _take_everything_back(desk, denial_of(state, whole_engine=True))
-    return Trading(state=state, reason=reason, set_by=admin.id, set_at=now)
+    return Switch(state, reason, admin.id, now)
 
 
 async def set_mode(

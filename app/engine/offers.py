@@ -7,6 +7,7 @@ from typing import Final
 from app.brokers.crypto import listed_exchanges
 from app.brokers.crypto.credentials import KNOWN_FIELDS
 from app.brokers.crypto.tiers import Tier
+from app.brokers.paper.terms import RECORDING, SYNTHETIC
 from app.domain.errors import Invalid
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
@@ -80,6 +81,20 @@ def check_market(offer: Offer, market_type: MarketType, *, sandbox: bool) -> Non
         raise Invalid("market_type", f"{offer.name} trades {' and '.join(offer.market_types)}.")
     if sandbox and not offer.sandbox:
         raise Invalid("sandbox", f"{offer.name} has no sandbox.")
+
+
+async def check_paper_prices(prices: str, market_type: MarketType) -> None:
+    """There is such a source of prices, and it has that market. Raises Invalid."""
+    if prices in (SYNTHETIC, RECORDING):
+        return
+    source = (await offers()).get(prices)
+    if source is None or source.kind is not Kind.CRYPTO:
+        raise Invalid(
+            "paper.prices",
+            f"Prices are {SYNTHETIC}, {RECORDING}, or those of a crypto exchange; see GET /exchanges.",
+        )
+    if market_type not in source.market_types:
+        raise Invalid("paper.prices", f"{source.name} trades {' and '.join(source.market_types)}.")
 
 
 def check_credentials(offer: Offer, credentials: Mapping[str, str]) -> None:

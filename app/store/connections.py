@@ -1,12 +1,23 @@
 """Connections: an owner's accounts at venues."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, func, or_, select, text, update
+from sqlalchemy import (
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -169,6 +180,47 @@ async def release_watch(session: AsyncSession, connection_ids: Sequence[UUID], d
     await session.execute(
         update(Connection).where(Connection.id.in_(connection_ids)).values(watch_due_at=due_at)
     )
+
+
+def _sealed_under(length: int) -> Any:
+    """The id of the vault key a row's credentials are sealed under: what they begin with."""
+    # A literal, since a bound encoding would make the grouped expression another than the selected one.
+    return func.convert_from(
+        func.substr(Connection.credentials_sealed, literal_column("1"), literal_column(str(length))),
+        literal_column("'LATIN1'"),
+    )
+
+
+async def vault_keys_in_use(session: AsyncSession, key_id_length: int) -> Mapping[str, int]:
+    """How many connections are sealed under each vault key, by the key's id."""
+    name = _sealed_under(key_id_length)
+    rows = await session.execute(
+        select(name, func.count()).where(Connection.credentials_sealed.is_not(None)).group_by(name)
+    )
+    return dict(rows.all())
+
+
+async def sealed_under_others(
+    session: AsyncSession, key_id: str, after: UUID | None, limit: int
+) -> Sequence[Connection]:
+    """Connections sealed under another key than this one, by id."""
+    wanted = select(Connection).where(
+        Connection.credentials_sealed.is_not(None), _sealed_under(len(key_id)) != key_id
+    )
+    if after is not None:
+        wanted = wanted.where(Connection.id > after)
+    return (await session.scalars(wanted.order_by(Connection.id).limit(limit))).all()
+
+
+async def replace_seal(session: AsyncSession, connection_id: UUID, before: bytes, after: bytes) -> bool:
+    """Put the same credentials under another key; False when they were changed or deleted meanwhile."""
+    found = await session.scalar(
+        update(Connection)
+        .where(Connection.id == connection_id, Connection.credentials_sealed == before)
+        .values(credentials_sealed=after)
+        .returning(Connection.id)
+    )
+    return found is not None
 
 
 def connection_key() -> Any:

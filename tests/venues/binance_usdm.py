@@ -66,6 +66,7 @@ class BinanceUsdm(BinanceApi):
             ("GET", "/fapi/v1/time"): Route(Intent.PUBLIC, self.time, signed=False),
             ("GET", "/fapi/v1/exchangeInfo"): Route(Intent.PUBLIC, self.exchange_info, signed=False),
             ("GET", "/dapi/v1/exchangeInfo"): Route(Intent.PUBLIC, lambda _: {"symbols": []}, signed=False),
+            ("GET", "/fapi/v1/klines"): Route(Intent.PUBLIC, self.klines, 2, signed=False),
             ("GET", "/fapi/v1/depth"): Route(Intent.PUBLIC, self.depth, 5, signed=False),
             ("GET", "/fapi/v1/ticker/24hr"): Route(Intent.PUBLIC, self.day_tickers, 40, signed=False),
             ("GET", "/fapi/v1/ticker/bookTicker"): Route(Intent.PUBLIC, self.book_tickers, 5, signed=False),

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final
 
 from app.brokers.crypto.clock import VenueClock
@@ -11,6 +12,9 @@ from app.brokers.crypto.markets import Listed, decimal, listings_of
 from app.brokers.crypto.outcomes import of_read
 from app.brokers.port import Uncertain
 from app.domain.market import Instrument, Quote
+
+Bar = tuple[Decimal, Decimal, Decimal, Decimal]
+"""Open, high, low, close."""
 
 REFRESH: Final = timedelta(hours=1)
 """How old a market table may be; symbols are listed and suspended all the time."""
@@ -59,6 +63,21 @@ class PublicMarket:
         quotes = [_quote(ticker, asked_at, clock) for ticker in tickers.values()]
         return {quote.symbol: quote for quote in quotes if quote is not None and quote.symbol in known}
 
+    async def minutes(self, symbol: str, since: datetime, until: datetime) -> Mapping[datetime, Bar]:
+        """The one-minute candles that open in [since, until): open, high, low, close by opening time.
+
+        At most as many as the venue tells at once, the oldest first; none where it tells none. Raises VenueError.
+        """
+        if not self._exchange.has["fetchOHLCV"] or "1m" not in (self._exchange.timeframes or {}):
+            return {}
+        with calling(Call()) as call:
+            try:
+                rows = await self._exchange.fetch_ohlcv(symbol, "1m", since=int(since.timestamp() * 1000))
+                bars = {datetime.fromtimestamp(int(row[0]) / 1000, UTC): _bar(row) for row in rows}
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+        return {opened: bar for opened, bar in bars.items() if since <= opened < until}
+
     async def close(self) -> None:
         """Let go of the exchange object; the session is shared."""
         await self._exchange.close()
@@ -91,6 +110,11 @@ class PublicMarket:
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
         raise Uncertain(f"{exchange.name} does not tell its prices.")
+
+
+def _bar(row: Sequence[Any]) -> Bar:
+    open_, high, low, close = (Decimal(str(price)) for price in row[1:5])
+    return open_, high, low, close
 
 
 def _quote(ticker: Mapping[str, Any], asked_at: datetime, clock: VenueClock) -> Quote | None:

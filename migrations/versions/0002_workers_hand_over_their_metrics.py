@@ -1,6 +1,6 @@
-"""rates of fees
+"""workers hand over their metrics
 
-Revision 0002, after 0001.
+Revision 0002, after 0001; made 2026-11-24 04:00:00.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,11 @@ depends_on: str | Sequence[str] | None = None
 def upgrade() -> None:
     """Go to this revision."""
     op.add_column(
-        "execution_orders",
-        sa.Column("fee_rates", postgresql.JSONB(astext_type=sa.Text()), nullable=False, server_default="{}"),
+        "execution_workers",
+        sa.Column("metrics", postgresql.JSONB(), server_default=sa.text("'[]'::jsonb"), nullable=False),
     )
-    op.alter_column("execution_orders", "fee_rates", server_default=None)
 
 
 def downgrade() -> None:
     """Go back to the revision before."""
-    op.drop_column("execution_orders", "fee_rates")
+    op.drop_column("execution_workers", "metrics")
