@@ -45,6 +45,7 @@ from app.brokers.paper.terms import SYNTHETIC, FeeIn
 from app.brokers.port import Account
 from app.domain.errors import NotFound
 from app.domain.market import MarketType
+from app.domain.orders import TriggerSource
 from app.domain.positions import PositionStatus
 from app.domain.risk import Mode, OnDailyLoss
 from app.domain.sizing import OnTooSmall, Strategy
@@ -75,6 +76,7 @@ def _distance(percent: Decimal) -> Decimal:
     return percent
 
 
+Deadline = Annotated[int, Strict(), Field(ge=5, le=3600)]
 Distance = Annotated[Percentage, AfterValidator(_distance)]
 Leverage = Annotated[Amount, AfterValidator(_leverage)]
 
@@ -196,6 +198,12 @@ class ProtectionTerms(Body):
     """A stop that follows the best price; null for none."""
     max_hold_minutes: Count | None = Field(default=None, examples=[1440])
     """After so many minutes a position is closed at market; null never."""
+    trigger_source: TriggerSource | None = Field(default=None, examples=["mark"])
+    """Which price of a swap wakes stops, and targets that the engine watches: `mark`, `last` or `index` as far as GET
+    /v1/exchanges offers it; null is `mark`. Where there is no choice they go by the price that they trade at."""
+    deadline_seconds: Deadline | None = Field(default=None, examples=[30])
+    """How long a stop-loss may be watched by nobody, after a fill or while the venue's order is replaced: 5 to 3600
+    seconds, null is 30. What cannot be protected by then is closed at market."""
 
 
 class ConnectionTerms(Body):
@@ -394,8 +402,8 @@ class ConnectionTest(View):
     ok: bool = Field(examples=[True])
     """Whether it passed."""
     code: str | None = Field(examples=["withdrawal_permission"])
-    """Why it failed: `withdrawal_permission`, `trade_permission_missing`, `venue_unreachable`, `conflict` for
-    terms the venue cannot serve, or a code of GET /v1/denial-codes; null when it passed."""
+    """Why it failed: `withdrawal_permission`, `trade_permission_missing`, `terms_not_served` for terms the venue cannot
+    serve, or a code of GET /v1/denial-codes; null when it passed."""
     message: str = Field(examples=["The account can be reached and traded."])
     """The same in a sentence."""
     balances: list[Balance]

@@ -1,7 +1,7 @@
 """Offers: what can be connected, and whether what an owner asks for is among it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from app.brokers.crypto import listed_exchanges
@@ -11,6 +11,7 @@ from app.brokers.paper.terms import RECORDING, SYNTHETIC
 from app.domain.errors import Invalid
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
+from app.domain.orders import TriggerSource
 from app.store.connections import Kind
 
 
@@ -29,6 +30,8 @@ class Offer:
     """Whether the venue itself can hold stops and targets."""
     tier: Tier
     """How far it is proven."""
+    trigger_sources: Mapping[MarketType, tuple[TriggerSource, ...]] = field(default_factory=dict)
+    """Which prices may wake stops, by market, the usual one first; a market that is left out offers no choice."""
 
 
 PAPER: Final = Offer(
@@ -40,6 +43,8 @@ PAPER: Final = Offer(
     sandbox=False,
     native_stops=True,
     tier=Tier.CERTIFIED,
+    # There is one price, which is all of them.
+    trigger_sources={kind: tuple(TriggerSource) for kind in (MarketType.SPOT, MarketType.SWAP)},
 )
 
 
@@ -55,6 +60,7 @@ async def offers() -> Mapping[str, Offer]:
             sandbox=entry.has_sandbox,
             native_stops=any(style is not NativeStyle.NONE for style in entry.native_styles.values()),
             tier=entry.tier,
+            trigger_sources=entry.trigger_sources,
         )
         for entry in (await listed_exchanges()).values()
     }
@@ -105,3 +111,12 @@ def check_credentials(offer: Offer, credentials: Mapping[str, str]) -> None:
     unknown = sorted(credentials.keys() - KNOWN_FIELDS)
     if unknown:
         raise Invalid("credentials", f"There is no credential field {', '.join(unknown)}.")
+
+
+def check_trigger_source(offer: Offer, market_type: MarketType, source: str | None) -> None:
+    """Stops of that market can go by that price there. Raises Invalid."""
+    served = offer.trigger_sources.get(market_type, ())
+    if source is None or source in served:
+        return
+    what = f"can go by {' or '.join(served)}" if served else "go by the price they trade at; leave it out"
+    raise Invalid("protection.trigger_source", f"Stops of {offer.name} {market_type} {what}.")

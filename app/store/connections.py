@@ -45,6 +45,20 @@ class ConnectionStatus(StrEnum):
     ERROR = "error"
 
 
+class Strike(StrEnum):
+    """What counts against a connection while it happens in a row; named like its column's beginning."""
+
+    REFUSED = "refused"
+    """The venue refused the credentials."""
+    DOUBTED = "doubted"
+    """Nobody knows what became of an order."""
+    BANNED = "banned"
+    """The venue shut us out."""
+
+
+_ANY_STRIKE = "refused_in_a_row + doubted_in_a_row + banned_in_a_row > 0"
+
+
 class Connection(Base):
     """One account of one owner. Deleting keeps the row (executions are for ever) and wipes the credentials."""
 
@@ -88,6 +102,12 @@ class Connection(Base):
     balances: Mapped[Json] = mapped_column(default=dict)
     """What the venue last said, per currency: {"USDT": {"balance": "10", "equity": "10"}}."""
     balances_at: Mapped[Moment | None]
+    refused_in_a_row: Mapped[int] = mapped_column(default=0)
+    """How often the venue has refused the credentials since it last accepted them."""
+    doubted_in_a_row: Mapped[int] = mapped_column(default=0)
+    """How many orders have been left in doubt since one was acknowledged."""
+    banned_in_a_row: Mapped[int] = mapped_column(default=0)
+    """How often the venue has said that we are shut out since it last answered."""
     watch_due_at: Mapped[Moment | None]
     """When the monitor may look again: the lease that keeps two workers off the same account."""
     created_at: Mapped[Moment]
@@ -110,6 +130,7 @@ class Connection(Base):
             unique=True,
             postgresql_where=text("status = 'active' AND deleted_at IS NULL"),
         ),
+        Index("ix_execution_connections_strikes", "id", postgresql_where=text(_ANY_STRIKE)),
     )
 
     @property
@@ -125,6 +146,19 @@ class Connection(Base):
         """How far it may trade: what people set, or stricter for the loss of the day."""
         by_itself = Mode.REDUCING if self.reduces_by_itself(now) else Mode.ACTIVE
         return max(self.mode, by_itself, key=lambda mode: mode.strictness)
+
+    def strikes(self, kind: Strike) -> int:
+        """How many of a kind there are in a row."""
+        return {
+            Strike.REFUSED: self.refused_in_a_row,
+            Strike.DOUBTED: self.doubted_in_a_row,
+            Strike.BANNED: self.banned_in_a_row,
+        }[kind]
+
+    @property
+    def has_strikes(self) -> bool:
+        """Whether anything counts against it."""
+        return any(self.strikes(kind) for kind in Strike)
 
     @property
     def is_tested(self) -> bool:
@@ -180,6 +214,49 @@ async def release_watch(session: AsyncSession, connection_ids: Sequence[UUID], d
     await session.execute(
         update(Connection).where(Connection.id.in_(connection_ids)).values(watch_due_at=due_at)
     )
+
+
+def _count_of(kind: Strike) -> Any:
+    return {
+        Strike.REFUSED: Connection.refused_in_a_row,
+        Strike.DOUBTED: Connection.doubted_in_a_row,
+        Strike.BANNED: Connection.banned_in_a_row,
+    }[kind]
+
+
+async def add_strike(session: AsyncSession, connection_id: UUID, kind: Strike) -> None:
+    """Count one more in a row."""
+    await session.execute(
+        update(Connection)
+        .where(Connection.id == connection_id)
+        .values({_count_of(kind): _count_of(kind) + 1})
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def clear_strikes(session: AsyncSession, connection_id: UUID) -> None:
+    """Begin to count anew."""
+    await session.execute(
+        update(Connection)
+        .where(Connection.id == connection_id)
+        .values({_count_of(kind): 0 for kind in Strike})
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def struck(session: AsyncSession, limits: Mapping[Strike, int]) -> Sequence[UUID]:
+    """Connections with as many strikes as a limit that are not in error yet."""
+    rows = await session.scalars(
+        select(Connection.id)
+        .where(
+            text(_ANY_STRIKE),
+            or_(*(_count_of(kind) >= most for kind, most in limits.items())),
+            Connection.status.in_((ConnectionStatus.ACTIVE, ConnectionStatus.INACTIVE)),
+            Connection.deleted_at.is_(None),
+        )
+        .order_by(Connection.id)
+    )
+    return rows.all()
 
 
 def _sealed_under(length: int) -> Any:

@@ -211,6 +211,8 @@ async def test_a_change_replaces_what_it_names(api: Api, rows: Rows) -> None:
         "break_even_at_percent": None,
         "trailing": {"activation_percent": "1", "distance_percent": "0.5"},
         "max_hold_minutes": 90,
+        "trigger_source": None,
+        "deadline_seconds": None,
     }
     assert changed["symbol_map"] == {
         "XBT": "BTC/USDT",

@@ -46,8 +46,7 @@ def test_absence_is_believed_only_of_who_was_measured(exchange: str) -> None:
             assert profile.is_proven is False
             assert profile.style is NativeStyle.NONE
         ends = profile.window_option is not None or profile.deadline is not None
-        recv_window = any("recvWindow" in params for params in profile.order_params.values())
-        if not ends and not recv_window:
+        if not ends and "recvWindow" not in profile.order_params:
             assert profile.settle >= CAUTIOUS_SETTLE
         assert profile.settle >= VALIDITY + timedelta(seconds=10)
 

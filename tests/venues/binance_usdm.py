@@ -71,6 +71,7 @@ class BinanceUsdm(BinanceApi):
             ("GET", "/fapi/v1/ticker/24hr"): Route(Intent.PUBLIC, self.day_tickers, 40, signed=False),
             ("GET", "/fapi/v1/ticker/bookTicker"): Route(Intent.PUBLIC, self.book_tickers, 5, signed=False),
             ("GET", "/fapi/v1/ticker/price"): Route(Intent.PUBLIC, self.prices, 2, signed=False),
+            ("GET", "/fapi/v2/ticker/price"): Route(Intent.PUBLIC, self.prices, 2, signed=False),
             ("GET", "/fapi/v1/premiumIndex"): Route(Intent.PUBLIC, self.mark_prices, 10, signed=False),
             ("GET", "/fapi/v2/account"): Route(Intent.ACCOUNT, self.account, 5),
             ("GET", "/fapi/v3/account"): Route(Intent.ACCOUNT, self.account, 5),

@@ -12,6 +12,7 @@ from app.brokers.crypto.profiles import Practice, profile_of
 from app.brokers.crypto.tiers import Tier, tier_of
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
+from app.domain.orders import TriggerSource
 
 _MARKET_TYPES: Final = (MarketType.SPOT, MarketType.SWAP)
 _PRACTICE: Final = frozenset({"bitget"})
@@ -29,6 +30,8 @@ class Entry:
     has_sandbox: bool
     native_styles: Mapping[MarketType, NativeStyle]
     """What it can hold of an exit plan, as far as we have looked into it."""
+    trigger_sources: Mapping[MarketType, tuple[TriggerSource, ...]]
+    """Which prices may wake its stops, where there is a choice."""
     tier: Tier
     """What is proven on every market type it offers."""
 
@@ -52,6 +55,11 @@ def _entry(exchange: str) -> Entry | None:
         credential_fields=fields_of(described.requiredCredentials),
         has_sandbox=_has_practice(exchange, described, market_types),
         native_styles={kind: profile_of(exchange, kind).style for kind in market_types},
+        trigger_sources={
+            kind: tuple(triggers)
+            for kind in market_types
+            if (triggers := profile_of(exchange, kind).triggers)
+        },
         tier=tier_of(exchange, market_types),
     )
 

@@ -10,6 +10,7 @@ from app.brokers.crypto.clock import VenueClock
 from app.brokers.crypto.exchange import Call, Surroundings, calling
 from app.brokers.crypto.markets import Listed, decimal, listings_of
 from app.brokers.crypto.outcomes import of_read
+from app.brokers.crypto.profiles import Trigger
 from app.brokers.port import Uncertain
 from app.domain.market import Instrument, Quote
 
@@ -62,6 +63,18 @@ class PublicMarket:
         clock, tickers = self._surroundings.clock, await self._tickers(known)
         quotes = [_quote(ticker, asked_at, clock) for ticker in tickers.values()]
         return {quote.symbol: quote for quote in quotes if quote is not None and quote.symbol in known}
+
+    async def references(self, trigger: Trigger, symbols: Sequence[str]) -> Mapping[str, Decimal]:
+        """The present prices that stops may go by, by symbol; those unknown are left out. Raises VenueError."""
+        listings = await self.listings()
+        known = [symbol for symbol in symbols if symbol in listings]
+        with calling(Call()) as call:
+            try:
+                answers = await getattr(self._exchange, trigger.method)(known) if known else {}
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+        found = {symbol: decimal(answers.get(symbol, {}).get(trigger.field)) for symbol in known}
+        return {symbol: price for symbol, price in found.items() if price}
 
     async def minutes(self, symbol: str, since: datetime, until: datetime) -> Mapping[datetime, Bar]:
         """The one-minute candles that open in [since, until): open, high, low, close by opening time.

@@ -80,7 +80,10 @@ def creation(
 def _native_params(request: OrderRequest, listed: Listed, profile: Profile, *, is_hedged: bool) -> Params:
     """Our id, the deadline, what the venue wants with this type, and what an exit on margin says."""
     params: Params = {profile.client_id.create: _native(request.client_order_id, profile)}
-    params |= profile.order_params.get(request.type, {})
+    params |= profile.order_params
+    if request.type is OrderType.STOP and profile.triggers:
+        usual = next(iter(profile.triggers))
+        params |= profile.triggers[request.trigger_source or usual].params
     if profile.deadline is not None and not profile.deadline.is_header:
         params[profile.deadline.key] = profile.deadline.of(request.signed_at)
     if listed.instrument.market_type is MarketType.SWAP:

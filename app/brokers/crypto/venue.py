@@ -57,6 +57,7 @@ class CryptoVenue:
             slippage=SLIPPAGE,
             validity=VALIDITY,
             settle=profile.settle,
+            trigger_sources=tuple(profile.triggers),
             expires_orders=False,
         )
         wanted = Wanted(access.leverage, access.margin_mode)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
@@ -40,7 +41,7 @@ from app.brokers.port import (
 )
 from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import ZERO
-from app.domain.orders import OrderKey, OrderReport, OrderRequest, OrderStatus, client_order_id
+from app.domain.orders import OrderKey, OrderReport, OrderRequest, OrderStatus, TriggerSource, client_order_id
 from app.domain.positions import PositionSide
 
 VALIDITY: Final = timedelta(seconds=5)
@@ -180,6 +181,10 @@ class PaperBroker:
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
         """The present quotes; symbols that are unknown, or not quoted yet, are left out."""
         return _quotes_of(await self._board.known(symbols, None), symbols, self._now())
+
+    async def references(self, source: TriggerSource, symbols: Sequence[str]) -> Mapping[str, Decimal]:  # noqa: ARG002 - the port's shape
+        """None: mark, last trade and index are one price here, and stops go by what they trade at."""
+        return {}
 
     async def account(self) -> Account:
         """Balances and equity by currency, including everything that has happened until now."""
