@@ -147,6 +147,18 @@ def report(
 
 
 @app.command()
+def exchanges(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the table of the README.")] = False,
+) -> None:
+    """Print what can be connected, and how far each is proven."""
+    from app.engine.offers import offers
+    from app.local import exchanges as tables
+
+    known = asyncio.run(offers()).values()
+    typer.echo(tables.markdown(known) if markdown else tables.plain(known))
+
+
+@app.command()
 def signal(
     file: Annotated[Path, typer.Argument(help="A JSON event; - reads it from the standard input.")],
     url: Annotated[

@@ -199,3 +199,13 @@ def test_doctor_says_which_settings_are_missing() -> None:
     lines = run(app, ["doctor"])
     assert lines.exit_code == 1
     assert "ENGINE_DATABASE_URL" in lines.output
+
+
+def test_exchanges_are_printed_with_how_far_each_is_proven() -> None:
+    printed = run(app, ["exchanges"])
+    assert printed.exit_code == 0
+    tiers = {line.split()[0]: line.split()[1] for line in printed.stdout.splitlines()}
+    assert (tiers["binance"], tiers["okx"], tiers["htx"]) == ("certified", "compatible", "listed")
+    table = run(app, ["exchanges", "--markdown"])
+    assert table.exit_code == 0
+    assert table.stdout.startswith("| tier |")

@@ -58,7 +58,7 @@ class Terms(TypedDict, total=False):
     protection: Mapping[str, Any]
     leverage: Decimal | None
     margin_mode: str | None
-    symbol_map: Mapping[str, str]
+    symbol_map: Mapping[str, Any]
 
 
 _KEPT_PAPER_TERMS: Final = ("prices", "balance", "currency", "seed")

@@ -16,7 +16,7 @@ from app.desk import Desk
 from app.domain.errors import Conflict, NotFound
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
-from app.engine import placing, protection, trades
+from app.engine import placing, protection, trades, valuing
 from app.engine.access import broker_of
 from app.engine.trades import Trade
 from app.store import executions
@@ -75,10 +75,11 @@ async def _look_for(desk: Desk, owner: Owner, execution_id: UUID, exchange_order
     if isinstance(report, Silence):
         why = "knows no such order" if report is ABSENT else "cannot say what became of it"
         raise Conflict("conflict", f"The venue {why}; check the exchange_order_id, or say absent.")
+    rates = await valuing.rates_of(desk, broker, order, report)
     now = desk.now()
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, execution_id)
-        placing.take_over(trade, order, report, now)
+        await placing.take_over(trade, order, report, rates, now)
         _write_down(trade, owner, order, Finding.PLACED, now)
     await protection.after(desk, execution_id)
 

@@ -21,7 +21,7 @@ from app.domain.owners import Role
 from app.domain.risk import Exposure, Limits, Mode
 from app.domain.signals import Course
 from app.domain.sizing import Funds, Sizing
-from app.domain.symbols import resolve
+from app.domain.symbols import names_of, resolve
 from app.engine.access import broker_of
 from app.store import entitlements, orders, positions, trading
 from app.store.connections import Connection, ConnectionStatus
@@ -49,6 +49,8 @@ class View:
     account: Account
     holdings: Sequence[Holding]
     """What the account holds, where symbols are netted; it is not asked elsewhere."""
+    multiplier: Decimal
+    """How many of the signal's coins one of the instrument's is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Planned:
 
     entry: Entry
     funds: Funds
+    multiplier: Decimal
 
 
 async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
@@ -75,13 +78,12 @@ async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
     risk.check_market(signal, connection.market_type)
     risk.check_age(signal, idea.published_at, Limits.read(connection.limits), desk.now())
     broker = await broker_of(desk, connection)
-    instrument = resolve(
-        signal.symbol, await broker.instruments(), connection.market_type, connection.symbol_map
-    )
-    quotes = await broker.quotes([instrument.symbol])
+    meant = resolve(signal.symbol, await broker.instruments(), connection.market_type, connection.symbol_map)
+    symbol = meant.instrument.symbol
+    quotes = await broker.quotes([symbol])
     account = await broker.account()
     holdings = await broker.holdings() if broker.traits.netting else ()
-    return View(broker, instrument, quotes.get(instrument.symbol), account, holdings)
+    return View(broker, meant.instrument, quotes.get(symbol), account, holdings, meant.multiplier)
 
 
 async def held_standing(session: AsyncSession, connection: Connection) -> Standing:
@@ -113,8 +115,10 @@ async def plan(
     if connection.sizing is None:
         raise Denied("connection_inactive", "The connection has no sizing.")
     situation = await _situate(session, desk, connection, idea, view, execution_id, now)
-    entry = decide(idea.course, Sizing.read(connection.sizing), Limits.read(connection.limits), situation)
-    return Planned(entry, situation.funds)
+    course = replace(idea.course, signal=idea.course.signal.scaled(view.multiplier))
+    sizing = Sizing.read(connection.sizing).scaled(view.multiplier)
+    entry = decide(course, sizing, Limits.read(connection.limits), situation)
+    return Planned(entry, situation.funds, view.multiplier)
 
 
 def _check_standing(
@@ -169,6 +173,7 @@ async def _situate(
             foreign_quantity=await _foreign(session, connection.id, view),
         ),
         netting=traits.netting,
+        aliases=names_of(instrument.symbol, connection.symbol_map),
     )
 
 
