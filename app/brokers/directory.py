@@ -30,6 +30,8 @@ class Access:
     paper: Mapping[str, Any] | None
     credentials_sealed: bytes | None = field(compare=False, repr=False)
     """Which credentials these are is what the version says; the same ones sealed anew are no change."""
+    margin_mode: str | None = None
+    """`isolated` or `cross`; None leaves the venue's as it is."""
 
 
 class Venue(Protocol):

@@ -137,6 +137,7 @@ def _intend(
         connection.protection,
         _management(connection, entry),
         broker.traits,
+        multiplier=planned.multiplier,
     )
     order = trade.entry
     if order is None:

@@ -235,7 +235,7 @@ async def _hear(desk: Desk, watched: Watched) -> News | None:
         if isinstance(answer, OrderReport):
             if await adopting.adopt(desk, order, answer):
                 news.changed.add(order.execution_id)
-            if _tells_news(order, answer) and await placing.record(desk, order, answer):
+            if _tells_news(order, answer) and await placing.record(desk, watched.broker, order, answer):
                 news.changed.add(order.execution_id)
                 news.lost_a_leg |= _is_lost(order, answer)
         elif answer is ABSENT and await _miss(desk, order):

@@ -22,7 +22,7 @@ from app.domain.owners import Role
 from app.domain.risk import Exposure, Limits, Mode
 from app.domain.signals import Course
 from app.domain.sizing import Funds, Sizing
-from app.domain.symbols import resolve
+from app.domain.symbols import names_for, names_of, resolve
 from app.engine.access import broker_of
 from app.store import entitlements, orders, positions, trading
 from app.store.connections import Connection, ConnectionStatus
@@ -50,6 +50,8 @@ class View:
     account: Account
     holdings: Sequence[Holding]
     """What the account holds, where symbols are netted; it is not asked elsewhere."""
+    multiplier: Decimal
+    """How many of the signal's coins one of the instrument's is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Planned:
 
     entry: Entry
     funds: Funds
+    multiplier: Decimal
 
 
 async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
@@ -76,14 +79,15 @@ async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
     risk.check_market(signal, connection.market_type)
     risk.check_age(signal, idea.published_at, Limits.read(connection.limits), desk.now())
     broker = await broker_of(desk, connection)
-    meant = [signal.symbol, *connection.symbol_map.values()]
-    instrument = resolve(
-        signal.symbol, await broker.instruments(meant), connection.market_type, connection.symbol_map
-    )
-    quotes = await broker.quotes([instrument.symbol])
+    listed = await broker.instruments(names_for(signal.symbol, connection.symbol_map))
+    meant = resolve(signal.symbol, listed, connection.market_type, connection.symbol_map)
+    symbol = meant.instrument.symbol
+    quotes = await broker.quotes([symbol])
     account = await broker.account()
+    if account.barred is not None:
+        raise Denied(account.barred, CATALOGUE[account.barred].title)
     holdings = await broker.holdings() if broker.traits.netting else ()
-    return View(broker, instrument, quotes.get(instrument.symbol), account, holdings)
+    return View(broker, meant.instrument, quotes.get(symbol), account, holdings, meant.multiplier)
 
 
 async def held_standing(session: AsyncSession, connection: Connection) -> Standing:
@@ -114,11 +118,11 @@ async def plan(
     _check_standing(desk, connection, standing, idea.plans, now)
     if connection.sizing is None:
         raise Denied("connection_inactive", "The connection has no sizing.")
-    if view.account.barred is not None:
-        raise Denied(view.account.barred, CATALOGUE[view.account.barred].title)
     situation = await _situate(session, desk, connection, idea, view, execution_id, now)
-    entry = decide(idea.course, Sizing.read(connection.sizing), Limits.read(connection.limits), situation)
-    return Planned(entry, situation.funds)
+    course = replace(idea.course, signal=idea.course.signal.scaled(view.multiplier))
+    sizing = Sizing.read(connection.sizing).scaled(view.multiplier)
+    entry = decide(course, sizing, Limits.read(connection.limits), situation)
+    return Planned(entry, situation.funds, view.multiplier)
 
 
 def _check_standing(
@@ -173,6 +177,7 @@ async def _situate(
             foreign_quantity=await _foreign(session, connection.id, view),
         ),
         netting=traits.netting,
+        aliases=names_of(instrument.symbol, connection.symbol_map),
     )
 
 

@@ -80,6 +80,8 @@ class Order(Base):
     leg: Mapped[Leg | None] = mapped_column(checked(Leg, "leg"))
     fees: Mapped[Json] = mapped_column(default=dict)
     """As the venue took them: {"USDT": "0.12"}."""
+    fee_rates: Mapped[Json] = mapped_column(default=dict)
+    """What a coin that is neither base nor currency cost in `currency` when it was taken: {"BNB": "612.3"}."""
     base_fee: Mapped[Amount] = mapped_column(default=ZERO)
     fee_value: Mapped[Amount] = mapped_column(default=ZERO)
     """All fees in `currency`, as far as a rate was known."""

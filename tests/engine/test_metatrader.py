@@ -80,6 +80,31 @@ class TestProtection:
         [position] = await positions(stage.desk)
         assert position.protection is Protection.NATIVE
 
+    async def test_a_stop_that_the_owner_moves_is_the_owners(self, stage: Stage) -> None:
+        await stage.activate()
+        await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09", targets=[("1.12", "1")])
+        await execute_all(stage.desk)
+        [held] = stage.login.positions.values()
+        held.stop_loss = D("1.092")
+        await stage.walk("EUR/USD", None)
+        [position] = await positions(stage.desk)
+        assert (position.stop_loss, position.edited) == (D("1.092"), ["stop_loss"])
+        assert (held.stop_loss, held.take_profit) == (D("1.092"), D("1.12"))
+        assert position.protection is Protection.NATIVE
+
+    async def test_what_is_closed_at_the_terminal_is_booked(self, stage: Stage) -> None:
+        await stage.activate()
+        await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09")
+        await execute_all(stage.desk)
+        [held] = stage.login.positions.values()
+        await stage.venue.advance(30)
+        stage.venue.move("EUR/USD", "1.1050")
+        stage.venue.bridge(stage.platform).server.close(stage.login, held, D(0))
+        await stage.walk("EUR/USD", None, rounds=8, seconds=15)
+        [position] = await positions(stage.desk)
+        assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.EXTERNAL)
+        assert (position.exit_price, position.realized_pnl) == (D("1.105"), stage.login.realized)
+
     async def test_a_plan_the_broker_refuses_leaves_the_old_stop_as_a_net(self, stage: Stage) -> None:
         await stage.activate()
         await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09")

@@ -14,7 +14,7 @@ GRAIN = Decimal("0.00000001")
 
 
 class FeesIn(StrEnum):
-    """What spot fees are taken from: what was received, always the quote currency, or BNB while there is any."""
+    """What fees are taken from: what was received (on spot), the quote currency, or BNB while there is any."""
 
     RECEIVED = "received"
     QUOTE = "quote"

@@ -1,6 +1,7 @@
 """How an answer reaches a client over HTTP, or what becomes of it on the way."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ from aiohttp import web
 
 from tests.venues.clock import Clock
 from tests.venues.faults import Delivery, Fault, Page
-from tests.venues.wire import CALM, Conditions, WireRequest
+from tests.venues.wire import CALM, Conditions, Reply, WireRequest
 
 Answer = Callable[[WireRequest, Conditions], Page]
 
@@ -59,7 +60,7 @@ class Courier:
             if fault.delivery is Delivery.ANSWERED:
                 return await asyncio.shield(task)
         elif fault.executed:
-            return self._answer(request, fault.conditions)
+            return altered(self._answer(request, fault.conditions), fault)
         return Page(200, "")
 
     def _carry_out_later(self, request: WireRequest, fault: Fault, seconds: float) -> asyncio.Task[Page]:
@@ -73,6 +74,14 @@ class Courier:
         self._late.add(task)
         task.add_done_callback(self._late.discard)
         return task
+
+
+def altered(page: Page, fault: Fault) -> Page:
+    """An answer with the change that an accident makes in it."""
+    if fault.alter is None:
+        return page
+    reply = fault.alter(Reply(json.loads(page.text), page.status, headers=page.headers))
+    return replace(page, text=reply.text(), status=reply.status)
 
 
 def response_of(page: Page) -> web.Response:

@@ -370,13 +370,13 @@ class Floor:
         rates, listing = self.fees[order.market.kind], order.market.listing
         rate = rates.maker if maker else rates.taker
         in_quote = grains(quantity * price * rate)
-        if listing.kind is Kind.SWAP:
-            return in_quote, listing.quote
-        bnb = self.market(Kind.SPOT, f"BNB{listing.quote}")
+        bnb = self.market(listing.kind, f"BNB{listing.quote}")
         if account.fees_in is FeesIn.BNB and bnb is not None:
             in_bnb = grains(in_quote * Decimal("0.75") / bnb.price)
             if account.balances.get("BNB", ZERO) >= in_bnb:
                 return in_bnb, "BNB"
+        if listing.kind is Kind.SWAP:
+            return in_quote, listing.quote
         if order.side is Side.BUY and account.fees_in is not FeesIn.QUOTE:
             return grains(quantity * rate), listing.base
         return in_quote, listing.quote

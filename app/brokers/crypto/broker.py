@@ -3,11 +3,14 @@
 import asyncio
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 from uuid import UUID
+
+import ccxt.async_support as library
 
 from app.brokers.crypto import brackets
 from app.brokers.crypto.exchange import Call, Surroundings, calling
@@ -15,11 +18,19 @@ from app.brokers.crypto.history import fills_of, symbols_held
 from app.brokers.crypto.markets import Listed, amount
 from app.brokers.crypto.outcomes import is_not_found, of_order, of_read
 from app.brokers.crypto.permissions import Key, key_of
-from app.brokers.crypto.profiles import LookUp, Profile, shaped
+from app.brokers.crypto.profiles import LookUp, MarketBuy, Profile, shaped
 from app.brokers.crypto.public import PublicMarket
-from app.brokers.crypto.reports import Answer, fees_of_trades, fees_told, filled_of, id_of, report_of
-from app.brokers.crypto.requests import creation, naming, room
-from app.brokers.crypto.settings import VenueSettings
+from app.brokers.crypto.reports import (
+    Answer,
+    fees_of_trades,
+    fees_told,
+    filled_of,
+    id_of,
+    report_of,
+    without_size,
+)
+from app.brokers.crypto.requests import creation, is_bought_for_money, naming, room
+from app.brokers.crypto.settings import VenueSettings, Wanted
 from app.brokers.limits.buckets import Urgency
 from app.brokers.port import (
     ABSENT,
@@ -68,6 +79,13 @@ LOOK_BACK: Final = timedelta(minutes=1)
 
 _MOST: Final = 500
 
+LISTS: Final = (
+    ("fetchOpenOrders", "fetch_open_orders"),
+    ("fetchClosedOrders", "fetch_closed_orders"),
+    ("fetchOrders", "fetch_orders"),
+)
+"""Where an order is looked for that cannot be asked for by itself: what says that a class has it, and its name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -75,7 +93,7 @@ class Terms:
 
     exchange: str
     market_type: MarketType
-    leverage: Decimal
+    wanted: Wanted
     key_digest: str
     """Stands for the account where the venue does not name it."""
 
@@ -98,7 +116,7 @@ class CryptoBroker:
         self._exchange = exchange
         self._market = market
         self._surroundings = surroundings
-        self._venue_settings = VenueSettings(exchange, terms.leverage)
+        self._venue_settings = VenueSettings(exchange, profile, terms.wanted)
         self._key: tuple[datetime, Key] | None = None
         self._sent: dict[str, datetime] = {}
 
@@ -137,13 +155,14 @@ class CryptoBroker:
             try:
                 balance = await self._exchange.fetch_balance(self._balance_params())
                 key = await self._known_key()
+                balances = _balances(_told(balance, call))
+                equity = {each: _equity(balance, each, held.total) for each, held in balances.items()}
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
                 raise of_read(error, call) from None
-        balances = _balances(_told(balance, call))
         return Account(
             identity=key.identity or self._terms.key_digest,
             balances=balances,
-            equity={currency: _equity(balance, currency, held.total) for currency, held in balances.items()},
+            equity=equity,
             permissions=key.permissions,
             as_of=as_of,
         )
@@ -156,10 +175,11 @@ class CryptoBroker:
         is_hedged = await self._settle_terms(request, listed)
         if await self._is_passed(request):
             raise Refused(PASSED)
+        quote = await self._reckoning_quote(request)
         self._note_sending(request)
         with calling(Call(urgency=_urgency(request), signed_at=request.signed_at)) as call:
             try:
-                acknowledged = await self._send(request, listed, is_hedged=is_hedged)
+                acknowledged = await self._send(request, listed, quote, is_hedged=is_hedged)
             except Exception as error:  # noqa: BLE001 - as above; a cancelled task passes through and stays unknown
                 raise of_order(error, call, self._profile) from None
         report = await self._truth(request, acknowledged)
@@ -219,9 +239,9 @@ class CryptoBroker:
                     held = symbols_held(await self._all_positions(), self._exchange.markets)
                     return _positions(_told(held, call), known)
                 balance = await self._exchange.fetch_balance(self._balance_params())
+                return _coins(_balances(_told(balance, call)), listings)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
-        return _coins(_balances(_told(balance, call)), listings)
 
     async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
         """The newest trades of the account in a symbol without those of `ours`. Raises VenueError."""
@@ -329,17 +349,38 @@ class CryptoBroker:
             try:
                 if not request.reduce_only:
                     await self._venue_settings.prepare(request.symbol)
-                return await self._venue_settings.is_hedged()
+                return await self._venue_settings.is_hedged(request.symbol)
             except Exception as error:  # noqa: BLE001 - as above; nothing of the order has been sent
                 failure = of_read(error, call)
                 raise failure if isinstance(failure, Refused) else Unreachable(failure.message) from None
 
-    async def _send(self, request: OrderRequest, listed: Listed, *, is_hedged: bool) -> str | None:
+    async def _reckoning_quote(self, request: OrderRequest) -> Quote | None:
+        """The quote by which a market buy is told what it may cost, where the venue takes no quantity for it."""
+        if not is_bought_for_money(request, self._profile):
+            return None
+        try:
+            quote = (await self.quotes([request.symbol])).get(request.symbol)
+        except Uncertain as failure:
+            raise Unreachable(failure.message) from None
+        if quote is None:
+            raise Unreachable("There is no price to reckon the cost by; it was not sent.")
+        return quote
+
+    async def _send(
+        self, request: OrderRequest, listed: Listed, quote: Quote | None, *, is_hedged: bool
+    ) -> str | None:
         """Create the order; the venue's id, or None for a bracket, which is found by ours. Raises ccxt's errors."""
         if request.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
             await brackets.place(self._exchange, request)
             return None
-        create = creation(request, listed, self._profile, is_hedged=is_hedged)
+        create = creation(
+            replace(request, signed_at=self._surroundings.clock.at(request.signed_at)),
+            listed,
+            self._profile,
+            is_hedged=is_hedged,
+            quote=quote,
+            margin_mode=self._terms.wanted.margin_mode,
+        )
         order = await self._exchange.create_order(
             create.symbol, create.type, create.side, create.amount, create.price, create.params
         )
@@ -425,19 +466,24 @@ class CryptoBroker:
         exchange, has = self._exchange, self._exchange.has
         where = room(key, self._profile)
         if key.exchange_order_id is not None and has["fetchOrder"] is True:
-            return await self._order_or_none(key.exchange_order_id, key.symbol, where)
-        since = int((key.signed_at - LOOK_BACK).timestamp() * 1000)
-        for flag, method in (
-            ("fetchOpenOrders", "fetch_open_orders"),
-            ("fetchClosedOrders", "fetch_closed_orders"),
-            ("fetchOrders", "fetch_orders"),
-        ):
+            # Some classes ask for single orders on one of their markets only.
+            with suppress(library.NotSupported):
+                return await self._order_or_none(key.exchange_order_id, key.symbol, where)
+        since = self._since(key)
+        for flag, method in LISTS:
             if has[flag] is not True:
                 continue
             start = None if flag == "fetchOpenOrders" else since
-            if found := _named(await getattr(exchange, method)(key.symbol, start, None, dict(where)), key):
-                return found
+            with suppress(library.NotSupported):
+                if found := _named(
+                    await getattr(exchange, method)(key.symbol, start, None, dict(where)), key
+                ):
+                    return found
         return None
+
+    def _since(self, key: OrderKey) -> int:
+        """From when on the venue is asked for what became of a claim, by its own clock, in milliseconds."""
+        return int((self._surroundings.clock.at(key.signed_at) - LOOK_BACK).timestamp() * 1000)
 
     async def _bracket(self, key: OrderKey, listed: Listed) -> OrderReport | Silence:
         legs: list[OrderReport] = []
@@ -465,6 +511,8 @@ class CryptoBroker:
             if real is None:
                 raise Uncertain("The venue does not show what the triggered order became.")
             order = real
+        if key.type is OrderType.MARKET and self._profile.market_buy is not MarketBuy.QUANTITY:
+            order = without_size(order)
         filled = filled_of(order)
         fees = fees_told(order, self._profile.fee_detail) if filled > ZERO else {}
         trades: Sequence[Answer] = ()
@@ -485,7 +533,7 @@ class CryptoBroker:
         elif exchange.has["fetchOrderTrades"] is True:
             found = await exchange.fetch_order_trades(name, key.symbol)
         elif exchange.has["fetchMyTrades"]:
-            since = int((key.signed_at - LOOK_BACK).timestamp() * 1000)
+            since = self._since(key)
             found = await exchange.fetch_my_trades(key.symbol, since, None, {})
         else:
             raise Uncertain("The venue does not say what orders cost.")

@@ -16,7 +16,8 @@ from typing import Any, Final
 import ccxt.async_support as library
 
 from app.brokers.crypto.answers import code_in
-from app.brokers.crypto.profiles import VALIDITY, Profile
+from app.brokers.crypto.clock import VenueClock
+from app.brokers.crypto.profiles import VALIDITY, Deadline, Practice, Profile
 from app.brokers.crypto.tariffs import Asked, Toll
 from app.brokers.crypto.transport import Line, Transport
 from app.brokers.limits.buckets import Urgency
@@ -109,6 +110,7 @@ class Surroundings:
     transport: Transport
     line: Line
     now: Callable[[], datetime]
+    clock: VenueClock = field(default_factory=VenueClock)
 
 
 class _Layer:
@@ -117,6 +119,7 @@ class _Layer:
     id: str
     surroundings: Surroundings
     toll: Toll
+    deadline: Deadline | None
     credential_codes: frozenset[str]
 
     async def fetch2(
@@ -141,7 +144,8 @@ class _Layer:
         return (VALIDITY - (self.surroundings.now() - call.signed_at)).total_seconds()
 
     def _moment(self) -> datetime:
-        return _present().signed_at or self.surroundings.now()
+        """The time of the claim, or of sending, as the venue's clock shows it."""
+        return self.surroundings.clock.at(_present().signed_at or self.surroundings.now())
 
     def milliseconds(self) -> int:
         """The clock requests are signed by."""
@@ -154,6 +158,17 @@ class _Layer:
     def microseconds(self) -> int:
         """The same in microseconds."""
         return int(self._moment().timestamp() * 1_000_000)
+
+    def sign(self, *what: Any, **more: Any) -> Any:
+        """Sign a request; one that places an order says until when it may be accepted, where headers say that."""
+        signed = super().sign(*what, **more)  # type: ignore[misc]
+        acts = _present().signed_at is not None and signed["method"] != "GET"
+        if acts and self.deadline is not None and self.deadline.is_header:
+            signed["headers"] = {
+                **signed["headers"],
+                self.deadline.key: str(self.deadline.of(self._moment())),
+            }
+        return signed
 
     async def fetch(self, url: str, method: str = "GET", headers: Any = None, body: Any = None) -> Any:
         """Send one request; a claim that is too old by now is not sent any more."""
@@ -178,12 +193,22 @@ class _Layer:
         call.secrets = tuple(filter(None, (getattr(self, each, None) for each in CREDENTIALS)))
         request = _REQUEST.get()
         self.toll.heed(request.asked, code_in(call.body), status, headers, request.sent_at)
-        handled = super().handle_errors(status, reason, url, method, headers, *rest)  # type: ignore[misc]
+        try:
+            handled = super().handle_errors(status, reason, url, method, headers, *rest)  # type: ignore[misc]
+        except library.BaseError as error:
+            if isinstance(error, library.InvalidNonce) or _doubts_time(call.body):
+                self.surroundings.clock.doubt()
+            raise
         if call.body is None:
             call.is_clean = False
             if str(rest[0] or "").lstrip()[:1] in _UNREADABLE and status < 400:
                 raise library.BadResponse("neither the answer nor an error")
         return handled
+
+
+def _doubts_time(body: Any) -> bool:
+    """Whether an answer has the code that several venues share for a time outside their window."""
+    return isinstance(body, dict) and str(body.get("code")) == "-1021"
 
 
 _TABLES: Final = ("api", "exceptions", "features")
@@ -214,7 +239,7 @@ def exchange_of(
     """An exchange object, with the credentials of one account or without any. Raises Refused."""
     options = {"maxRetriesOnFailure": 0, **profile.options, **profile.alone}
     if profile.window_option is not None:
-        options[profile.window_option] = int(VALIDITY.total_seconds() * 1000)
+        options[profile.window_option] = VALIDITY // profile.window_unit
     opened = _layered(exchange)(
         {
             "number": str,
@@ -231,6 +256,7 @@ def exchange_of(
     opened.toll = toll
     for name, table in _tables(exchange).items():
         setattr(opened, name, table)
+    opened.deadline = profile.deadline
     opened.credential_codes = profile.credential_codes
     opened.ssl_context = surroundings.transport.tls
     opened.timeout_on_exit = 0
@@ -242,11 +268,15 @@ def exchange_of(
 def _practise(opened: Any, profile: Profile) -> None:
     """Point an exchange object at the venue's practice accounts, before it loads any market."""
     try:
-        if profile.is_demo:
+        if profile.practice is Practice.NONE:
+            raise library.NotSupported(opened.id)
+        if profile.practice is Practice.DEMO:
             opened.enable_demo_trading(True)
         else:
             opened.set_sandbox_mode(True)
-    except (library.NotSupported, KeyError):
+    except (library.NotSupported, KeyError, TypeError):
+        # A class without such an address fails in its own way. The session is everybody's, so there is none to close.
+        opened.session = None
         raise Refused(
             f"{opened.name} has no sandbox that can be connected.", code="terms_not_served"
         ) from None

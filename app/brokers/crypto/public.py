@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from app.brokers.crypto.clock import VenueClock
 from app.brokers.crypto.exchange import Call, Surroundings, calling
 from app.brokers.crypto.markets import Listed, decimal, known_of, listings_of
 from app.brokers.crypto.outcomes import of_read
@@ -51,8 +52,10 @@ class PublicMarket:
         return self._known
 
     async def lend(self, exchange: Any) -> None:
-        """Let an account's exchange object use this market table."""
+        """Let an account's exchange object use this market table, and sign by the venue's clock."""
         await self.listings()
+        with calling(Call()):
+            await self._surroundings.clock.know(self._exchange, self._surroundings.now)
         if exchange.markets is not self._exchange.markets:
             exchange.set_markets_from_exchange(self._exchange)
 
@@ -67,7 +70,8 @@ class PublicMarket:
         if not known:
             return {}
         asked_at = self._surroundings.now()
-        quotes = [_quote(ticker, asked_at) for ticker in (await self._tickers(known)).values()]
+        clock, tickers = self._surroundings.clock, await self._tickers(known)
+        quotes = [_quote(ticker, asked_at, clock) for ticker in tickers.values()]
         return {quote.symbol: quote for quote in quotes if quote is not None and quote.symbol in known}
 
     async def references(self, trigger: Trigger, symbols: Sequence[str]) -> Mapping[str, Decimal]:
@@ -108,13 +112,14 @@ class PublicMarket:
         with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 markets = await self._exchange.load_markets(True)
+                listings = listings_of(markets, self._exchange.precisionMode)
+                known = known_of(markets, self._exchange.precisionMode)
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
                 failure = of_read(error, call)
                 if self._loaded_at is None:
                     raise failure from None
                 return
-        self._listings = listings_of(markets, self._exchange.precisionMode)
-        self._known = {**self._known, **known_of(markets, self._exchange.precisionMode)}
+        self._listings, self._known = listings, {**self._known, **known}
         self._loaded_at = self._surroundings.now()
 
     async def _tickers(self, symbols: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
@@ -137,11 +142,14 @@ def _bar(row: Sequence[Any]) -> Bar:
     return open_, high, low, close
 
 
-def _quote(ticker: Mapping[str, Any], asked_at: datetime) -> Quote | None:
-    """None without both sides. What carries no time is as old as the question."""
-    bid, ask = decimal(ticker.get("bid")), decimal(ticker.get("ask"))
-    if not bid or not ask:
+def _quote(ticker: Mapping[str, Any], asked_at: datetime, clock: VenueClock) -> Quote | None:
+    """None without both sides, or where they cannot be read. What carries no time is as old as the question."""
+    try:
+        bid, ask = decimal(ticker.get("bid")), decimal(ticker.get("ask"))
+        moment = ticker.get("timestamp")
+        told_at = clock.ours(datetime.fromtimestamp(int(moment) / 1000, UTC)) if moment else asked_at
+    except (ArithmeticError, ValueError, TypeError, OSError):
         return None
-    moment = ticker.get("timestamp")
-    told_at = datetime.fromtimestamp(int(moment) / 1000, UTC) if moment else asked_at
+    if bid is None or ask is None or bid <= 0 or ask <= 0:
+        return None
     return Quote(symbol=ticker["symbol"], bid=bid, ask=ask, time=told_at)

@@ -36,6 +36,11 @@ def id_of(order: Answer | None) -> str | None:
     return None if given in (None, "") else str(given)
 
 
+def without_size(order: Answer) -> Answer:
+    """A buy that was told its cost: what it was to bring is an estimate, so its fill ends it, not its size."""
+    return {**order, "amount": None} if order.get("side") == "buy" else order
+
+
 @exact
 def filled_of(order: Answer) -> Decimal:
     """What was filled so far, as the venue counts. Raises Uncertain where it does not say."""

@@ -12,6 +12,8 @@ import aiohttp
 import certifi
 from yarl import URL
 
+from app.brokers.crypto.bounds import BoundedResponse
+
 
 class Transport:
     """The session and the TLS context that every exchange object of this process shares."""
@@ -26,7 +28,9 @@ class Transport:
         if self._session is None:
             # The rate budget bounds how many requests are under way: what it lets through waits for nothing more.
             connector = aiohttp.TCPConnector(ssl=self.tls, limit=0)
-            self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
+            self._session = aiohttp.ClientSession(
+                connector=connector, response_class=BoundedResponse, trust_env=False
+            )
             # Some venues take orders by GET, and aiohttp repeats a GET whose connection dropped: that is two orders.
             self._session._retry_connection = False
         return self._session

@@ -15,6 +15,7 @@ from app.brokers.crypto.exchange import Surroundings, exchange_of
 from app.brokers.crypto.markets import amount
 from app.brokers.crypto.profiles import VALIDITY, profile_of
 from app.brokers.crypto.public import PublicMarket
+from app.brokers.crypto.settings import Wanted
 from app.brokers.crypto.tariffs import Toll, tariff_of
 from app.brokers.crypto.transport import Transport
 from app.brokers.directory import Access
@@ -78,7 +79,8 @@ class CryptoVenue:
             read_lag=profile.read_lag,
             expires_orders=False,
         )
-        terms = Terms(access.exchange, access.market_type, access.leverage, account)
+        wanted = Wanted(access.leverage, access.margin_mode)
+        terms = Terms(access.exchange, access.market_type, wanted, account)
         market = self.market(access.exchange, access.market_type, sandbox=access.sandbox)
         return CryptoBroker(terms, profile, traits, exchange, market, surroundings)
 

@@ -1,6 +1,6 @@
 """positions that the venue names, and money in the account's currency
 
-Revision 0006, after 0005; made 2026-11-24 04:00:00.
+Revision 0009, after 0008; made 2026-11-24 04:00:00.
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0006"
-down_revision: str | None = "0005"
+revision: str = "0009"
+down_revision: str | None = "0008"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
