@@ -145,7 +145,10 @@ class TestSymbols:
     )
     def test_a_suffix_is_found_out(self, names: tuple[str, ...], closed: str, meant: str) -> None:
         for text in ("EUR/USD", "EURUSD", "eur-usd"):
-            assert resolve(text, self.listed(*names, closed=closed), MarketType.FX, {}).instrument.symbol == meant
+            assert (
+                resolve(text, self.listed(*names, closed=closed), MarketType.FX, {}).instrument.symbol
+                == meant
+            )
 
     def test_two_suffixes_are_not_chosen_between(self) -> None:
         with pytest.raises(Denied) as denied:
