@@ -242,7 +242,9 @@ def apply(
     if known == (report.status, report.filled_quantity, report.exchange_order_id):
         return False
     # Of an order that vanished its venue never said that it was final. A close may have been followed by another.
-    is_doubtful = order.code == VANISHED and order.purpose is not Purpose.CLOSE
+    is_doubtful = (
+        order.code == VANISHED and order.purpose is not Purpose.CLOSE and not _is_succeeded(trade, order)
+    )
     known_status = OrderStatus.OPEN if is_doubtful else order.status
     if not supersedes(known_status, order.filled_quantity, report):
         return False
@@ -281,6 +283,18 @@ def apply(
     if trade.position is not None and report.handle is not None:
         trade.position.handle = report.handle
     return True
+
+
+def _is_succeeded(trade: Trade, leg: Order) -> bool:
+    """Whether another leg stands, or has fired, on the same position of a venue that names positions.
+
+    What is set on a position has no name of its own: what is found there is that other leg.
+    """
+    return leg.handle is not None and any(
+        other.purpose is Purpose.PROTECTION and (other.is_live or other.filled_quantity > ZERO)
+        for other in trade.orders
+        if other is not leg
+    )
 
 
 def _explain_end(order: Order, report: OrderReport) -> None:

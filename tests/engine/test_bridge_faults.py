@@ -146,9 +146,12 @@ class Pair:
 
     async def is_stopped_at(self, price: str) -> bool:
         """Whether the brokers hold every position's stop there, and the engine knows."""
-        tickets = [ticket for stage in self.stages for ticket in stage.login.positions.values()]
         native = {each.protection for each in await positions(self.desk)} == {Protection.NATIVE}
-        return native and {ticket.stop_loss for ticket in tickets} == {Decimal(price)}
+        return native and set[Decimal]().union(*map(self.stops, self.stages)) == {Decimal(price)}
+
+    def stops(self, stage: Stage) -> set[Decimal]:
+        """Where the broker holds the stops of an account."""
+        return {ticket.stop_loss for ticket in stage.login.positions.values()}
 
     async def halve(self) -> None:
         """Ask for half of every position to be closed."""
@@ -247,6 +250,10 @@ async def test_every_accident_is_met_and_nothing_happens_twice_or_is_lost(
     await pair.halve()
     await pair.until(lambda: pair.remains("0.01"))
     assert await pair.is_stopped_at("1.095")
+    for _ in range(6):
+        # It stays so: nothing is taken off a position and put on again.
+        await pair.round()
+        assert {stop for stage in pair.stages for stop in pair.stops(stage)} == {Decimal("1.095")}
     await pair.leave("1.08")
     assert {each.close_reason for each in await positions(pair.desk)} == {CloseReason.STOP_LOSS}
     struck = Counter((request.host, request.intent) for _, request in pair.venue.faults.struck)

@@ -350,7 +350,7 @@ class TestLevels:
         if desk.is_mt5:
             assert row["dealInternalOut"]["placedType"] == "OnStopOut"
         else:
-            assert "so: " in row["comment"]
+            assert row["comment"].startswith("so: ")
 
     @pytest.mark.parametrize("stops", [0, 30])
     async def test_levels_and_prices_keep_their_distance(self, stops: int) -> None:

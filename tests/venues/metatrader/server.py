@@ -582,6 +582,8 @@ class TradeServer:
             )
             login.positions[rest.ticket] = rest
             position.comment, position.part = f"to #{rest.ticket}", True
+        elif deal.placed == Placed.STOP_OUT:
+            position.comment = deal.comment
         elif deal.placed != Placed.CLIENT:
             position.comment = f"{position.comment[: COMMENT_LIMIT - len(deal.comment)]}{deal.comment}"
         position.lots, position.profit, position.close_price = deal.lots, deal.profit, deal.price
