@@ -17,6 +17,7 @@ from app.api import (
     bodies,
     connections,
     denials,
+    discrepancies,
     docs,
     exchanges,
     executions,
@@ -82,6 +83,7 @@ RESOURCES: Final = (
     me,
     webhooks,
     admin,
+    discrepancies,
     system,
 )
 

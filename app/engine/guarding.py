@@ -64,7 +64,8 @@ async def arm(desk: Desk, priced: Iterable[Position]) -> None:
     async with desk.sessions.begin() as session:
         # Under the trades' locks, like every change of a position; those in work are armed in the next round.
         free = await executions.lock_free(session, waiting)
-        await positions.secure_priced(session, free, now)
+        for position in await positions.waiting_for_a_price(session, free):
+            position.secure(now)
 
 
 async def enforce(desk: Desk, position_id: UUID) -> None:

@@ -1,6 +1,6 @@
-"""Metering: what becomes of executions, counted when the transaction that says so has been committed.
+"""Metering: what becomes of executions and positions, counted when the transaction that says so has been committed.
 
-It listens to the sessions of a desk, not to the activities: a change of an execution cannot be made without it.
+It listens to the sessions of a desk, not to the activities: a change of a row cannot be made without it.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,10 @@ from sqlalchemy import event, inspect
 from sqlalchemy.orm import Session
 
 from app.desk import Desk
+from app.domain.money import ZERO
 from app.metrics import Metrics
 from app.store.executions import Execution
+from app.store.positions import Position
 
 _NOTED = "metering"
 
@@ -27,6 +29,8 @@ def attach(desk: Desk) -> None:
         for row in (*session.new, *session.dirty):
             if isinstance(row, Execution):
                 noted.extend(_seen(row))
+            elif isinstance(row, Position):
+                noted.extend(_exposed(row))
 
     def count(session: Session) -> None:
         for observation in session.info.pop(_NOTED, ()):
@@ -55,6 +59,18 @@ def _seen(execution: Execution) -> list[Observation]:
         filled = _between(execution.received_at, execution.filled_at)
         seen.append(lambda metrics: metrics.filled_seconds.observe(filled))
     return seen
+
+
+def _exposed(position: Position) -> list[Observation]:
+    """How long a position's stop had been watched by nobody, where that has just ended."""
+    history = inspect(position).attrs.unprotected_since.history
+    ended = [since for since in history.deleted or () if since is not None]
+    if position.unprotected_since is not None or not ended:
+        return []
+    lasted = inspect(position).attrs.unprotected_seconds.history
+    before = next((each for each in lasted.deleted or () if each is not None), ZERO)
+    seconds = float(position.unprotected_seconds - before) if lasted.added else 0.0
+    return [lambda metrics: metrics.unprotected_seconds.observe(seconds)]
 
 
 def _first_time(attribute: Any) -> bool:

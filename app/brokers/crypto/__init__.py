@@ -13,6 +13,7 @@ from app.brokers.directory import Access
 from app.brokers.limits.ledger import Ledger
 from app.brokers.port import Broker
 from app.domain.market import MarketType
+from app.metrics import Metrics
 from app.vault import Vault
 
 if TYPE_CHECKING:
@@ -31,12 +32,14 @@ class LazyCryptoVenue:
         now: Callable[[], datetime],
         ledger: Ledger,
         egress: str,
+        metrics: Metrics | None,
     ) -> None:
         self._vault = vault
         self._endpoints = endpoints
         self._now = now
         self._ledger = ledger
         self._egress = egress
+        self._metrics = metrics
         self._venue: CryptoVenue | None = None
 
     async def open(self, access: Access) -> Broker:
@@ -60,7 +63,7 @@ class LazyCryptoVenue:
     def _import(self) -> "CryptoVenue":
         from app.brokers.crypto.venue import CryptoVenue
 
-        return CryptoVenue(self._vault, self._endpoints, self._now, self._ledger, self._egress)
+        return CryptoVenue(self._vault, self._endpoints, self._now, self._ledger, self._egress, self._metrics)
 
 
 def open_crypto(
@@ -70,13 +73,14 @@ def open_crypto(
     *,
     ledger: Ledger | None = None,
     egress: str = "default",
+    metrics: Metrics | None = None,
 ) -> LazyCryptoVenue:
     """All exchanges, for one process; requests of those in `endpoints` are sent there instead.
 
     `ledger` is the rate budget, which without one is this process's alone; `egress` names the address that requests
-    leave from, equal for all processes behind the same one.
+    leave from, equal for all processes behind the same one. In `metrics` is counted how long requests wait for it.
     """
-    return LazyCryptoVenue(vault, endpoints, now, ledger or Ledger(), egress)
+    return LazyCryptoVenue(vault, endpoints, now, ledger or Ledger(), egress, metrics)
 
 
 async def listed_exchanges() -> "Mapping[str, Entry]":
