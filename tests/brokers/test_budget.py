@@ -16,7 +16,7 @@ from app.brokers.crypto.tariffs import tariff_of
 from app.brokers.limits.buckets import SHARES, Urgency
 from app.brokers.limits.ledger import Ledger
 from app.brokers.port import Unreachable
-from app.desk import open_redis
+from app.desk import open_redis, utc_now
 from app.domain.market import MarketType
 from app.domain.orders import OrderType, Side
 from app.local.valkey import prepared_valkey
@@ -271,3 +271,10 @@ async def test_waits_are_counted_by_api_and_urgency(venue: Exchange, processes: 
     await stage.broker.holdings()
     assert counted(Urgency.POLL) == before + len(venue.requests) - seen
     assert counted(Urgency.ENTRY) == 0
+
+
+async def test_who_asks_first_at_the_same_time_shares_one_venue() -> None:
+    crypto = open_crypto(Vault([vault_key_bytes(new_vault_key())]), {}, utc_now)
+    markets = await asyncio.gather(*(crypto.public(EXCHANGE, MarketType.SWAP) for _ in range(5)))
+    assert len({id(market) for market in markets}) == 1
+    await crypto.close()

@@ -41,15 +41,18 @@ class LazyCryptoVenue:
         self._egress = egress
         self._metrics = metrics
         self._venue: CryptoVenue | None = None
+        self._opening = asyncio.Lock()
 
     async def open(self, access: Access) -> Broker:
         """The broker of a connection. Raises Refused."""
         return await (await self._opened()).open(access)
 
     async def _opened(self) -> "CryptoVenue":
-        if self._venue is None:
-            self._venue = await asyncio.to_thread(self._import)
-        return self._venue
+        # One venue for all who ask first at the same time: session, market tables and rate budget are its.
+        async with self._opening:
+            if self._venue is None:
+                self._venue = await asyncio.to_thread(self._import)
+            return self._venue
 
     async def public(self, exchange: str, market_type: MarketType) -> "PublicMarket":
         """The public side of an exchange, without any account. Raises Refused for one that there is not."""
