@@ -9,7 +9,7 @@ A failed query is never "flat" and never "not found": `find` answers a report, `
 or `CANNOT_SAY`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -98,6 +98,10 @@ class Account:
     permissions: Permissions
     as_of: datetime
     """The moment before which everything is included."""
+    leverage: Decimal | None = None
+    """Where the venue sets one leverage for the whole account."""
+    barred: str | None = None
+    """The code of the catalogue that denies every entry as long as the account is like this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +160,8 @@ class Market(Protocol):
     def market_key(self) -> str:
         """Equal for all connections that see the same prices."""
 
-    async def instruments(self) -> Mapping[str, Instrument]:
-        """Every instrument by its unified symbol. Raises VenueError."""
+    async def instruments(self, meant: Collection[str] = ()) -> Mapping[str, Instrument]:
+        """Every instrument by its symbol, or at least those that one of `meant` may mean. Raises VenueError."""
 
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
         """The present quotes, in as few requests as the venue allows; unknown symbols are left out."""

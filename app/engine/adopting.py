@@ -34,6 +34,9 @@ async def adopt(desk: Desk, order: Order, report: OrderReport) -> bool:
         current, position = trade.order(order.id), trade.position
         if position is None or current.status is not OrderStatus.OPEN or current.attempt != order.attempt:
             return False
+        if any(_is_where(other, report) for other in trade.live_protection if other is not current):
+            # A newer leg of ours has taken its place, and only its answer is missing still.
+            return False
         if _stop_moved(current, report):
             current.trigger_price = position.stop_loss = report.trigger_price
             position.stop_reason = CloseReason.STOP_LOSS
@@ -47,6 +50,11 @@ async def adopt(desk: Desk, order: Order, report: OrderReport) -> bool:
         log.info("moved_by_hand", **naming.of_position(position), order_id=str(order.id))
         trades.refresh(trade, now)
     return True
+
+
+def _is_where(order: Order, report: OrderReport) -> bool:
+    """Whether a leg was sent to wait just where the report says."""
+    return (order.trigger_price, order.price) == (report.trigger_price, report.price)
 
 
 def _stop_moved(order: Order, report: OrderReport) -> bool:

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from app.brokers.port import Broker, VenueError
 from app.desk import Desk
 from app.domain.errors import Conflict, Invalid, NotFound
-from app.domain.exits import CloseReason
+from app.domain.exits import CloseReason, NativeStyle
 from app.domain.money import exact, floor_to_step, text
 from app.domain.orders import OrderStatus
 from app.domain.owners import Owner
@@ -167,7 +167,7 @@ async def _clear_the_way(desk: Desk, broker: Broker, execution_id: UUID) -> bool
         if close is None:
             return True
         close.due_at = desk.now() + _AGAIN
-        in_the_way = list(trade.live_protection)
+        in_the_way = _obstacles(trade, broker)
         if any(leg.trigger_price is not None for leg in in_the_way):
             _held(trade).expose(desk.now())
         entry = trade.entry
@@ -180,6 +180,11 @@ async def _clear_the_way(desk: Desk, broker: Broker, execution_id: UUID) -> bool
     return True
 
 
+def _obstacles(trade: Trade, broker: Broker) -> list[Order]:
+    """The legs that have to be gone before anything is sold; what a position carries itself shrinks with it."""
+    return [] if broker.traits.native_style is NativeStyle.ATTACHED else trade.live_protection
+
+
 async def _claim(desk: Desk, broker: Broker, order: Order) -> Order | None:
     """Fix what is really left to sell and make the order ours to send; None when nothing is left to do."""
     now = desk.now()
@@ -188,7 +193,7 @@ async def _claim(desk: Desk, broker: Broker, order: Order) -> Order | None:
         close, position = trade.live_close, _held(trade)
         if close is None or close.id != order.id or close.status is not OrderStatus.PENDING:
             return None
-        if trade.live_protection:
+        if _obstacles(trade, broker):
             return None
         quantity = _sellable(close, position)
         price = position.current_price or position.entry_price
@@ -200,6 +205,7 @@ async def _claim(desk: Desk, broker: Broker, order: Order) -> Order | None:
             trades.refresh(trade, now)
             return None
         close.quantity = quantity
+        close.handle = position.handle
         placing.claim(close, broker, now)
     return close
 

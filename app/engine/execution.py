@@ -15,8 +15,10 @@ from sqlalchemy import select
 from app.brokers.port import Broker, VenueError
 from app.desk import Desk
 from app.domain import stops
+from app.domain.entries import Entry
 from app.domain.errors import Denied
-from app.domain.money import ZERO, exact, text
+from app.domain.exits import NativeStyle, final_target
+from app.domain.money import ZERO, exact, stored, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.signals import Course
 from app.domain.sizing import Funds
@@ -138,7 +140,7 @@ def _intend(
     execution.plan = trades.plan_of(
         entry,
         connection.protection,
-        _management(connection, planned.funds),
+        _management(connection, entry),
         broker.traits,
         multiplier=planned.multiplier,
     )
@@ -167,14 +169,17 @@ def _intend(
     order.expires_at = course.signal.entry_ends_at(execution.received_at)
     order.code, order.message = None, entry.note
     order.reserved = _reserve(entry.notional, planned.funds)
+    if broker.traits.native_style is NativeStyle.ATTACHED and broker.traits.native_protection:
+        order.stop_loss = entry.stop_loss
+        order.take_profit = final_target(entry.rungs, entry.quantity)
     placing.claim(order, broker, now)
     return order
 
 
-def _management(connection: Connection, funds: Funds) -> dict[str, Any]:
+def _management(connection: Connection, entry: Entry) -> dict[str, Any]:
     """How the position is managed while it is open; empty when it is left alone."""
     terms = {term: connection.protection[term] for term in stops.KEPT if connection.protection.get(term)}
-    return {**terms, "fee_rate": text(funds.fee_rate)} if terms else {}
+    return {**terms, "fee_rate": text(stored(entry.fee_rate))} if terms else {}
 
 
 @exact

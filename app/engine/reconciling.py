@@ -78,7 +78,7 @@ async def look(desk: Desk, connection: Connection, broker: Broker, *, may_confir
     asked_at = desk.now()
     listed, held = None, None
     try:
-        listed = frozenset(await broker.instruments())
+        listed = frozenset(await broker.instruments(await orphans.symbols_of(desk, connection.id)))
         held = await held_by(connection, broker)
     except VenueError as failure:
         log.warning("holdings_unknown", connection_id=str(connection.id), reason=failure.message)

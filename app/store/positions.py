@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, Numeric, cast, func, or_, select, text
+from sqlalchemy import ForeignKey, Index, Numeric, String, cast, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -41,6 +41,10 @@ class Position(Base):
     symbol: Mapped[Name]
     currency: Mapped[Name]
     quantity_unit: Mapped[QuantityUnit] = mapped_column(checked(QuantityUnit, "quantity_unit"))
+    unit_value: Mapped[Amount] = mapped_column(server_default=text("1"), default=Decimal(1))
+    """What a price move of one is worth per unit of quantity, in `currency`, when it was last marked."""
+    handle: Mapped[str | None] = mapped_column(String(128))
+    """What the venue calls it, for orders that have to say so (see domain/orders.py)."""
     side: Mapped[PositionSide] = mapped_column(checked(PositionSide, "side"))
     quantity: Mapped[Amount]
     remaining_quantity: Mapped[Amount]

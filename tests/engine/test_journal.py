@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 import structlog
 
-from app.brokers.directory import Access, Directory
-from app.brokers.port import Broker, Uncertain
+from app.brokers.directory import Directory
 from app.desk import Desk
-from app.domain.orders import OrderReport, OrderRequest
 from app.domain.owners import Owner, Role
 from app.domain.risk import Mode
 from app.domain.signals import EventType
@@ -20,6 +18,7 @@ from app.engine import closing, halting, journal, monitoring
 from app.store.positions import Position
 from tests.desks import USER, Clock, add_connection, opened_desk, write_recording
 from tests.engine.signals import change, execute_all, executions, orders, positions, publish, sweep_all
+from tests.faults import Fault, FaultyVenue
 
 Lines = Sequence[MutableMapping[str, Any]]
 
@@ -131,38 +130,10 @@ async def test_denials_cancels_and_halts_are_told_with_their_ids(desk: Desk, clo
     assert told(lines, event="execution_changed", status="cancelled") == ["execution_changed"] * 2
 
 
-class _Doubtful:
-    """A paper account that loses the answer to every order it takes."""
-
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._broker, name)
-
-    async def place(self, request: OrderRequest) -> OrderReport:
-        """Taken, and the answer lost."""
-        await self._broker.place(request)
-        raise Uncertain("The answer was lost.")
-
-
-class _DoubtfulVenue:
-    """Paper accounts of that kind."""
-
-    def __init__(self, directory: Directory) -> None:
-        self._directory = directory
-
-    async def open(self, access: Access) -> Broker:
-        """The account."""
-        broker: Any = _Doubtful(await self._directory.open(access))
-        return broker
-
-    async def close(self) -> None:
-        """The directory below closes itself."""
-
-
 async def test_doubt_and_what_is_found_are_told_with_their_ids(desk: Desk, clock: Clock) -> None:
-    doubtful = replace(desk, brokers=Directory({"paper": _DoubtfulVenue(desk.brokers)}))
+    venue = FaultyVenue(desk.brokers)
+    venue.faults.append(Fault.ANSWER_LOST)
+    doubtful = replace(desk, brokers=Directory({"paper": venue}))
     await add_connection(doubtful)
     with listening() as lines:
         await publish(doubtful, stop_loss="19000")

@@ -57,7 +57,7 @@ async def test_each_time_unprotected_is_measured_when_it_ends(desk: Desk, clock:
     clock.move(4)
     await monitoring.watch(desk)
     [position] = await positions(desk)
-    assert (position.unprotected_since, position.unprotected_seconds) == (None, 4)
+    assert (position.unprotected_since, position.unprotected_seconds) == (None, Decimal(4))
     assert value(desk, "engine_unprotected_seconds_count") == 1
     assert value(desk, "engine_unprotected_seconds_sum") == 4
     clock.move(5)

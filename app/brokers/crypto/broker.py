@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -135,8 +135,9 @@ class CryptoBroker:
         """The id under which an attempt is sent, in the shape the venue takes."""
         return shaped(client_order_id(order_id, attempt), self._profile.client_id.shape)
 
-    async def instruments(self) -> Mapping[str, Instrument]:
+    async def instruments(self, meant: Collection[str] = ()) -> Mapping[str, Instrument]:
         """Every instrument by its unified symbol. Raises VenueError."""
+        del meant
         return await self._market.instruments()
 
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:

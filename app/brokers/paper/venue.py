@@ -5,7 +5,7 @@ lock and in one transaction with what was asked. A call that fails leaves nothin
 of time, the next one settles to the same fills.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -179,8 +179,9 @@ class PaperBroker:
         """The id under which an attempt is sent: 32 hex digits."""
         return client_order_id(order_id, attempt)
 
-    async def instruments(self) -> Mapping[str, Instrument]:
+    async def instruments(self, meant: Collection[str] = ()) -> Mapping[str, Instrument]:
         """Everything listed, spot and swap; an account trades those of its own market type."""
+        del meant
         return await self._board.instruments()
 
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:

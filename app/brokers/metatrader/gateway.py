@@ -1,0 +1,105 @@
+"""The gateway: GET requests to one bridge. No retries, no redirects, and nothing that prints a URL.
+
+Passwords and tokens travel in the query. The client of httpx logs every URL; its transport does not, so requests are
+handed to that. What it raises is never passed on: its errors hold the request.
+"""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import certifi
+import httpx
+
+from app.brokers.metatrader import wire
+from app.brokers.metatrader.outcomes import fault_in
+from app.brokers.port import Uncertain, Unreachable
+
+_NEVER_LEFT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+_KEY_HEADER: Final = "ApiKey"
+_NOT_FOUND: Final = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How many seconds an answer is waited for."""
+
+    connect: float = 10.0
+    read: float = 35.0
+    """The bridge itself waits 30 s for a broker."""
+    order: float = 75.0
+    """Longer than the bridge and the proxies before it wait (60 s): a doubt we make ourselves is the worst."""
+
+
+PATIENCE: Final = Patience()
+
+
+class NoSuchRoute(Exception):
+    """This bridge does not have that request; nothing was done."""
+
+
+class Gateway:
+    """One bridge, as all its accounts share it."""
+
+    def __init__(self, endpoint: str, patience: Patience = PATIENCE) -> None:
+        self._patience = patience
+        tls = ssl.create_default_context(cafile=certifi.where())
+        self._endpoint = httpx.URL(endpoint.rstrip("/") + "/")
+        self._reading = httpx.AsyncHTTPTransport(verify=tls, retries=0)
+        # A kept connection that the other side has closed loses the order or its answer: orders get fresh ones.
+        fresh = httpx.Limits(max_connections=100, max_keepalive_connections=0)
+        self._ordering = httpx.AsyncHTTPTransport(verify=tls, retries=0, limits=fresh)
+
+    async def ask(self, path: str, parameters: Mapping[str, Any], *, key: str | None) -> Any:
+        """The answer to a question. Raises Unreachable when there is none, NoSuchRoute."""
+        try:
+            return await self._get(self._reading, path, parameters, key, self._patience.read)
+        except httpx.HTTPError as error:
+            raise Unreachable(f"The bridge did not answer {path}: {type(error).__name__}.") from None
+
+    async def act(self, path: str, parameters: Mapping[str, Any], *, key: str | None) -> Any:
+        """The answer to an order, sent once.
+
+        Raises Unreachable when it never left, Uncertain without an answer, NoSuchRoute.
+        """
+        try:
+            return await self._get(self._ordering, path, parameters, key, self._patience.order)
+        except _NEVER_LEFT as error:
+            raise Unreachable(f"The bridge could not be reached: {type(error).__name__}.") from None
+        except httpx.HTTPError as error:
+            raise Uncertain(f"The bridge did not answer {path}: {type(error).__name__}.") from None
+
+    async def close(self) -> None:
+        """Close the sockets."""
+        await self._reading.aclose()
+        await self._ordering.aclose()
+
+    async def _get(
+        self,
+        transport: httpx.AsyncHTTPTransport,
+        path: str,
+        parameters: Mapping[str, Any],
+        key: str | None,
+        seconds: float,
+    ) -> Any:
+        headers = {"Accept": "application/json", "User-Agent": "trading-execution-engine"}
+        if key is not None:
+            headers[_KEY_HEADER] = key
+        timeout = httpx.Timeout(seconds, connect=self._patience.connect)
+        request = httpx.Request(
+            "GET",
+            self._endpoint.join(path),
+            params=parameters,
+            headers=headers,
+            extensions={"timeout": timeout.as_dict()},
+        )
+        response = await transport.handle_async_request(request)
+        try:
+            body = (await response.aread()).decode("utf-8", "replace")
+        finally:
+            await response.aclose()
+        answer = wire.parsed(body)
+        if response.status_code == _NOT_FOUND and fault_in(answer, ()) is None:
+            raise NoSuchRoute
+        return answer
