@@ -153,7 +153,7 @@ async def _compare(desk: Desk, connection: Connection, since: datetime | None) -
     if broker is None:
         return found
     held = await found.answer("What is held", held_by(connection, broker))
-    symbols = sorted(books.symbols | await _symbols_held(found, broker))
+    symbols = sorted(books.symbols | await _symbols_held(found, broker, held or {}))
     resting = await _resting(found, broker, symbols)
     await _compare_believed(desk, found, broker, books.open_orders)
     if held is not None:
@@ -179,7 +179,10 @@ async def _books(desk: Desk, connection: Connection) -> _Books:
     )
 
 
-async def _symbols_held(found: Comparison, broker: Broker) -> set[str]:
+async def _symbols_held(found: Comparison, broker: Broker, held: Holdings) -> set[str]:
+    """The symbols in which something is held, whoever bought it; of coins the venue says which those are."""
+    if found.connection.market_type is not MarketType.SPOT:
+        return {symbol for symbol, _ in held}
     holdings = await found.answer("In which symbols something is held", broker.holdings())
     return {holding.symbol for holding in holdings or ()}
 

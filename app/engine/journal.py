@@ -67,7 +67,7 @@ def _of_order(session: Session, order: Order) -> Iterator[Consequence]:
 
 def _of_position(position: Position) -> Iterator[Consequence]:
     names = naming.of_position(position)
-    if inspect(position).pending or _changed(position, "opened_at"):
+    if _changed(position, "opened_at"):
         yield _line("position_opened", **names, side=position.side, quantity=text(position.quantity))
     if _changed(position, "protected_at"):
         event = "position_exposed" if position.protected_at is None else "position_protected"
