@@ -189,7 +189,7 @@ async def test_without_redis_entries_and_exits_go_on_and_arq_is_back_soon_after_
             await redis.kill()
             await worker.until("queue_lost")
             # An entry that nobody can ring for, and its close by hand.
-            await add_account(desk)
+            await add_account(desk, sizing={"strategy": "fixed_amount", "value": "100"})
             await publish(desk, "unrung", symbol="ETH/USDT")
             unrung = await until(lambda: position_in(desk, "ETH", PositionStatus.OPEN))
             await closing.request_close(desk, ADMIN, unrung.id, None, idempotency_key=None)

@@ -217,6 +217,7 @@ class MetaTraderBroker:
         # An entry is no exit, and on MetaTrader 4 the ticket it opened is what is closed later.
         known = {key.exchange_order_id for key in ours if key.handle is not None}
         past = await history(self._session, since - LOOK_BACK, self._now())
+        guarded = {Handle.read(key.handle).ticket for key in ours if key.handle and key.type in LEGS}
         currency = await self._market.currency()
         left = [
             (part.at, part)
@@ -225,6 +226,7 @@ class MetaTraderBroker:
             and part.at is not None
             and part.at >= since
             and str(part.order) not in known
+            and not (part.position in guarded and part.cause in (Cause.STOP, Cause.TARGET))
         ]
         return [
             Fill(
