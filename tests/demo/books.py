@@ -6,15 +6,13 @@ from decimal import Decimal
 from typing import Protocol
 
 from app.demo.screen import as_price
-from app.domain.money import ZERO, exact
+from app.domain.money import ZERO, exact, stored
 from app.domain.orders import Side
 from tests.venues.accounts import Account
 from tests.venues.metatrader.accounts import Login
 from tests.venues.orders import Order
 
 COIN = "BTC"
-KEPT = Decimal("1e-18")
-"""The digits of an amount that the engine's tables keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class ExchangeBook:
     def result(self) -> Decimal:
         """The change of the balance in USDT; coins too few to be sold still count what they have cost."""
         change = self.account.balances["USDT"] - self.account.deposits["USDT"]
-        return (change + self._cost_of_what_is_left()).quantize(KEPT)
+        return stored(change + self._cost_of_what_is_left())
 
     @property
     def orders(self) -> int:
