@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from traceback import extract_tb
 from typing import Any, Final
 
 from app.demo.proof import Finding, analytics_agree, pnl_agrees
@@ -14,8 +15,9 @@ from app.demo.signals import breakout, fade
 from app.demo.stage import EXECUTION_PATIENCE, Stage
 from app.demo.trader import Style, Trader
 from tests.demo.books import Book, ExchangeBook, MetaTraderBook
-from tests.venues.exchange import Exchange, Keys
-from tests.venues.metatrader import Credentials, MetaTraderVenue
+from tests.venues.exchange import Exchange
+from tests.venues.floor import Floor
+from tests.venues.metatrader import MetaTraderVenue
 
 COIN: Final = "BTC/USDT"
 PAIR: Final = "EUR/USD"
@@ -44,43 +46,12 @@ class Seat:
 
 def play_of(exchanges: Exchange, bridges: MetaTraderVenue) -> Play:
     """The play on these venues, with a fresh account at each."""
-    keys = exchanges.open_account({"USDT": "10000"}), exchanges.open_account({"USDT": "10000"})
-    third = exchanges.open_account({"USDT": "10000"})
-    fx = {platform: bridges.open_account(platform, commission="3.5") for platform in ("mt5", "mt4")}
     seats = {
-        "ann": Seat(
-            "Binance USD-M",
-            _exchange_style(
-                "Binance USD-M swap, risks 1 % of equity a trade", "binanceusdm", "swap", keys[0]
-            ),
-            ExchangeBook(exchanges.usdm.floor.accounts[keys[0].api_key]),
-            "USDT",
-        ),
-        "ben": Seat(
-            "Binance spot",
-            _exchange_style("Binance spot, buys for 2,000 USDT a trade", "binance", "spot", keys[1]),
-            ExchangeBook(exchanges.spot.floor.accounts[keys[1].api_key]),
-            "USDT",
-            sells=False,
-        ),
-        "cid": Seat(
-            "Bybit",
-            _exchange_style("Bybit linear swap, risks 1 % of equity a trade", "bybit", "swap", third),
-            ExchangeBook(exchanges.bybit.floor.accounts[third.api_key]),
-            "USDT",
-        ),
-        "dan": Seat(
-            "MetaTrader 5",
-            _fx_style("MetaTrader 5, risks 1 % of equity a trade", "mt5", fx["mt5"]),
-            MetaTraderBook(bridges.login("mt5", fx["mt5"].user)),
-            "USD",
-        ),
-        "eve": Seat(
-            "MetaTrader 4",
-            _fx_style("MetaTrader 4, risks 1 % of equity a trade", "mt4", fx["mt4"]),
-            MetaTraderBook(bridges.login("mt4", fx["mt4"].user)),
-            "USD",
-        ),
+        "ann": _swap_seat("Binance USD-M", "binanceusdm", exchanges, exchanges.usdm.floor),
+        "ben": _spot_seat("Binance spot", "binance", exchanges, exchanges.spot.floor),
+        "cid": _swap_seat("Bybit", "bybit", exchanges, exchanges.bybit.floor),
+        "dan": _fx_seat("MetaTrader 5", "mt5", bridges),
+        "eve": _fx_seat("MetaTrader 4", "mt4", bridges),
     }
     return Play(
         title="Signed signals on simulated exchanges and MetaTrader brokers, which speak the venues' own protocols.",
@@ -92,37 +63,38 @@ def play_of(exchanges: Exchange, bridges: MetaTraderVenue) -> Play:
     )
 
 
-def _exchange_style(described: str, exchange: str, market_type: str, keys: Keys) -> Style:
-    sizing = {"sizing": {"strategy": "fixed_amount", "value": "2000"}}
-    return Style(
-        described=f"{described}; the venue holds stop and targets",
-        protection="native",
-        terms={
-            "kind": "crypto",
-            "exchange": exchange,
-            "market_type": market_type,
-            "credentials": {"api_key": keys.api_key, "api_secret": keys.secret},
-            **(sizing if market_type == "spot" else {**RISK, "leverage": "5"}),
-        },
-    )
+def _swap_seat(venue: str, exchange: str, exchanges: Exchange, floor: Floor) -> Seat:
+    terms = {"exchange": exchange, "market_type": "swap", "leverage": "5", **RISK}
+    described = f"{venue}, swap, risks 1 % of equity a trade; the venue holds stop and targets (native)"
+    return _exchange_seat(venue, described, terms, exchanges, floor)
 
 
-def _fx_style(described: str, platform: str, owner: Credentials) -> Style:
-    return Style(
-        described=f"{described}; the position carries stop and last target, the engine takes the nearer one",
-        protection="native",
-        terms={
-            "kind": "fx",
-            "exchange": platform,
-            "market_type": "fx",
-            "credentials": {
-                "account_id": str(owner.user),
-                "api_secret": owner.password,
-                "server": owner.server,
-            },
-            **RISK,
-        },
+def _spot_seat(venue: str, exchange: str, exchanges: Exchange, floor: Floor) -> Seat:
+    sizing = {"strategy": "fixed_amount", "value": "2000"}
+    terms = {"exchange": exchange, "market_type": "spot", "sizing": sizing}
+    described = f"{venue}, buys for 2,000 USDT a trade; the venue holds stop and targets (native)"
+    return replace(_exchange_seat(venue, described, terms, exchanges, floor), sells=False)
+
+
+def _exchange_seat(
+    venue: str, described: str, terms: Mapping[str, Any], exchanges: Exchange, floor: Floor
+) -> Seat:
+    """An account that was opened just now, as its owner connects it."""
+    keys = exchanges.open_account({"USDT": "10000"})
+    credentials = {"api_key": keys.api_key, "api_secret": keys.secret}
+    style = Style(described, "native", {"kind": "crypto", "credentials": credentials, **terms})
+    return Seat(venue, style, ExchangeBook(floor.accounts[keys.api_key]), "USDT")
+
+
+def _fx_seat(venue: str, platform: str, bridges: MetaTraderVenue) -> Seat:
+    owner = bridges.open_account(platform, commission="3.5")
+    credentials = {"account_id": str(owner.user), "api_secret": owner.password, "server": owner.server}
+    style = Style(
+        f"{venue}, risks 1 % of equity a trade; the position carries stop and last target (native)",
+        "native",
+        {"kind": "fx", "exchange": platform, "market_type": "fx", "credentials": credentials, **RISK},
     )
+    return Seat(venue, style, MetaTraderBook(bridges.login(platform, owner.user)), "USD")
 
 
 @dataclass
@@ -265,7 +237,7 @@ class Performance:
             self.exchanges.audit()
             self.bridges.audit()
         except AssertionError as wrong:
-            found, holds = f"{wrong}", False
+            found, holds = f"does not hold: {extract_tb(wrong.__traceback__)[-1].line}", False
         return Finding("every venue: its ledger", found, holds)
 
     async def _until(self, awaited: str, happened: Callable[[Trader], bool], patience: timedelta) -> None:
