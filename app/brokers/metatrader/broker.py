@@ -105,9 +105,11 @@ class MetaTraderBroker:
             raise Uncertain("The bridge's answer shows no account.")
         self._traits = replace(self._traits, netting=summary.text("method").lower() == "netting")
         is_investor = summary.flag("isInvestor") is True
-        barred = "account_read_only" if is_investor else None
-        if summary.flag("synced") is False:
-            barred = barred or "account_not_synced"
+        barred: str | None = None
+        if is_investor:
+            barred = "account_read_only"
+        elif summary.flag("synced") is False:
+            barred = "account_not_synced"
         leverage = summary.amount_or_none("leverage")
         return Account(
             identity=self._identity,
