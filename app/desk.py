@@ -93,7 +93,14 @@ async def open_desk(settings: Settings, *, now: Callable[[], datetime] = utc_now
     sessions = open_sessions(database)
     vault = Vault.open(settings.vault_keys)
     metrics = Metrics()
-    crypto = open_crypto(vault, settings.broker_endpoints, now, ledger=Ledger(redis), egress=settings.egress)
+    crypto = open_crypto(
+        vault,
+        settings.broker_endpoints,
+        now,
+        ledger=Ledger(redis),
+        egress=settings.egress,
+        metrics=metrics,
+    )
     brokers = Directory(
         {
             "paper": open_paper(sessions, _played(settings), now, crypto.public),

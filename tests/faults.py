@@ -110,7 +110,7 @@ class FaultyBroker:
         """The real broker's."""
         return await self._broker.fills(symbol, since, ours)
 
-    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
+    async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
         """The real broker's."""
         return await self._broker.resting(symbols)
 

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, cast
 
+from app.brokers.limits.buckets import Urgency
+from app.brokers.limits.gate import Waited
 from app.brokers.port import Broker, Refused, Uncertain, Unreachable
 from app.metrics import Metrics
 
@@ -45,6 +47,19 @@ class _Metered:
                 self._metrics.venue_seconds.labels(self._exchange, name, outcome).observe(took)
 
         return timed
+
+
+def waits(exchange: str, metrics: Metrics) -> Waited:
+    """What counts how long requests of an exchange wait for their turn. It is called for every request."""
+    of = {
+        urgency: metrics.rate_limit_seconds.labels(exchange, urgency.name.lower()).observe
+        for urgency in Urgency
+    }
+
+    def waited(urgency: Urgency, seconds: float) -> None:
+        of[urgency](seconds)
+
+    return waited
 
 
 def metered(broker: Broker, exchange: str, metrics: Metrics) -> Broker:

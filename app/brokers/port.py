@@ -20,7 +20,7 @@ from uuid import UUID
 from app.domain.exits import NativeStyle
 from app.domain.holdings import Fill
 from app.domain.market import Instrument, Quote
-from app.domain.orders import OrderKey, OrderReport, OrderRequest, TriggerSource
+from app.domain.orders import OrderKey, OrderReport, OrderRequest, Side, TriggerSource
 from app.domain.positions import PositionSide
 
 
@@ -120,6 +120,10 @@ class Resting:
     symbol: str
     client_order_id: str | None
     """As it was sent: ours are recognised by it. None where the venue has none."""
+    exchange_order_id: str | None = None
+    side: Side | None = None
+    quantity: Decimal | None = None
+    """Its whole size in base units; None, like what else is None here, where the venue does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +215,11 @@ class Broker(Market, Protocol):
         the mark.
         """
 
-    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
-        """Every order that rests in these symbols, in as few requests as the venue allows. Raises VenueError.
+    async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
+        """Every order that rests in these symbols, or in all of them, in as few requests as the venue allows.
 
-        Only orders of ours that we think ended are cancelled on the strength of it; Refused where it is not told.
+        Only orders of ours that we think ended are cancelled on the strength of it. Raises VenueError; Refused where
+        it is not told, and for all symbols where it is told symbol by symbol.
         """
 
     async def close(self) -> None:

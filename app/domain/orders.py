@@ -179,6 +179,27 @@ def client_order_id(order_id: UUID, attempt: int) -> str:
     return hashlib.sha256(f"{order_id}:{attempt}".encode()).hexdigest()[:32]
 
 
+def resembles(name: str, ours: str) -> bool:
+    """Whether a client order id has the shape of one of ours: it may be one that our books have lost."""
+    if ours.isdecimal():
+        return name.isdecimal() and abs(len(name) - len(ours)) <= _FEWER_DIGITS
+    prefix = "0x" if ours.startswith("0x") else ""
+    digits = ours.removeprefix(prefix)
+    if _is_hexadecimal(digits):
+        return (
+            len(name) == len(ours) and name.startswith(prefix) and _is_hexadecimal(name.removeprefix(prefix))
+        )
+    return len(name) == len(ours) and name.isalnum() == ours.isalnum()
+
+
+_FEWER_DIGITS = 2
+"""How many digits a small one of our numbers may lack."""
+
+
+def _is_hexadecimal(text: str) -> bool:
+    return set(text) <= set("0123456789abcdef")
+
+
 def supersedes(known_status: OrderStatus, known_filled: Decimal, report: OrderReport) -> bool:
     """Whether a report may be believed over what is recorded.
 

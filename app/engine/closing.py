@@ -19,11 +19,12 @@ from app.domain.money import exact, floor_to_step, text
 from app.domain.orders import OrderStatus
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
-from app.engine import placing, protection, strikes, trades
+from app.engine import naming, placing, protection, strikes, trades
 from app.engine.access import broker_of
 from app.engine.trades import Trade
 from app.store.audit import Action
 from app.store.connections import Connection
+from app.store.executions import Execution
 from app.store.orders import Order
 from app.store.positions import Position
 
@@ -127,8 +128,9 @@ async def carry_out(desk: Desk, order_id: UUID) -> None:
     async with desk.sessions() as session:
         row = (
             await session.execute(
-                select(Order, Connection)
+                select(Order, Connection, Execution.signal_id)
                 .join(Connection, Connection.id == Order.connection_id)
+                .join(Execution, Execution.id == Order.execution_id)
                 .where(
                     Order.id == order_id,
                     Order.status == OrderStatus.PENDING,
@@ -138,13 +140,18 @@ async def carry_out(desk: Desk, order_id: UUID) -> None:
         ).one_or_none()
     if row is None:
         return
-    order, connection = row
+    order, connection, signal_id = row
+    with naming.bound(signal_id, order.execution_id, connection.id):
+        await _carry_out(desk, order, connection)
+
+
+async def _carry_out(desk: Desk, order: Order, connection: Connection) -> None:
     try:
         broker = await broker_of(desk, connection)
         if not await _clear_the_way(desk, broker, order.execution_id):
             return
     except VenueError as failure:
-        log.warning("close_put_off", order_id=str(order_id), reason=failure.message)
+        log.warning("close_put_off", order_id=str(order.id), reason=failure.message)
         return
     claimed = await _claim(desk, broker, order)
     if claimed is not None and await placing.send(desk, broker, claimed):

@@ -30,6 +30,7 @@ from app.engine import (
     guarding,
     lapsing,
     losses,
+    naming,
     placing,
     protection,
     reconciling,
@@ -278,7 +279,7 @@ async def _miss(desk: Desk, order: Order) -> bool:
         current.misses += 1
         if current.misses < MISSES:
             return False
-        log.warning("resting_order_gone", order_id=str(order.id))
+        log.warning("resting_order_gone", **naming.of_order(trade.execution, order))
         trades.vanish(trade, current, now)
         return True
 
@@ -399,7 +400,7 @@ async def _trigger(desk: Desk, position: Position, style: NativeStyle, mark: Dec
         if way_out is None:
             return None
         order = closing.start(trade, closing.whole(current, way_out.quantity), way_out.reason, now)
-        log.info("exit_triggered", position_id=str(current.id), reason=way_out.reason, mark=str(mark))
+        log.info("exit_triggered", **naming.of_position(current), reason=way_out.reason, mark=str(mark))
         return order.id
 
 

@@ -24,7 +24,7 @@ from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
 from app.domain.signals import Level, check_sides, ladder_of
-from app.engine import placing, trades
+from app.engine import naming, placing, trades
 from app.engine.access import broker_of
 from app.engine.trades import NEVER_ARRIVED, Trade
 from app.store.audit import Action
@@ -87,21 +87,22 @@ async def protect(desk: Desk, position_id: UUID) -> None:
     async with desk.sessions() as session:
         row = (
             await session.execute(
-                select(Position.execution_id, Connection)
+                select(Position.execution_id, Position.signal_id, Connection)
                 .join(Connection, Connection.id == Position.connection_id)
                 .where(Position.id == position_id, Connection.deleted_at.is_(None))
             )
         ).one_or_none()
     if row is None:
         return
-    execution_id, connection = row
-    broker = await broker_of(desk, connection)
-    for _ in range(ROUNDS):
-        difference = await _compare(desk, broker, execution_id)
-        if difference is None:
-            return
-        if not await _mend(desk, broker, execution_id, difference):
-            return
+    execution_id, signal_id, connection = row
+    with naming.bound(signal_id, execution_id, connection.id):
+        broker = await broker_of(desk, connection)
+        for _ in range(ROUNDS):
+            difference = await _compare(desk, broker, execution_id)
+            if difference is None:
+                return
+            if not await _mend(desk, broker, execution_id, difference):
+                return
 
 
 async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference | None:
@@ -290,7 +291,7 @@ async def _accept_outcome(desk: Desk, execution_id: UUID, sent: Sequence[UUID]) 
             return False
         position.native = False
         position.protect_due_at = desk.now()
-        log.warning("protection_refused", position_id=str(position.id))
+        log.warning("protection_refused", **naming.of_position(position))
         return True
 
 

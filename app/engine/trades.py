@@ -44,7 +44,7 @@ from app.domain.positions import (
     value_fees,
 )
 from app.domain.signals import Level
-from app.engine import telling
+from app.engine import naming, telling
 from app.store import audit, executions, orders, positions
 from app.store.audit import Action
 from app.store.connections import Connection
@@ -250,7 +250,11 @@ def apply(
         return False
     filled_before = order.filled_quantity
     if order.status in FINAL:
-        log.warning("order_was_not_final", order_id=str(order.id), filled=text(report.filled_quantity))
+        log.warning(
+            "order_was_not_final",
+            **naming.of_order(trade.execution, order),
+            filled=text(report.filled_quantity),
+        )
         order.code = order.message = None
     counted = {coin: parse(amount) for coin, amount in order.fees.items()}
     told = {coin: parse(rate) for coin, rate in order.fee_rates.items()}

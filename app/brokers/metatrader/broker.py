@@ -105,9 +105,11 @@ class MetaTraderBroker:
             raise Uncertain("The bridge's answer shows no account.")
         self._traits = replace(self._traits, netting=summary.text("method").lower() == "netting")
         is_investor = summary.flag("isInvestor") is True
-        barred = "account_read_only" if is_investor else None
-        if summary.flag("synced") is False:
-            barred = barred or "account_not_synced"
+        barred: str | None = None
+        if is_investor:
+            barred = "account_read_only"
+        elif summary.flag("synced") is False:
+            barred = "account_not_synced"
         leverage = summary.amount_or_none("leverage")
         return Account(
             identity=self._identity,
@@ -241,12 +243,18 @@ class MetaTraderBroker:
             for at, part in sorted(left, key=lambda one: one[0])
         ]
 
-    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
-        """Every pending order in these symbols; ours are told by their comment. Raises VenueError."""
+    async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
+        """Every pending order in these symbols, or in all; ours are told by their comment. Raises VenueError."""
         return [
-            Resting(ticket.symbol, ticket.comment or None)
+            Resting(
+                symbol=ticket.symbol,
+                client_order_id=ticket.comment or None,
+                exchange_order_id=str(ticket.number),
+                side=ticket.side,
+                quantity=ticket.lots,
+            )
             for ticket in await self._tickets()
-            if ticket.is_pending and ticket.symbol in symbols
+            if ticket.is_pending and (symbols is None or ticket.symbol in symbols)
         ]
 
     async def close(self) -> None:

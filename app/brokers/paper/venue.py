@@ -281,13 +281,19 @@ class PaperBroker:
         known = {key.client_order_id for key in ours}
         return [ticket.as_fill() for ticket in tickets if ticket.request.client_order_id not in known]
 
-    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
-        """Every order that rests in these symbols."""
+    async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
+        """Every order that rests in these symbols, or in all."""
         async with self._visit() as visit:
             return [
-                Resting(ticket.request.symbol, ticket.request.client_order_id)
+                Resting(
+                    symbol=ticket.request.symbol,
+                    client_order_id=ticket.request.client_order_id,
+                    exchange_order_id=str(ticket.number),
+                    side=ticket.request.side,
+                    quantity=ticket.request.quantity,
+                )
                 for ticket in visit.books.resting
-                if ticket.request.symbol in symbols
+                if symbols is None or ticket.request.symbol in symbols
             ]
 
     async def close(self) -> None:
