@@ -147,6 +147,10 @@ class Trial(Protocol):
     def accidents(self) -> Sequence[Fault]:
         """What the venue says and does when things go wrong; some of it repeats what it was sent."""
 
+    @property
+    def refusal(self) -> Fault:
+        """How the venue refuses the later account, repeating what it was sent."""
+
     def names(self, request: WireRequest) -> bool:
         """Whether a request carries a canary: nobody can repeat what was not sent."""
 
@@ -195,9 +199,16 @@ class CryptoTrial:
             *SILENT,
         ]
 
+    @property
+    def refusal(self) -> Fault:
+        """With the key and the secret."""
+        return reject(
+            {"code": -2015, "msg": f"Invalid API-key {self.others.api_key}; {self.others.secret}"}, 401
+        )
+
     def names(self, request: WireRequest) -> bool:
         """The key goes in a header."""
-        return self.keys.api_key in str(request.headers)
+        return any(each.api_key in str(request.headers) for each in (self.keys, self.others))
 
     def is_used(self) -> bool:
         """Some request has carried it."""
@@ -243,13 +254,19 @@ class BridgeTrial:
 
     @property
     def accidents(self) -> Sequence[Fault]:
-        """A bridge prints logins and passwords into what it complains about, and sessions get lost."""
+        """A bridge prints logins and passwords into what it complains about."""
         said = f"Symbol not found ({self.credentials['account_id']} {self.credentials['api_secret']})"
-        return [reject({"code": "INVALID_ACCOUNT", "message": said}, 201), *SILENT]
+        return [reject({"code": "CONNECT_ERROR", "message": said}, 201), *SILENT]
+
+    @property
+    def refusal(self) -> Fault:
+        """With the login and the password."""
+        said = f"Invalid account {self.later['account_id']} {self.later['api_secret']}"
+        return reject({"code": "INVALID_ACCOUNT", "message": said}, 201)
 
     def names(self, request: WireRequest) -> bool:
         """The password goes in the address of a log-in."""
-        return self.credentials["api_secret"] in request.query
+        return any(each["api_secret"] in request.query for each in (self.credentials, self.later))
 
     def is_used(self) -> bool:
         """Some request has carried it."""
@@ -300,7 +317,9 @@ async def test_canaries_come_out_nowhere(installation: Installation, trial: Tria
 
     await until(is_flat, 60)
     await installation.done("PATCH", path, {"credentials": trial.later})
-    await installation.ask("POST", f"{path}/test")
+    trial.faults.add(trial.refusal, trial.names, times=2)
+    refused = await installation.done("POST", f"{path}/test")
+    assert (refused["ok"], refused["code"]) == (False, "credentials_refused")
     await read_everything(installation)
     hunted = await installation.everything()
     await installation.done("DELETE", path)
