@@ -7,7 +7,6 @@ handed to that. What it raises is never passed on: its errors hold the request.
 import asyncio
 import ssl
 from collections.abc import Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -120,11 +119,10 @@ async def _answer(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -
     response = await transport.handle_async_request(request)
     body = bytearray()
     try:
-        async with aclosing(response.aiter_bytes()) as chunks:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) > MAX_SIZE:
-                    raise TooLarge("The answer is larger than any answer is.")
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > MAX_SIZE:
+                raise TooLarge("The answer is larger than any answer is.")
     finally:
         await response.aclose()
     return response.status_code, body.decode("utf-8", "replace")
