@@ -50,11 +50,13 @@ class FaultyVenue:
         """No look-up is answered."""
         self.deaf = False
         """No cancellation is answered."""
+        self.broken: UUID | None = None
+        """The connection whose surveys end in an error that nobody foresaw."""
         self.placed: list[OrderRequest] = []
 
     async def open(self, access: Access) -> Broker:
         """The real broker behind the faults."""
-        return FaultyBroker(await self._venue.open(access), self)
+        return FaultyBroker(await self._venue.open(access), self, access.connection_id)
 
     async def close(self) -> None:
         """Close the real venue."""
@@ -68,9 +70,10 @@ class FaultyVenue:
 class FaultyBroker:
     """A real broker; what is put to it may go wrong on the way there or back."""
 
-    def __init__(self, broker: Broker, venue: FaultyVenue) -> None:
+    def __init__(self, broker: Broker, venue: FaultyVenue, connection_id: UUID | None = None) -> None:
         self._broker = broker
         self._venue = venue
+        self._connection_id = connection_id
 
     @property
     def market_key(self) -> str:
@@ -121,7 +124,9 @@ class FaultyBroker:
         return await self._broker.cancel(key)
 
     async def survey(self, keys: Sequence[OrderKey]) -> Mapping[str, OrderReport | Silence]:
-        """The real broker's."""
+        """The real broker's, unless it is the broken one."""
+        if self._connection_id is not None and self._venue.broken == self._connection_id:
+            raise ZeroDivisionError
         return await self._broker.survey(keys)
 
     async def close(self) -> None:

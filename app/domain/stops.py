@@ -105,9 +105,10 @@ def tightened(
     """The stop that replaces `present`; None where nothing asks for one that is tighter."""
     side = progress.side
     wanted: list[Stop] = []
-    if _is_past_break_even(management, progress):
-        price = break_even(side, progress.entry_price, management.fee_rate, tick)
-        wanted.append(Stop(price, CloseReason.STOP_LOSS))
+    even = break_even(side, progress.entry_price, management.fee_rate, tick)
+    # A gain within the fees asks for a stop that the price has not reached: it would sell at a loss, at once.
+    if _is_past_break_even(management, progress) and progress.best_price * side.sign > even * side.sign:
+        wanted.append(Stop(even, CloseReason.STOP_LOSS))
     trailing = management.trailing
     if trailing is not None and progress.gain_percent >= trailing.activation_percent:
         price = trail(side, progress.best_price, trailing.distance_percent, tick)

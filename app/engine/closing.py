@@ -155,7 +155,7 @@ async def _carry_out(desk: Desk, order: Order, connection: Connection) -> None:
         return
     claimed = await _claim(desk, broker, order)
     if claimed is not None and await placing.send(desk, broker, claimed):
-        await strikes.clear(desk, connection)
+        await strikes.acknowledged(desk, connection)
     await protection.after(desk, order.execution_id)
 
 

@@ -73,7 +73,7 @@ async def _execute(desk: Desk, work: Work) -> None:
         return
     if order is not None:
         if await placing.send(desk, view.broker, order):
-            await strikes.clear(desk, work.connection)
+            await strikes.acknowledged(desk, work.connection)
         await protection.after(desk, order.execution_id)
 
 

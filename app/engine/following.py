@@ -33,12 +33,12 @@ from app.store.signals import id_of
 
 log = structlog.get_logger(__name__)
 
-_MAY_STILL_OPEN = (ExecutionStatus.SENDING, ExecutionStatus.OPEN)
+_MAY_STILL_OPEN = (ExecutionStatus.SENDING, ExecutionStatus.OPEN, ExecutionStatus.NEEDS_REVIEW)
+"""An order in doubt may have been accepted, and rest or be filled by now."""
 _WHY = {
     EventType.CANCELLED: Ending("signal_cancelled", "The provider cancelled the signal."),
     EventType.CLOSED: Ending("signal_closed", "The provider closed the signal."),
 }
-_MAY_BE_UPDATED = (*_MAY_STILL_OPEN, ExecutionStatus.NEEDS_REVIEW)
 
 
 async def follow(desk: Desk, event_id: UUID) -> None:
@@ -100,7 +100,7 @@ async def _update(desk: Desk, event: Event, signal_id: UUID | None) -> None:
             .where(
                 Execution.signal_id == signal_id,
                 Connection.deleted_at.is_(None),
-                or_(Execution.status.in_(_MAY_BE_UPDATED), Position.status.in_(OPEN)),
+                or_(Execution.status.in_(_MAY_STILL_OPEN), Position.status.in_(OPEN)),
             )
             .order_by(Execution.id)
         )

@@ -88,21 +88,29 @@ class News:
 
 
 async def watch(desk: Desk) -> int:
-    """One round over all connections that are due; answers how many were watched."""
-    watched = await watch_open(desk)
-    await losses.enforce(desk)
-    await breaking.enforce(desk)
-    return watched
+    """One round over all connections that are due; answers how many were watched.
+
+    Raises ExceptionGroup of what went wrong unforeseen, when all else has been looked after.
+    """
+    try:
+        return await watch_open(desk)
+    finally:
+        # A day's loss and a key that is refused are acted upon whatever happened to the round.
+        try:
+            await losses.enforce(desk)
+        finally:
+            await breaking.enforce(desk)
 
 
 async def watch_open(desk: Desk) -> int:
     """Look after what is open on every connection that is due; answers how many were watched."""
+    failures: list[Exception] = []
     claimed = await _claim(desk)
     if not claimed:
         return 0
     try:
         watched = await _open(desk, claimed)
-        await _side_by_side(_survey(desk, each) for each in watched)
+        failures += await _side_by_side(_survey(desk, each) for each in watched)
         # What is held is read after the survey, which may have found orders filled.
         await _load_positions(desk, watched)
         quotes = await _quotes(watched)
@@ -110,14 +118,16 @@ async def watch_open(desk: Desk) -> int:
         marks = await triggers.prices(desk, held, quotes)
         await _mark(desk, watched, quotes, marks)
         await guarding.arm(desk, (each for _, each in _all_positions(watched) if each.id in marks))
-        await _side_by_side(
+        failures += await _side_by_side(
             lapsing.review(desk, each.broker, each.connection, each.trading, each.orders, quotes)
             for each in watched
         )
-        await _move_stops(desk, watched, marks)
-        await _leave(desk, watched, marks)
+        failures += await _move_stops(desk, watched, marks)
+        failures += await _leave(desk, watched, marks)
     finally:
         await _release(desk, claimed)
+    if failures:
+        raise ExceptionGroup("some of what is open was not looked after", failures)
     return len(claimed)
 
 
@@ -167,15 +177,22 @@ async def _load_positions(desk: Desk, watched: Sequence[Watched]) -> None:
             by_connection[position.connection_id].positions.append(position)
 
 
-async def _side_by_side(work: Iterable[Awaitable[None]]) -> None:
-    """Do all of it, so many at once that the process keeps database connections for others."""
+async def _side_by_side(work: Iterable[Awaitable[None]]) -> list[Exception]:
+    """Do all of it, so many at once that the process keeps database connections for others.
+
+    What goes wrong with one account keeps nobody from the others; it is answered, for the end of the round.
+    """
     room = asyncio.Semaphore(AT_ONCE)
 
     async def one(each: Awaitable[None]) -> None:
         async with room:
             await each
 
-    await asyncio.gather(*(one(each) for each in work))
+    answers = await asyncio.gather(*(one(each) for each in work), return_exceptions=True)
+    for stopped in answers:
+        if isinstance(stopped, BaseException) and not isinstance(stopped, Exception):
+            raise stopped
+    return [failure for failure in answers if isinstance(failure, Exception)]
 
 
 async def _quotes(watched: Sequence[Watched]) -> Mapping[tuple[str, str], Quote]:
@@ -352,16 +369,21 @@ def _all_positions(watched: Iterable[Watched]) -> Iterable[tuple[Watched, Positi
     return ((each, position) for each in watched for position in each.positions)
 
 
-async def _move_stops(desk: Desk, watched: Sequence[Watched], marks: Mapping[UUID, Decimal]) -> None:
+async def _move_stops(
+    desk: Desk, watched: Sequence[Watched], marks: Mapping[UUID, Decimal]
+) -> list[Exception]:
     """Tighten the stops of positions that have gained enough."""
-    for each in watched:
+
+    async def move(each: Watched) -> None:
         each.positions = [
             await stops.move(desk, position, marks[position.id]) if position.id in marks else position
             for position in each.positions
         ]
 
+    return await _side_by_side(move(each) for each in watched)
 
-async def _leave(desk: Desk, watched: Sequence[Watched], marks: Mapping[UUID, Decimal]) -> None:
+
+async def _leave(desk: Desk, watched: Sequence[Watched], marks: Mapping[UUID, Decimal]) -> list[Exception]:
     """Start the exits that the marks ask for, where our monitor is the one who protects, and those that are due."""
     ours = [
         (position, each.broker.traits.native_style)
@@ -374,7 +396,7 @@ async def _leave(desk: Desk, watched: Sequence[Watched], marks: Mapping[UUID, De
         if (order_id := await _trigger(desk, position, style, marks[position.id]))
     ]
     now = desk.now()
-    await _side_by_side(
+    return await _side_by_side(
         [
             *(closing.carry_out(desk, order_id) for order_id in started),
             *(

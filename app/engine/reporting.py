@@ -206,7 +206,7 @@ async def _ask(desk: Desk, connection: Connection) -> port.Account | None:
         if isinstance(failure, VenueError):
             await strikes.of_read(desk, connection.id, failure)
         return None
-    await strikes.clear(desk, connection)
+    await strikes.answered(desk, connection)
     return account
 
 

@@ -13,6 +13,7 @@ from app.store import connections
 from app.store.connections import Connection, Strike
 
 _BY_CODE: Mapping[str, Strike] = {CREDENTIALS_REFUSED: Strike.REFUSED, BANNED: Strike.BANNED}
+_OF_READS = frozenset(_BY_CODE.values())
 
 
 async def of_read(desk: Desk, connection_id: UUID, failure: VenueError) -> None:
@@ -28,11 +29,21 @@ async def of_order(desk: Desk, connection_id: UUID, failure: VenueError) -> None
     await _count(desk, connection_id, strike)
 
 
-async def clear(desk: Desk, connection: Connection) -> None:
-    """The venue has done what it was asked: what went before does not count. Nothing is written where nothing did."""
-    if connection.has_strikes:
+async def answered(desk: Desk, connection: Connection) -> None:
+    """The venue has answered a question: the key is good, and nobody is shut out. What orders come to it says not."""
+    await _clear(desk, connection, _OF_READS)
+
+
+async def acknowledged(desk: Desk, connection: Connection) -> None:
+    """The venue has acknowledged an order: nothing that went before counts."""
+    await _clear(desk, connection, frozenset(Strike))
+
+
+async def _clear(desk: Desk, connection: Connection, kinds: frozenset[Strike]) -> None:
+    """Nothing is written where nothing counts."""
+    if any(connection.strikes(kind) for kind in kinds):
         async with desk.sessions.begin() as session:
-            await connections.clear_strikes(session, connection.id)
+            await connections.clear_strikes(session, connection.id, kinds)
 
 
 async def _count(desk: Desk, connection_id: UUID, strike: Strike | None) -> None:

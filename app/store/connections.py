@@ -1,6 +1,6 @@
 """Connections: an owner's accounts at venues."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -163,11 +163,6 @@ class Connection(Base):
         }[kind]
 
     @property
-    def has_strikes(self) -> bool:
-        """Whether anything counts against it."""
-        return any(self.strikes(kind) for kind in Strike)
-
-    @property
     def is_tested(self) -> bool:
         """Whether the present credentials have passed a test."""
         return self.tested_version == self.credentials_version
@@ -241,12 +236,12 @@ async def add_strike(session: AsyncSession, connection_id: UUID, kind: Strike) -
     )
 
 
-async def clear_strikes(session: AsyncSession, connection_id: UUID) -> None:
-    """Begin to count anew."""
+async def clear_strikes(session: AsyncSession, connection_id: UUID, kinds: Iterable[Strike]) -> None:
+    """Begin to count these kinds anew."""
     await session.execute(
         update(Connection)
         .where(Connection.id == connection_id)
-        .values({_count_of(kind): 0 for kind in Strike})
+        .values({_count_of(kind): 0 for kind in kinds})
         .execution_options(synchronize_session=False)
     )
 

@@ -95,6 +95,18 @@ def test_break_even_comes_after_a_level_or_at_a_gain() -> None:
     assert tightened(at, progress("105"), None, TICK) == even
 
 
+@pytest.mark.parametrize("side", [Side.BUY, Side.SELL])
+def test_break_even_waits_until_the_price_is_beyond_it(side: Side) -> None:
+    terms = Management(break_even_after_tp=1, break_even_at_percent=Decimal("0.1"), fee_rate=Decimal("0.001"))
+    within, beyond = (Decimal(100) + side.sign * Decimal(gain) for gain in ("0.15", "0.25"))
+    assert tightened(terms, progress(str(within), side, taken=1), None, TICK) is None
+    even = break_even(side, Decimal(100), terms.fee_rate, TICK)
+    assert within * side.sign < even * side.sign < beyond * side.sign
+    assert tightened(terms, progress(str(beyond), side, taken=1), None, TICK) == Stop(
+        even, CloseReason.STOP_LOSS
+    )
+
+
 @given(
     side=SIDES,
     entry=PRICES,

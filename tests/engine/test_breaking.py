@@ -32,6 +32,12 @@ async def present(desk: Desk) -> Connection:
         return (await session.scalars(select(Connection))).one()
 
 
+async def strikes_of(desk: Desk) -> dict[Strike, int]:
+    """What counts against the one connection."""
+    connection = await present(desk)
+    return {kind: connection.strikes(kind) for kind in Strike if connection.strikes(kind)}
+
+
 async def told(desk: Desk) -> list[str]:
     """The messages about the connection, oldest first."""
     async with desk.sessions() as session:
@@ -128,7 +134,7 @@ class TestExchanges:
         assert (await present(desk)).status is ConnectionStatus.ERROR
 
         assert (await connections.test(desk, USER, connection.id)).ok
-        assert not (await present(desk)).has_strikes
+        assert await strikes_of(desk) == {}
         await connections.activate(desk, USER, connection.id)
         await monitoring.watch(desk)
         assert (await present(desk)).status is ConnectionStatus.ACTIVE
@@ -211,11 +217,23 @@ class TestDoubt:
         await self.entries(desk, venue, [Fault.ANSWER_LOST] * (most - 1), "a")
         await publish(desk, "good")
         await execute_all(desk)
-        assert not (await present(desk)).has_strikes
+        assert await strikes_of(desk) == {}
         await self.entries(desk, venue, [Fault.ANSWER_LOST] * (most - 1), "b")
         assert (await present(desk)).status is ConnectionStatus.ACTIVE
+
+    async def test_a_balance_that_is_told_says_nothing_of_orders_in_doubt(
+        self, desk: Desk, venue: FaultyVenue
+    ) -> None:
+        small = {"strategy": "fixed", "value": "0.001"}
+        await add_connection(desk, market_type=MarketType.SPOT, sizing=small)
+        most = breaking.LIMITS[Strike.DOUBTED]
+        for number in range(most):
+            await self.entries(desk, venue, [Fault.ANSWER_LOST], f"a{number}")
+            await reporting.check_health(desk)
+        assert await strikes_of(desk) == {Strike.DOUBTED: most}
+        assert (await present(desk)).status is ConnectionStatus.ERROR
 
     async def test_plain_refusals_are_the_orders_own(self, desk: Desk, venue: FaultyVenue) -> None:
         await add_connection(desk, market_type=MarketType.SPOT)
         await self.entries(desk, venue, [Fault.REFUSED] * 20, "a")
-        assert not (await present(desk)).has_strikes
+        assert await strikes_of(desk) == {}

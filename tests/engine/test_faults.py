@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -17,10 +18,11 @@ from app.domain.exits import CloseReason, Protection
 from app.domain.market import MarketType
 from app.domain.orders import OrderRequest, OrderStatus, Purpose
 from app.domain.positions import PositionStatus
+from app.domain.signals import EventType
 from app.engine import closing, execution, monitoring
 from app.store.executions import ExecutionStatus
 from tests.desks import START, USER, Clock, add_connection, opened_desk, write_recording
-from tests.engine.signals import execute_all, executions, orders, positions, publish, sweep_all
+from tests.engine.signals import change, execute_all, executions, orders, positions, publish, sweep_all
 from tests.faults import Fault, FaultyVenue, ProcessDied
 
 CANDLES = [
@@ -137,6 +139,58 @@ async def test_a_venue_that_cannot_say_ends_in_review_and_is_still_asked(
     await settle(desk, clock, rounds=40)
     assert (await executions(desk))[0].status is ExecutionStatus.EXECUTED
     assert [each.status for each in await positions(desk)] == [PositionStatus.OPEN]
+
+
+@pytest.mark.parametrize("kind", [EventType.CLOSED, EventType.CANCELLED])
+async def test_the_end_of_a_signal_reaches_an_entry_that_was_in_review(
+    desk: Desk, clock: Clock, venue: FaultyVenue, kind: EventType
+) -> None:
+    await add_connection(desk)
+    is_closed = kind is EventType.CLOSED
+    terms: dict[str, Any] = {} if is_closed else {"order_type": "limit", "entry_price": "18500"}
+    venue.faults.append(Fault.ANSWER_LOST)
+    venue.blind = True
+    await publish(desk, stop_loss="18000", **terms)
+    await execute_all(desk)
+    clock.move(400)
+    await settle(desk, clock)
+    assert [each.status for each in await executions(desk)] == [ExecutionStatus.NEEDS_REVIEW]
+
+    await change(desk, kind)
+    await execute_all(desk)
+    venue.blind = False
+    for _ in range(10):
+        clock.move(20)
+        await settle(desk, clock, rounds=2)
+        await execute_all(desk)
+
+    [done] = await executions(desk)
+    assert [each["outcome"] for each in done.signal_events] == ["closed" if is_closed else "applied"]
+    if is_closed:
+        [position] = await positions(desk)
+        assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.SIGNAL)
+    else:
+        assert done.status is ExecutionStatus.CANCELLED
+        assert await positions(desk) == []
+
+
+async def test_what_nobody_foresaw_on_one_account_keeps_nobody_from_the_others(
+    desk: Desk, clock: Clock, venue: FaultyVenue
+) -> None:
+    broken = await add_connection(desk)
+    await add_connection(desk, protection={"max_hold_minutes": 1})
+    await publish(desk, stop_loss="18000")
+    await execute_all(desk)
+    venue.broken = broken.id
+    clock.move(70)
+    with pytest.raises(ExceptionGroup) as failed:
+        await monitoring.watch(desk)
+    assert failed.group_contains(ZeroDivisionError)
+    status = {each.connection_id == broken.id: each.status for each in await positions(desk)}
+    assert status == {True: PositionStatus.OPEN, False: PositionStatus.CLOSED}
+    venue.broken = None
+    clock.move(31)
+    await monitoring.watch(desk)
 
 
 async def test_an_entry_that_was_certainly_not_executed_is_tried_again(
