@@ -127,10 +127,16 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
         if position.protection is Protection.NATIVE:
             position.protection = Protection.SOFTWARE
         position.protect_due_at = now + AGAIN
-        if position.missing_since is not None and now - position.missing_since < DOUBT:
+        if is_in_doubt(position, now):
             # Whoever closed it by hand took its orders with it: they are put back once it is clear what is left.
+            position.give_time(now)
             return None
     return difference
+
+
+def is_in_doubt(position: Position, now: datetime) -> bool:
+    """Whether the venue seems to hold less than ours, and it is not clear yet what is left to protect."""
+    return position.missing_since is not None and now - position.missing_since < DOUBT
 
 
 def _legs(trade: Trade, position: Position) -> list[Order]:
@@ -239,7 +245,7 @@ async def _claim_leg(desk: Desk, broker: Broker, execution_id: UUID, leg: Protec
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, execution_id)
         position, entry = trade.position, trade.entry
-        if position is None or entry is None or trade.live_close is not None:
+        if position is None or entry is None or trade.live_close is not None or is_in_doubt(position, now):
             return None
         if leg not in _difference(trade, position, broker.traits.native_style).missing:
             return None

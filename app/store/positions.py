@@ -176,6 +176,12 @@ class Position(Base):
         if self.protected_at is None and self.stop_loss is not None:
             self.protected_at = now
 
+    def give_time(self, now: datetime) -> None:
+        """Nobody could tell until now what there is to protect: its time counts, its deadline begins anew."""
+        if self.unprotected_since is not None:
+            self.end_exposure(now)
+            self.expose(now)
+
     @exact
     def end_exposure(self, now: datetime) -> None:
         """It has no stop to be watched any more, or it has ended: count how long it was unprotected."""

@@ -20,7 +20,7 @@ from app.domain.exits import CloseReason, Protection
 from app.domain.market import MarketType
 from app.domain.orders import FINAL, OrderReport, OrderRequest, OrderStatus, OrderType, Purpose, Side
 from app.domain.positions import PositionStatus
-from app.engine import closing, monitoring
+from app.engine import closing, guarding, monitoring
 from app.engine.access import broker_of
 from app.store.connections import Connection
 from app.store.executions import ExecutionStatus
@@ -345,6 +345,35 @@ class TestNotTakenAway:
         assert (position.status, position.remaining_quantity) == (PositionStatus.OPEN, Decimal("0.1"))
         assert position.missing_since is None
         assert position.protection is Protection.NATIVE
+
+    async def test_nothing_is_guarded_while_it_is_not_clear_what_is_left(self, scene: Scene) -> None:
+        position = await scene.open_position(protection={"deadline_seconds": 10})
+        await scene.rounds(3)
+        placed = len(scene.venue.placed)
+        scene.venue.stale = True
+        for leg in await live(scene):
+            await (await scene.broker()).cancel(leg.key)
+        await scene.rounds(1)
+        [position] = await positions(scene.desk)
+        assert position.missing_since is not None
+        assert position.unprotected_since is not None
+        # Nobody says what is held for much longer than its stop may be watched by nobody.
+        scene.venue.silent = True
+        await scene.rounds(12)
+        scene.clock.move(20)
+        await guarding.enforce(scene.desk, position.id)
+        [position] = await positions(scene.desk)
+        assert (position.status, position.remaining_quantity) == (PositionStatus.OPEN, Decimal("0.1"))
+        assert len(scene.venue.placed) == placed
+        assert not [order for order in await orders(scene.desk) if order.purpose is Purpose.CLOSE]
+        # It is there after all: its stop is put back, with the whole of its time to do so.
+        scene.venue.silent = scene.venue.stale = False
+        await scene.rounds(12, seconds=1)
+        [position] = await positions(scene.desk)
+        assert (position.status, position.protection) == (PositionStatus.OPEN, Protection.NATIVE)
+        assert position.missing_since is None
+        assert position.unprotected_seconds > 60, "the whole of the gap counts"
+        assert not [order for order in await orders(scene.desk) if order.purpose is Purpose.CLOSE]
 
     async def test_a_fresh_position_is_not_missed_by_answers_that_lag(self, scene: Scene) -> None:
         await scene.open_position()
