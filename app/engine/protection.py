@@ -24,7 +24,7 @@ from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
 from app.domain.signals import Level, check_sides, ladder_of
-from app.engine import naming, placing, trades
+from app.engine import naming, placing, telling, trades
 from app.engine.access import broker_of
 from app.engine.trades import NEVER_ARRIVED, Trade
 from app.store.audit import Action
@@ -203,6 +203,8 @@ def _settle(trade: Trade, position: Position, now: datetime) -> None:
     elif position.native and trade.live_protection and _holds_the_stop(trade, position):
         position.protection = Protection.NATIVE
         position.secure(now)
+        if position.stop_lost_at is not None and position.stop_loss is not None:
+            telling.stop_put_back(trade.session, position, now)
     elif position.stop_loss is not None or position.rungs_left:
         if position.protected_at is None:
             position.expose(now)
@@ -211,6 +213,7 @@ def _settle(trade: Trade, position: Position, now: datetime) -> None:
         position.protection = Protection.NONE
     if position.stop_loss is None:
         position.end_exposure(now)
+    position.stop_lost_at = None
 
 
 def _holds_the_stop(trade: Trade, position: Position) -> bool:

@@ -221,6 +221,22 @@ def unprotected_too_long(session: AsyncSession, position: Position, now: datetim
     )
 
 
+def stop_put_back(session: AsyncSession, position: Position, now: datetime) -> None:
+    """The stop that the venue held was gone there, and stands again."""
+    stop = text(position.stop_loss or ZERO)
+    _tell(
+        session,
+        position,
+        NotificationType.RISK,
+        f"{position.symbol}: stop-loss put back",
+        f"The stop-loss of {position.symbol} at {stop} was gone at the venue; the engine has put it back. "
+        "To take it away, edit the position.",
+        now,
+        position_id=position.id,
+        stop_loss=stop,
+    )
+
+
 def position_closed(session: AsyncSession, position: Position, now: datetime) -> None:
     """Nothing is left of a position but its result."""
     reason = position.close_reason or CloseReason.DUST

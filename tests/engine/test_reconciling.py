@@ -22,6 +22,7 @@ from app.domain.orders import FINAL, OrderReport, OrderRequest, OrderStatus, Ord
 from app.domain.positions import PositionStatus
 from app.engine import closing, guarding, monitoring
 from app.engine.access import broker_of
+from app.engine.protection import PlanChange, edit_plan
 from app.store.connections import Connection
 from app.store.executions import ExecutionStatus
 from app.store.notifications import Notification, NotificationType
@@ -438,6 +439,43 @@ class TestProtection:
         [position] = await positions(scene.desk)
         assert position.protection is Protection.NATIVE
         assert sum(leg.quantity for leg in await live(scene)) == Decimal("0.1")
+        [told] = await scene.told(NotificationType.RISK)
+        assert "BTC/USDT:USDT at 18000 was gone at the venue; the engine has put it back" in told
+        await scene.a_minute()
+        assert len(await scene.told(NotificationType.RISK)) == 1, "once for all of its orders"
+        for leg in await live(scene):
+            await (await scene.broker()).cancel(leg.key)
+        await scene.rounds(3)
+        assert len(await scene.told(NotificationType.RISK)) == 2
+
+    async def test_a_stop_that_we_take_away_is_not_told_as_gone(self, scene: Scene) -> None:
+        position = await scene.open_position()
+        await scene.rounds(1)
+        stop = PlanChange(frozenset({"stop_loss"}), stop_loss=Decimal("18500"))
+        await edit_plan(scene.desk, USER, position.id, stop)
+        await scene.rounds(3)
+        await closing.request_close(scene.desk, USER, position.id, Decimal("0.5"), idempotency_key=None)
+        await scene.rounds(3)
+        [position] = await positions(scene.desk)
+        assert (position.protection, position.stop_loss) == (Protection.NATIVE, Decimal("18500"))
+        await closing.request_close(scene.desk, USER, position.id, None, idempotency_key=None)
+        await scene.rounds(3)
+        [position] = await positions(scene.desk)
+        assert (position.status, position.stop_lost_at) == (PositionStatus.CLOSED, None)
+        assert await scene.told(NotificationType.RISK) == []
+
+    async def test_a_close_by_hand_that_takes_its_stop_along_is_not_told_as_put_back(
+        self, scene: Scene
+    ) -> None:
+        await scene.open_position()
+        await scene.rounds(3)
+        for leg in await live(scene):
+            await (await scene.broker()).cancel(leg.key)
+        await scene.hand(Side.SELL, "0.1")
+        await scene.a_minute()
+        [position] = await positions(scene.desk)
+        assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.EXTERNAL)
+        assert (await scene.told(NotificationType.RISK), position.stop_lost_at) == ([], None)
 
     async def test_an_order_of_ours_that_has_ended_for_us_is_cancelled_where_it_still_rests(
         self, scene: Scene
