@@ -107,6 +107,7 @@ async def _book(desk: Desk, seen: Position, parts: Sequence[Departure]) -> bool:
             return False
         for part in parts:
             order = _order_for(trade, position, part, now)
+            position.funding += order.funding
             session.add(order)
             trade.orders.append(order)
             telling.left_without_us(session, trade.execution, order, now)
@@ -155,6 +156,8 @@ def _order_for(trade: Trade, position: Position, part: Departure, now: datetime)
         base_fee=fees.base,
         fee_value=fees.value,
         fees_complete=part.fees is not None and fees.complete,
+        profit=part.profit,
+        funding=part.funding,
         message="Not placed by the engine.",
         filled_at=part.time or now,
         created_at=now,

@@ -239,6 +239,8 @@ class MetaTraderBroker:
                 time=at,
                 fees={currency: part.fees} if part.fees else {},
                 forced=part.cause is Cause.FORCED,
+                profit=part.profit,
+                funding=part.swap,
             )
             for at, part in sorted(left, key=lambda one: one[0])
         ]
