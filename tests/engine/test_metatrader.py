@@ -38,6 +38,15 @@ async def five(database_url: str) -> AsyncIterator[Stage]:
         yield opened
 
 
+def by_address(stage: Stage) -> dict[str, str]:
+    """The account's credentials with a public address of its server in place of the name."""
+    host = "trade.simbroker.example"
+    stage.venue.bridge(stage.platform).server.access += (f"{host}:443",)
+    return {
+        name: given for name, given in stage.credentials(host=host, port="443").items() if name != "server"
+    }
+
+
 async def outcome(stage: Stage) -> tuple[ExecutionStatus, str | None]:
     """What became of the only signal."""
     await execute_all(stage.desk)
@@ -371,10 +380,7 @@ class TestSessions:
         assert "Nobody-Live" in found.message
 
     async def test_host_and_port_do_as_well(self, stage: Stage) -> None:
-        given = stage.credentials(host=stage.owner.host, port=str(stage.owner.port))
-        del given["server"]
-        if stage.owner.host.startswith("198.51.100."):
-            pytest.skip("the simulator's address is one that no broker has")
+        given = by_address(stage)
         found = await connections.test(stage.desk, USER, (await stage.connect(given)).id)
         assert found.ok, found.message
 
@@ -393,6 +399,22 @@ class TestSessions:
         with pytest.raises(Conflict) as second:
             await stage.activate()
         assert second.value.code == "account_in_use"
+
+    async def test_one_account_by_name_and_by_address_is_active_once(self, five: Stage) -> None:
+        from app.domain.errors import Conflict
+
+        await five.activate()
+        with pytest.raises(Conflict) as second:
+            await five.activate(credentials=by_address(five))
+        assert second.value.code == "account_in_use"
+
+    async def test_a_bridge_that_does_not_name_the_server_tests_and_trades_all_the_same(
+        self, five: Stage
+    ) -> None:
+        five.venue.faults.add(faults.HTML, faults.on("/AccountDetails"), times=100)
+        await five.activate()
+        await publish(five.desk, symbol="EUR/USD", stop_loss="1.09")
+        assert (await outcome(five))[0] is ExecutionStatus.EXECUTED
 
     async def test_no_line_holds_what_opens_the_account(
         self, stage: Stage, capsys: pytest.CaptureFixture[str]
