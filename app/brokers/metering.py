@@ -11,8 +11,6 @@ from app.brokers.limits.gate import Waited
 from app.brokers.port import Broker, Refused, Uncertain, Unreachable
 from app.metrics import Metrics
 
-_OUTCOMES = {Refused: "refused", Unreachable: "unreachable", Uncertain: "uncertain"}
-
 
 class _Metered:
     """A broker whose calls are timed; by name, so that a call the port gains is timed as well."""
@@ -39,8 +37,14 @@ class _Metered:
                 answer = await call(*arguments, **named)
                 outcome = "done"
                 return answer
-            except (Refused, Unreachable, Uncertain) as failure:
-                outcome = _OUTCOMES[type(failure)]
+            except Refused:
+                outcome = "refused"
+                raise
+            except Unreachable:
+                outcome = "unreachable"
+                raise
+            except Uncertain:
+                outcome = "uncertain"
                 raise
             finally:
                 took = time.monotonic() - began

@@ -84,6 +84,24 @@ class TestWire:
         with pytest.raises(Unreadable):
             history_of_deals({"orders": None}, ATHENS)
 
+    @pytest.mark.parametrize("said", [None, True, "", "soon", "NaN", 30, D("-1e9"), {}, []])
+    def test_what_is_no_time_zone_is_not_taken_for_one(self, said: Any) -> None:
+        with pytest.raises(Unreadable):
+            ServerTime.of_hours(said)
+
+    @pytest.mark.parametrize(
+        "body", ["NaN", "Infinity", "1e400", "1e99999999999999999999", "9" * 30, '"-1e21"', "true", "{}"]
+    )
+    def test_what_is_no_amount_is_none(self, body: str) -> None:
+        assert wire.amount_in(wire.parsed(body)) is None
+
+    def test_what_nests_without_end_is_text(self) -> None:
+        assert isinstance(wire.parsed("[" * 200_000), str)
+
+    def test_times_out_of_this_world_are_none(self) -> None:
+        assert ATHENS.read_ms(10**19) is None
+        assert ATHENS.read("9999-12-31T23:59:59-10:00") is None
+
     def test_times_are_the_brokers_own(self) -> None:
         assert ATHENS.read("2026-11-24T14:00:00") == NOON
         assert ATHENS.read("2026-11-24T12:00:00Z") == NOON

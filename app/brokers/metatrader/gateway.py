@@ -4,6 +4,7 @@ Passwords and tokens travel in the query. The client of httpx logs every URL; it
 handed to that. What it raises is never passed on: its errors hold the request.
 """
 
+import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,13 @@ from app.brokers.port import Uncertain, Unreachable
 _NEVER_LEFT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 _KEY_HEADER: Final = "ApiKey"
 _NOT_FOUND: Final = 404
+
+MAX_SIZE: Final = 32 * 1024 * 1024
+"""Bytes of an answer, unpacked: no list of symbols or deals is near that."""
+
+
+class TooLarge(httpx.DecodingError):
+    """An answer that has no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +102,27 @@ class Gateway:
             headers=headers,
             extensions={"timeout": timeout.as_dict()},
         )
-        response = await transport.handle_async_request(request)
         try:
-            body = (await response.aread()).decode("utf-8", "replace")
-        finally:
-            await response.aclose()
+            # The transport's own time-out begins anew with every byte that drips in.
+            async with asyncio.timeout(seconds + self._patience.connect):
+                status, body = await _answer(transport, request)
+        except TimeoutError:
+            raise httpx.ReadTimeout("The answer did not end.") from None
         answer = wire.parsed(body)
-        if response.status_code == _NOT_FOUND and fault_in(answer, ()) is None:
+        if status == _NOT_FOUND and fault_in(answer, ()) is None:
             raise NoSuchRoute
         return answer
+
+
+async def _answer(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> tuple[int, str]:
+    """Status and body. Raises HTTPError."""
+    response = await transport.handle_async_request(request)
+    body = bytearray()
+    try:
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > MAX_SIZE:
+                raise TooLarge("The answer is larger than any answer is.")
+    finally:
+        await response.aclose()
+    return response.status_code, body.decode("utf-8", "replace")

@@ -6,7 +6,6 @@ import hmac
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
@@ -111,8 +110,7 @@ class Session:
         """The broker's clock. Raises VenueError."""
         now = self._now()
         if self._server_time is None or now - self._server_time[0] > TIME_ZONE_LASTS:
-            hours = Decimal(str(await self.ask("ServerTimezone")))
-            self._server_time = (now, ServerTime.of_hours(hours))
+            self._server_time = (now, ServerTime.of_hours(await self.ask("ServerTimezone")))
         return self._server_time[1]
 
     async def is_healthy(self) -> bool:

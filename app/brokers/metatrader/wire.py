@@ -17,6 +17,12 @@ from app.domain.money import exact, trimmed
 _NEVER: Final = 1971
 """Times before this year stand for "none"."""
 
+_DIGITS: Final = 20
+"""No number of a broker's has more before the point: the longest are the tickets."""
+
+_HOURS: Final = 15
+"""No clock on earth is further from UTC."""
+
 
 class Unreadable(Uncertain):
     """An answer that cannot be what was asked for."""
@@ -25,9 +31,20 @@ class Unreadable(Uncertain):
 def parsed(body: str) -> Any:
     """The JSON of an answer, numbers exact; what is no JSON is taken as bare text."""
     try:
-        return json.loads(body, parse_float=Decimal)
-    except ValueError:
+        return json.loads(body, parse_float=Decimal, parse_constant=Decimal)
+    except (ValueError, InvalidOperation, RecursionError):
         return body.strip()
+
+
+def amount_in(value: Any) -> Decimal | None:
+    """The exact amount that a value is, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        return None
+    try:
+        amount = Decimal(value)
+    except InvalidOperation:
+        return None
+    return tidy(amount) if amount.is_finite() and amount.adjusted() < _DIGITS else None
 
 
 def _plain(key: str) -> str:
@@ -69,14 +86,7 @@ class Record:
 
     def amount_or_none(self, key: str) -> Decimal | None:
         """An exact amount, or None where there is none."""
-        value = self.raw(key)
-        if value is None or isinstance(value, bool) or not isinstance(value, int | Decimal | str):
-            return None
-        try:
-            amount = Decimal(value)
-        except InvalidOperation:
-            return None
-        return tidy(amount) if amount.is_finite() else None
+        return amount_in(self.raw(key))
 
     def whole(self, key: str) -> int:
         """A whole number; 0 without one."""
@@ -111,7 +121,7 @@ def records(value: Any) -> list[Record]:
 @exact
 def tidy(amount: Decimal) -> Decimal:
     """An amount without the noise of a binary double, at most ten decimal places."""
-    return trimmed(amount.quantize(Decimal("1e-10"))) if amount.adjusted() < 19 else amount
+    return trimmed(amount.quantize(Decimal("1e-10")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,27 +131,31 @@ class ServerTime:
     offset: timedelta
 
     @classmethod
-    def of_hours(cls, hours: Decimal) -> "ServerTime":
-        """From what the bridge says of the server's time zone."""
+    def of_hours(cls, said: Any) -> "ServerTime":
+        """From what the bridge says of the server's time zone. Raises Unreadable."""
+        hours = amount_in(said)
+        if hours is None or abs(hours) > _HOURS:
+            raise Unreadable("The bridge's answer is no time zone.")
         return cls(timedelta(hours=float(hours)))
 
     def read(self, text: str) -> datetime | None:
         """Aware UTC, or None for the times that stand for none."""
         try:
             moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        except ValueError:
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=timezone(self.offset))
+            return moment.astimezone(UTC) if moment.year >= _NEVER else None
+        except (ValueError, OverflowError):
             return None
-        if moment.year < _NEVER:
-            return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=timezone(self.offset))
-        return moment.astimezone(UTC)
 
     def read_ms(self, milliseconds: int) -> datetime | None:
-        """Aware UTC from the milliseconds of the broker's own clock."""
+        """Aware UTC from the milliseconds of the broker's own clock, or None for what is no time."""
         if milliseconds <= 0:
             return None
-        return datetime.fromtimestamp(milliseconds / 1000, UTC) - self.offset
+        try:
+            return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds) - self.offset
+        except OverflowError:
+            return None
 
     def text(self, moment: datetime) -> str:
         """As the bridge takes times."""
