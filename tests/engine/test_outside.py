@@ -28,7 +28,7 @@ from tests.venues.accounts import Account
 from tests.venues.exchange import Exchange, running_exchange
 from tests.venues.faults import HTML
 from tests.venues.floor import Floor
-from tests.venues.orders import Force, Status, Trigger
+from tests.venues.orders import Force, Order, Status, Trigger
 from tests.venues.wire import Intent, WireRequest
 
 SWAPS = [("binanceusdm", MarketType.SWAP), ("bybit", MarketType.SWAP)]
@@ -130,6 +130,12 @@ class Scene:
 def _asks(request: WireRequest) -> bool:
     """Questions about holdings, balances, orders and trades."""
     return request.intent in (Intent.ACCOUNT, Intent.LOOK)
+
+
+def stop_of(scene: Scene) -> Order:
+    """The one stop that stands at the exchange."""
+    [stop] = [order for order in scene.account.live.values() if order.trigger is not None]
+    return stop
 
 
 @pytest.fixture
@@ -253,18 +259,18 @@ class TestOnMargin:
 
     async def test_a_stop_of_another_size_is_replaced_by_one_for_all_that_is_held(self, scene: Scene) -> None:
         await scene.enter()
+        stop = stop_of(scene)
         for size in ("0.04", "0.25"):
-            [stop] = [order for order in scene.account.live.values() if order.trigger is not None]
             stop.quantity = Decimal(size)
             await scene.rounds(6, 6)
-            [stands] = [order for order in scene.account.live.values() if order.trigger is not None]
-            assert (stands.quantity, stands.id != stop.id) == (Decimal("0.1"), True)
+            resized, stop = stop, stop_of(scene)
+            assert (stop.quantity, stop.id != resized.id) == (Decimal("0.1"), True)
         [position] = await positions(scene.desk)
         assert (position.protection, position.stop_loss) == (Protection.NATIVE, Decimal(19000))
         assert position.edited == []
         placed = len(scene.account.orders)
         # What a venue cuts off in the last decimals is nobody's doing.
-        stands.quantity = Decimal("0.099999")
+        stop.quantity = Decimal("0.099999")
         await scene.rounds(6, 6, 61)
         assert len(scene.account.orders) == placed
         told = await scene.told(NotificationType.RISK)
