@@ -144,6 +144,7 @@ def _limits(settings: Settings) -> dict[Counted, int]:
         Counted.READS: settings.rate_limit_per_minute,
         Counted.CHANGES: settings.rate_limit_per_minute,
         Counted.UNSIGNED: settings.unsigned_limit_per_minute,
+        Counted.REFUSED: settings.unsigned_limit_per_minute,
     }
 
 

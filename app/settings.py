@@ -82,7 +82,8 @@ class Settings(DatabaseSettings):
     rate_limit_per_minute: int = Field(default=1200, ge=1)
     """Requests a minute of one principal; what is read and what is changed are counted apart."""
     unsigned_limit_per_minute: int = Field(default=60, ge=1)
-    """Webhook messages a minute of one address whose signature does not fit; signed ones are never limited."""
+    """Webhook messages a minute of one address whose signature does not fit, and, by themselves, requests whose token
+    is refused. Signed messages are never limited, and good tokens by themselves alone."""
 
     broker_endpoints: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     """Where requests of an exchange or bridge really go: its id to a base URL of scheme, host and port."""

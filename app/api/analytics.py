@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api.bodies import ExactRoute
 from app.api.callers import Caller, Reader
 from app.api.problems import raises
-from app.api.sessions import OpenDesk, Reading, reading_of
+from app.api.sessions import OpenDesk, Reading
 from app.api.wire import Amount, Body, Instant, View
 from app.desk import Desk
 from app.domain import portfolios
@@ -32,7 +32,7 @@ from app.domain.errors import Invalid, NotFound
 from app.domain.money import exact, text
 from app.domain.performance import FORMULAS, Statistics, utc_day
 from app.domain.portfolios import ONE_DAY, UNANSWERED, History, Period, Snapshot, midnight
-from app.store import analytics
+from app.store import analytics, ownership
 from app.store.analytics import ClosedPosition, DayKey, Scope
 
 router = APIRouter(prefix="/analytics", tags=["analytics"], route_class=ExactRoute)
@@ -415,7 +415,7 @@ async def _lines(desk: Desk, asked: _Question) -> AsyncIterator[str]:
     start = None if asked.first_day is None else midnight(asked.first_day)
     end, after = midnight(asked.last_day + ONE_DAY), None
     while True:
-        async with reading_of(desk, asked.scope.owner) as session:
+        async with ownership.reading(desk.sessions, asked.scope.owner) as session:
             batch = await analytics.closed_positions(
                 session, asked.scope, start, end, after=after, limit=BATCH
             )

@@ -110,12 +110,16 @@ bearer = HTTPBearer(
 async def caller(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 ) -> Caller:
-    """Who is calling. Raises Unauthenticated, and RateLimited for who calls too often."""
+    """Who is calling. Raises Unauthenticated, and RateLimited for who calls, or guesses tokens, too often."""
     if credentials is None:
         raise Unauthenticated("Send a token: Authorization: Bearer …")
     tokens: Tokens = request.app.state.tokens
-    known = await tokens.read(credentials.credentials)
     rates: Rates = request.app.state.rates
+    try:
+        known = await tokens.read(credentials.credentials)
+    except Unauthenticated:
+        await rates.count(Counted.REFUSED, request.client.host if request.client else "")
+        raise
     what = Counted.READS if request.method == "GET" else Counted.CHANGES
     await rates.count(what, f"{known.owner.role}:{known.owner.id}")
     return known

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api.bodies import ExactRoute
 from app.api.callers import Reader, Trader
 from app.api.problems import raises
-from app.api.sessions import OpenDesk, Reading, reading_of
+from app.api.sessions import OpenDesk, Reading
 from app.api.wire import (
     Amount,
     Body,
@@ -34,6 +34,7 @@ from app.domain.signals import Outcome
 from app.engine import reviewing, withdrawing
 from app.engine.reviewing import Finding
 from app.store import executions as rows
+from app.store import ownership
 from app.store.connections import Connection
 from app.store.executions import ExecutionStatus
 from app.store.positions import Position
@@ -256,7 +257,7 @@ async def _seen(session: AsyncSession, owner: Owner, execution_id: UUID) -> Exec
 async def cancel_execution(execution_id: ExecutionId, caller: Trader, desk: OpenDesk) -> Execution:
     """Take back an entry that is not filled yet, waiting or resting at the venue. What was filled of it stays."""
     await withdrawing.cancel(desk, caller.owner, execution_id)
-    async with reading_of(desk, caller.owner) as session:
+    async with ownership.reading(desk.sessions, caller.owner) as session:
         return await _seen(session, caller.owner, execution_id)
 
 
@@ -268,5 +269,5 @@ async def resolve_execution(
     await reviewing.resolve(
         desk, caller.owner, execution_id, resolution.outcome, resolution.exchange_order_id
     )
-    async with reading_of(desk, caller.owner) as session:
+    async with ownership.reading(desk.sessions, caller.owner) as session:
         return await _seen(session, caller.owner, execution_id)

@@ -1,7 +1,8 @@
 """Rates: how many requests a minute one principal, or one unknown sender, may make.
 
 Counted in Redis, so that all processes count together, and in this process, which goes on alone while Redis is away.
-A signed signal is never counted. What an owner changes is counted apart from what they read, so that a screen gone
+A signed signal is never counted, and refused tokens are counted apart, by their address: a good one from the same
+address is never held up by them. What an owner changes is counted apart from what they read, so that a screen gone
 wild does not keep anybody from closing a position.
 """
 
@@ -34,6 +35,7 @@ class Counted(StrEnum):
     READS = "reads"
     CHANGES = "changes"
     UNSIGNED = "unsigned"
+    REFUSED = "refused"
 
 
 class Rates:

@@ -1,7 +1,6 @@
 """Sessions: how a handler reaches the desk, and the database for reading. Only the engine writes."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -9,7 +8,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.callers import Identified
 from app.desk import Desk
-from app.domain.owners import Owner
 from app.store import ownership
 
 
@@ -22,18 +20,9 @@ def desk_of(request: Request) -> Desk:
 OpenDesk = Annotated[Desk, Depends(desk_of)]
 
 
-@asynccontextmanager
-async def reading_of(desk: Desk, owner: Owner) -> AsyncIterator[AsyncSession]:
-    """A session in which PostgreSQL itself shows what this owner owns and nothing else, and keeps from writing."""
-    async with desk.sessions() as session:
-        await session.connection(execution_options={"postgresql_readonly": True})
-        await ownership.bind(session, owner)
-        yield session
-
-
 async def reading(desk: OpenDesk, caller: Identified) -> AsyncIterator[AsyncSession]:
     """The caller's own reading session, which nobody commits."""
-    async with reading_of(desk, caller.owner) as session:
+    async with ownership.reading(desk.sessions, caller.owner) as session:
         yield session
 
 

@@ -1,7 +1,7 @@
 """Holdings: our books beside what the venue holds, and how what is gone without us is accounted for. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -64,6 +64,10 @@ class Fill:
     """By currency, positive is paid; None where the venue does not tell."""
     forced: bool = False
     """On the venue's word: liquidated, or deleveraged."""
+    profit: Decimal | None = None
+    """What the venue booked for it before fees, in the account's currency; None where prices say it."""
+    funding: Decimal = ZERO
+    """Swap booked with it, in the account's currency; negative is paid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,9 @@ class Departure:
     """Of the last trade in it."""
     exchange_order_id: str | None = None
     """The order behind its last trade."""
+    profit: Decimal | None = None
+    """As its trades'; None where prices say it."""
+    funding: Decimal = ZERO
 
 
 @exact
@@ -114,15 +121,17 @@ def departures(
 
 
 def _part(fill: Fill, quantity: Decimal) -> Fill:
-    """A part of a fill, with its part of the fees."""
+    """A part of a fill, with its part of the money."""
     share = quantity / fill.quantity
     fees = None if fill.fees is None else {name: amount * share for name, amount in fill.fees.items()}
-    return Fill(fill.exchange_order_id, fill.side, quantity, fill.price, fill.time, fees, fill.forced)
+    profit = None if fill.profit is None else fill.profit * share
+    return replace(fill, quantity=quantity, fees=fees, profit=profit, funding=fill.funding * share)
 
 
 def _merged(fills: Sequence[Fill], *, forced: bool) -> Departure:
     quantity = sum((fill.quantity for fill in fills), ZERO)
     told = [fill.fees for fill in fills if fill.fees is not None]
+    profits = [fill.profit for fill in fills if fill.profit is not None]
     last = max(fills, key=lambda fill: fill.time)
     return Departure(
         quantity=quantity,
@@ -131,4 +140,6 @@ def _merged(fills: Sequence[Fill], *, forced: bool) -> Departure:
         fees=merged_fees(told) if len(told) == len(fills) else None,
         time=last.time,
         exchange_order_id=last.exchange_order_id,
+        profit=sum(profits, ZERO) if len(profits) == len(fills) else None,
+        funding=sum((fill.funding for fill in fills), ZERO),
     )

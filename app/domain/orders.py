@@ -172,6 +172,8 @@ class OrderReport:
     """Where its stop waits now; None where the venue does not tell. Owners move stops by hand."""
     price: Decimal | None = None
     """The same of its limit or target."""
+    quantity: Decimal | None = None
+    """Its whole size now, in base units; None where the venue does not tell. Owners resize orders by hand."""
 
 
 def client_order_id(order_id: UUID, attempt: int) -> str:

@@ -55,7 +55,7 @@ def value_fees(
     price: Decimal | None,
     rates: Mapping[str, Decimal],
     *,
-    holds_coins: bool = True,
+    holds_coins: bool,
 ) -> Fees:
     """Value an order's fees in the position's currency.
 

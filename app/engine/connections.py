@@ -30,7 +30,7 @@ from app.engine.access import access_of, snapshots_of
 from app.engine.lapsing import Ending
 from app.engine.notifying import notify
 from app.engine.withdrawing import cancel_entries, deny_waiting
-from app.store import audit, connections
+from app.store import audit, connections, ownership
 from app.store.audit import Action
 from app.store.connections import Connection, ConnectionStatus, Kind
 from app.store.entitlements import Entitlement
@@ -275,7 +275,7 @@ async def delete(desk: Desk, owner: Owner, connection_id: UUID, *, force: bool) 
 
 async def account(desk: Desk, owner: Owner, connection_id: UUID) -> Account:
     """The account as the venue describes it now. Raises NotFound and VenueError."""
-    async with desk.sessions() as session:
+    async with ownership.reading(desk.sessions, owner) as session:
         connection = await connections.of_owner(session, owner, connection_id)
     if connection is None:
         raise NotFound("connection")

@@ -107,6 +107,7 @@ async def _book(desk: Desk, seen: Position, parts: Sequence[Departure]) -> bool:
             return False
         for part in parts:
             order = _order_for(trade, position, part, now)
+            position.funding += order.funding
             session.add(order)
             trade.orders.append(order)
             telling.left_without_us(session, trade.execution, order, now)
@@ -128,7 +129,8 @@ def _order_for(trade: Trade, position: Position, part: Departure, now: datetime)
     if entry is None:
         raise ValueError(f"position {position.id} has no entry order")
     price = part.price or position.current_price or position.entry_price
-    fees = value_fees(part.fees or {}, entry.base, entry.currency, price, {})
+    # A fee in coins is in the quantity that is gone: nothing more leaves the position for it.
+    fees = value_fees(part.fees or {}, entry.base, entry.currency, price, {}, holds_coins=False)
     return Order(
         id=new_id(),
         connection_id=position.connection_id,
@@ -151,10 +153,11 @@ def _order_for(trade: Trade, position: Position, part: Departure, now: datetime)
         filled_quantity=part.quantity,
         average_price=price,
         fees={currency: text(amount) for currency, amount in (part.fees or {}).items()},
-        # A fee in coins is in the quantity that is gone: nothing more leaves the position for it.
-        base_fee=ZERO,
+        base_fee=fees.base,
         fee_value=fees.value,
         fees_complete=part.fees is not None and fees.complete,
+        profit=part.profit,
+        funding=part.funding,
         message="Not placed by the engine.",
         filled_at=part.time or now,
         created_at=now,

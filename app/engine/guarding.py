@@ -16,7 +16,7 @@ from app.desk import Desk
 from app.domain.exits import CloseReason
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
-from app.engine import closing, naming, telling, trades
+from app.engine import closing, naming, protection, telling, trades
 from app.store import executions, positions
 from app.store.orders import Order
 from app.store.positions import Position
@@ -81,6 +81,10 @@ async def enforce(desk: Desk, position_id: UUID) -> None:
         trade = await trades.locked(session, execution_id)
         position = trade.position
         if position is None or not _is_overdue(desk, position):
+            return
+        if protection.is_in_doubt(position, now):
+            # The venue says that it is gone: what was closed by hand needs no protection, and must not be sold again.
+            position.give_time(now)
             return
         close = closing.start_whole(trade, CloseReason.RISK, now)
         if close is None:

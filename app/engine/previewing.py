@@ -19,8 +19,8 @@ from app.domain.exits import Protection
 from app.domain.owners import Owner
 from app.domain.signals import Course, Signal
 from app.engine import situations
-from app.engine.situations import Idea
-from app.store import connections
+from app.engine.situations import Idea, Standing
+from app.store import connections, entitlements, ownership, trading
 from app.store.connections import Connection
 
 AT_ONCE = 4
@@ -48,25 +48,28 @@ async def preview(
 ) -> list[Preview]:
     """What a signal would do on each of the owner's connections, oldest first."""
     async with desk.sessions() as session:
+        # The switch is nobody's; what is read from here on is the owner's own, and PostgreSQL shows no more.
+        state = await trading.state(session)
+    async with ownership.reading(desk.sessions, owner) as session:
         mine = await session.scalars(
             select(Connection).where(connections.owned_by(owner)).order_by(Connection.id)
         )
         known = mine.all()
+        standing = Standing(state, await entitlements.of_user(session, owner.id))
     idea = Idea(Course(signal), plans, published_at)
     room = asyncio.Semaphore(AT_ONCE)
 
     async def one(connection: Connection) -> Preview:
         async with room:
-            return Preview(connection.id, await _outcome(desk, connection, idea))
+            return Preview(connection.id, await _outcome(desk, connection, standing, idea))
 
     return list(await asyncio.gather(*(one(connection) for connection in known)))
 
 
-async def _outcome(desk: Desk, connection: Connection, idea: Idea) -> Order | Denied:
+async def _outcome(desk: Desk, connection: Connection, standing: Standing, idea: Idea) -> Order | Denied:
     try:
         view = await situations.look(desk, connection, idea)
-        async with desk.sessions() as session:
-            standing = await situations.seen_standing(session, connection)
+        async with ownership.reading(desk.sessions, connection.owner) as session:
             planned = await situations.plan(
                 session, desk, connection, standing, idea, view, execution_id=None, now=desk.now()
             )

@@ -24,7 +24,7 @@ from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
 from app.domain.signals import Level, check_sides, ladder_of
-from app.engine import naming, placing, trades
+from app.engine import naming, placing, telling, trades
 from app.engine.access import broker_of
 from app.engine.trades import NEVER_ARRIVED, Trade
 from app.store.audit import Action
@@ -127,10 +127,16 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
         if position.protection is Protection.NATIVE:
             position.protection = Protection.SOFTWARE
         position.protect_due_at = now + AGAIN
-        if position.missing_since is not None and now - position.missing_since < DOUBT:
+        if is_in_doubt(position, now):
             # Whoever closed it by hand took its orders with it: they are put back once it is clear what is left.
+            position.give_time(now)
             return None
     return difference
+
+
+def is_in_doubt(position: Position, now: datetime) -> bool:
+    """Whether the venue seems to hold less than ours, and it is not clear yet what is left to protect."""
+    return position.missing_since is not None and now - position.missing_since < DOUBT
 
 
 def _legs(trade: Trade, position: Position) -> list[Order]:
@@ -197,6 +203,8 @@ def _settle(trade: Trade, position: Position, now: datetime) -> None:
     elif position.native and trade.live_protection and _holds_the_stop(trade, position):
         position.protection = Protection.NATIVE
         position.secure(now)
+        if position.stop_lost_at is not None and position.stop_loss is not None:
+            telling.stop_put_back(trade.session, position, now)
     elif position.stop_loss is not None or position.rungs_left:
         if position.protected_at is None:
             position.expose(now)
@@ -205,6 +213,7 @@ def _settle(trade: Trade, position: Position, now: datetime) -> None:
         position.protection = Protection.NONE
     if position.stop_loss is None:
         position.end_exposure(now)
+    position.stop_lost_at = None
 
 
 def _holds_the_stop(trade: Trade, position: Position) -> bool:
@@ -239,7 +248,7 @@ async def _claim_leg(desk: Desk, broker: Broker, execution_id: UUID, leg: Protec
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, execution_id)
         position, entry = trade.position, trade.entry
-        if position is None or entry is None or trade.live_close is not None:
+        if position is None or entry is None or trade.live_close is not None or is_in_doubt(position, now):
             return None
         if leg not in _difference(trade, position, broker.traits.native_style).missing:
             return None

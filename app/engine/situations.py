@@ -95,11 +95,6 @@ async def held_standing(session: AsyncSession, connection: Connection) -> Standi
     return Standing(await trading.state(session), await entitlements.held(session, connection.owner_id))
 
 
-async def seen_standing(session: AsyncSession, connection: Connection) -> Standing:
-    """The same without a lock, for who only looks."""
-    return Standing(await trading.state(session), await entitlements.of_user(session, connection.owner_id))
-
-
 async def plan(
     session: AsyncSession,
     desk: Desk,

@@ -1,6 +1,7 @@
 """Telling: what the owner of a trade hears about it, in words and figures."""
 
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -221,6 +222,22 @@ def unprotected_too_long(session: AsyncSession, position: Position, now: datetim
     )
 
 
+def stop_put_back(session: AsyncSession, position: Position, now: datetime) -> None:
+    """The stop that the venue held was gone there, and stands again."""
+    stop = text(position.stop_loss or ZERO)
+    _tell(
+        session,
+        position,
+        NotificationType.RISK,
+        f"{position.symbol}: stop-loss put back",
+        f"The stop-loss of {position.symbol} at {stop} was gone at the venue; the engine has put it back. "
+        "To take it away, edit the position.",
+        now,
+        position_id=position.id,
+        stop_loss=stop,
+    )
+
+
 def position_closed(session: AsyncSession, position: Position, now: datetime) -> None:
     """Nothing is left of a position but its result."""
     reason = position.close_reason or CloseReason.DUST
@@ -299,6 +316,54 @@ def moved_by_hand(session: AsyncSession, position: Position, what: str, order: O
         f"The {what} was moved to {text(price or ZERO)} at the venue; the exit plan follows it.",
         now,
         position_id=position.id,
+        order_id=str(order.id),
+    )
+
+
+def stop_resized(session: AsyncSession, position: Position, order: Order, now: datetime) -> None:
+    """The owner gave our stop another size: it is replaced by one for all that is held."""
+    held = text(position.remaining_quantity)
+    _tell(
+        session,
+        position,
+        NotificationType.RISK,
+        f"{position.symbol}: stop-loss resized at the venue",
+        f"The stop-loss of {position.symbol} at {text(order.trigger_price or ZERO)} was changed to "
+        f"{text(order.quantity)} at the venue; the engine lets it cover all {held} that is held.",
+        now,
+        position_id=position.id,
+        order_id=str(order.id),
+    )
+
+
+def target_resized(session: AsyncSession, position: Position, order: Order, now: datetime) -> None:
+    """The owner gave a target of ours another size, and the plan follows."""
+    _tell(
+        session,
+        position,
+        NotificationType.RISK,
+        f"{position.symbol}: take-profit resized at the venue",
+        f"The take-profit of {position.symbol} at {text(order.price or ZERO)} was changed to "
+        f"{text(order.quantity)} at the venue; the exit plan follows it.",
+        now,
+        position_id=position.id,
+        order_id=str(order.id),
+    )
+
+
+def entry_resized(
+    session: AsyncSession, execution: Execution, order: Order, before: Decimal, now: datetime
+) -> None:
+    """The owner gave an entry that rests another size."""
+    _tell(
+        session,
+        execution,
+        NotificationType.RISK,
+        f"{order.symbol}: entry resized at the venue",
+        f"The {order.side} of {text(before)} {order.symbol} was changed to {text(order.quantity)} at the venue; "
+        "whatever it fills is protected.",
+        now,
+        position_id=order.position_id,
         order_id=str(order.id),
     )
 

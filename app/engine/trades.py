@@ -281,6 +281,8 @@ def apply(
     if order.purpose is Purpose.PROTECTION and report.leg is not None:
         order.reason = _stop_reason(trade, order) if report.leg is Leg.STOP else CloseReason.TAKE_PROFIT
     order.updated_at = now
+    if order.status in FINAL and not order.filled_quantity:
+        _miss_stop(trade, order, now)
     if order.purpose is not Purpose.ENTRY and report.filled_quantity > filled_before:
         telling.exit_filled(trade.session, trade.execution, order, now)
     refresh(trade, now)
@@ -351,7 +353,15 @@ def vanish(trade: Trade, order: Order, now: datetime) -> None:
     order.updated_at = now
     if order.purpose is Purpose.PROTECTION and order.trigger_price is not None and trade.position is not None:
         trade.position.expose(now)
+    _miss_stop(trade, order, now)
     refresh(trade, now)
+
+
+def _miss_stop(trade: Trade, order: Order, now: datetime) -> None:
+    """Remember that the venue's stop is gone without having done its work, where no close of ours has taken it away."""
+    is_stop = order.purpose is Purpose.PROTECTION and order.trigger_price is not None
+    if is_stop and trade.position is not None and trade.live_close is None:
+        trade.position.miss_stop(now)
 
 
 def put_back(trade: Trade, order: Order, message: str, due_at: datetime, now: datetime) -> None:

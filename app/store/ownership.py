@@ -5,15 +5,26 @@ migrations leave nothing of anybody else's to be read. What serves an owner bind
 engine, who work for all owners, do not, and their own role is not held by the policies.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from sqlalchemy import func, select, text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.domain.owners import Owner
 
 READER: Final = "engine_reader"
 """The PostgreSQL role that the policies hold: it can log in nowhere, and can read what has a policy."""
+
+
+@asynccontextmanager
+async def reading(sessions: async_sessionmaker[AsyncSession], owner: Owner) -> AsyncIterator[AsyncSession]:
+    """A session in which PostgreSQL itself shows what this owner owns and nothing else, and keeps from writing."""
+    async with sessions() as session:
+        await session.connection(execution_options={"postgresql_readonly": True})
+        await bind(session, owner)
+        yield session
 
 
 async def bind(session: AsyncSession, owner: Owner) -> None:

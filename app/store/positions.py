@@ -115,6 +115,8 @@ class Position(Base):
     """Since when all of it is protected; null while it is not, and where it has no stop."""
     stop_seen_at: Mapped[Moment | None]
     """When the venue last showed that it holds the stop, to within a minute; null where it never held one."""
+    stop_lost_at: Mapped[Moment | None]
+    """When the venue's stop was found gone that nobody here had taken away; null once it is back, or not wanted."""
     unprotected_seconds: Mapped[Amount] = mapped_column(default=ZERO)
     """How long it was unprotected in all, without the present time."""
     opened_at: Mapped[Moment]
@@ -170,11 +172,22 @@ class Position(Base):
         self.protect_by = now + timedelta(seconds=self.deadline_seconds)
         self.protected_at = None
 
+    def miss_stop(self, now: datetime) -> None:
+        """An order that held its stop has ended at the venue. While the plan is being mended that is our own doing."""
+        if self.protection is Protection.NATIVE and self.stop_lost_at is None:
+            self.stop_lost_at = now
+
     def secure(self, now: datetime) -> None:
         """Its whole stop is watched from now on."""
         self.end_exposure(now)
         if self.protected_at is None and self.stop_loss is not None:
             self.protected_at = now
+
+    def give_time(self, now: datetime) -> None:
+        """Nobody could tell until now what there is to protect: its time counts, its deadline begins anew."""
+        if self.unprotected_since is not None:
+            self.end_exposure(now)
+            self.expose(now)
 
     @exact
     def end_exposure(self, now: datetime) -> None:

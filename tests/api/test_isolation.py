@@ -8,20 +8,23 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import jwt
 import pytest
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from sqlalchemy import text
 
 from app.api.sessions import reading, reading_all
 from app.desk import Sessions
 from app.domain.owners import Owner, Role
 from app.main import RESOURCES
+from app.store import ownership
+from app.store.connections import Connection
 from tests.api.estate import Estate, fingerprint, settle
 from tests.api.operations import Operation, operations
-from tests.api.scene import ADMIN_ANN, ANN, BOB, NOON, Api, Platform, Rows
+from tests.api.scene import ADMIN_ANN, ANN, BOB, NOON, Api, Clock, Platform, Rows
 
 ADMIN_ZOE: Final = Owner(Role.ADMIN, "zoe")
 
@@ -64,11 +67,13 @@ async def estates(rows: Rows) -> dict[Owner, Estate]:
 
 @pytest.mark.parametrize("impostor", IMPOSTORS)
 async def test_without_a_good_token_nothing_is_told_and_nothing_done(
-    api: Api, sessions: Sessions, estates: dict[Owner, Estate], impostor: str
+    api: Api, sessions: Sessions, estates: dict[Owner, Estate], clock: Clock, impostor: str
 ) -> None:
     headers = IMPOSTORS[impostor](api.platform)
     before = await fingerprint(sessions)
     for operation in operations():
+        # Whoever guesses is told to slow down, which is another test's business.
+        clock.move(timedelta(minutes=1))
         for estate in estates.values():
             answer = await _ask(api, operation, estate, headers)
             expected = 401 if operation.is_guarded else OPEN_TO_ALL[operation.id]
@@ -212,6 +217,40 @@ async def test_owners_are_served(api: Api, rows: Rows) -> None:
         estate = await settle(rows, owner)
         answer = await _ask(api, operation, estate, api.platform.bearer(owner))
         assert answer.is_success, (operation, answer.text)
+
+
+async def test_what_asks_a_venue_reads_behind_the_second_wall_too(
+    api: Api, rows: Rows, sessions: Sessions
+) -> None:
+    """Whatever PostgreSQL hides from the reader of owners' rows is not seen, not even by who owns it."""
+    await rows.entitle(ANN)
+    id_ = await api.connect(ANN, limits={"max_open_positions": 1})
+    async with sessions() as session:
+        connection = await session.get_one(Connection, UUID(id_))
+    await rows.position(connection)
+    signal = {"symbol": "BTCUSDT", "direction": "buy", "stop_loss": "50000"}
+
+    async def decided() -> tuple[str, str | None]:
+        [seen] = (await api.call(ANN, "POST", "/v1/signals/preview", 200, json=signal))["connections"]
+        return seen["decision"], seen["code"]
+
+    assert await decided() == ("denied", "max_open_positions")
+    await _hide(sessions, "execution_positions", "execution_logs")
+    assert await decided() == ("order", None)
+    await _hide(sessions, "execution_entitlements")
+    assert await decided() == ("denied", "plan_required")
+    await api.call(ANN, "GET", f"/v1/connections/{id_}/balance", 200)
+    await _hide(sessions, "execution_connections")
+    await api.call(ANN, "GET", f"/v1/connections/{id_}/balance", 404)
+    empty = await api.call(ANN, "POST", "/v1/signals/preview", 200, json=signal)
+    assert empty == {"connections": []}
+
+
+async def _hide(sessions: Sessions, *tables: str) -> None:
+    async with sessions.begin() as session:
+        for table in tables:
+            hidden = f"current_user <> '{ownership.READER}'"
+            await session.execute(text(f"ALTER POLICY own_rows ON {table} USING ({hidden})"))
 
 
 def test_only_admins_are_served_from_sessions_over_all_owners() -> None:

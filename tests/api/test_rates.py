@@ -124,6 +124,31 @@ async def test_a_redis_that_never_answers_is_given_up_at_once() -> None:
     await server.wait_closed()
 
 
+@pytest.mark.parametrize("redis_is_away", [False, True])
+async def test_guessed_tokens_are_limited_and_good_ones_from_there_are_not(
+    settings: Settings, desk: Desk, platform: Platform, clock: Clock, *, redis_is_away: bool
+) -> None:
+    if redis_is_away:
+        settings = settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
+    forged = Platform(settings.model_copy(update={"jwt_secret": SecretStr("x" * 32)})).bearer(ANN)
+    clock.move(timedelta(seconds=50))
+    async with _process(settings, desk, unsigned_limit_per_minute=3) as client:
+        guesses = [{"Authorization": "Bearer nonsense"}, forged, platform.bearer(ANN, aud="another")]
+        for headers in guesses:
+            assert await _statuses(client, 1, "GET", "/v1/me", headers=headers) == [401]
+        for headers in guesses:
+            assert await _statuses(client, 1, "GET", "/v1/me", headers=headers) == [429]
+        answer = await client.get("/v1/me", headers=guesses[0])
+        assert (answer.json()["code"], answer.headers["retry-after"]) == ("rate_limited", "10")
+        # Whoever has a good token is served, whatever else comes from their address.
+        headers = platform.bearer(ANN)
+        assert await _statuses(client, 5, "GET", "/v1/me", headers=headers) == [200] * 5
+        unsigned = {"content": EVENT, "headers": {"webhook-id": "1", "webhook-timestamp": "1"}}
+        assert await _statuses(client, 1, "POST", WEBHOOK, **unsigned) == [401]
+        clock.move(timedelta(seconds=10))
+        assert await _statuses(client, 1, "GET", "/v1/me", headers=guesses[0]) == [401]
+
+
 async def test_unsigned_messages_are_limited_and_signed_ones_never(
     settings: Settings, desk: Desk, clock: Clock
 ) -> None:

@@ -3,7 +3,6 @@
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 import pytest
@@ -11,9 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from app.api.sessions import reading_all, reading_of
+from app.api.sessions import reading_all
 from app.api.wire import Amount, Instant, Percentage, PercentageOrZero, Portion, PositiveAmount, Text
 from app.desk import Desk
+from app.store import ownership
 from tests.api.scene import ANN
 
 
@@ -64,7 +64,9 @@ def test_times_travel_in_utc() -> None:
     assert adapter.dump_python(moment, mode="json") == "2026-11-24T10:00:00.500000Z"
 
 
-@pytest.mark.parametrize("opened", [asynccontextmanager(reading_all), partial(reading_of, owner=ANN)])
+@pytest.mark.parametrize(
+    "opened", [asynccontextmanager(reading_all), lambda desk: ownership.reading(desk.sessions, ANN)]
+)
 async def test_a_reading_session_cannot_write(desk: Desk, opened: Any) -> None:
     async with opened(desk) as session:
         with pytest.raises(DBAPIError, match=r"read-only transaction|permission denied"):

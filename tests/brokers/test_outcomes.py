@@ -72,6 +72,14 @@ class TestAccounts:
         failure = of_read(library.DDoSProtection("text"), sent(binance(-1003, words), status))
         assert (failure.code == "banned_by_venue") is banned
 
+    def test_a_ban_that_its_class_takes_for_a_refusal_of_the_key_is_a_ban(self) -> None:
+        profile = profile_of("bybit", SPOT)
+        call = sent(bybit(10009), 200)
+        call.credential_codes, call.ban_codes = profile.credential_codes, profile.ban_codes
+        error = library.AuthenticationError("text")
+        for failure in (of_read(error, call), of_order(error, call, profile)):
+            assert (type(failure), failure.code) == (Unreachable, "banned_by_venue")
+
 
 class TestCodes:
     @pytest.mark.parametrize(
@@ -255,10 +263,21 @@ class TestAccidents:
         assert [each.method for each in named] == ["POST"]
 
 
-async def test_a_ban_stops_everything_and_nothing_of_it_was_executed(venue: Exchange) -> None:
-    stage = await exchange_stage(venue, "binance", SPOT)
+@pytest.mark.parametrize(
+    ("exchange", "ban"),
+    [
+        (
+            "binance",
+            reject(binance(-1003, "Way too many requests; IP banned."), 418, {"Retry-After": "120"}),
+        ),
+        ("bybit", reject(bybit(10009), 200)),
+    ],
+)
+async def test_a_ban_stops_everything_and_nothing_of_it_was_executed(
+    venue: Exchange, exchange: str, ban: Fault
+) -> None:
+    stage = await exchange_stage(venue, exchange, SPOT)
     await stage.broker.account()
-    ban = reject(binance(-1003, "Way too many requests; IP banned."), 418, {"Retry-After": "120"})
     venue.faults.add(ban)
     with pytest.raises(Unreachable):
         await stage.broker.place(order(stage, Side.BUY, OrderType.MARKET))

@@ -77,6 +77,7 @@ def test_fees_are_valued_in_the_positions_currency(
             "USDT",
             None if price is None else D(price),
             {coin: D(rate) for coin, rate in rates.items()},
+            holds_coins=True,
         )
         == expected
     )
@@ -85,7 +86,7 @@ def test_fees_are_valued_in_the_positions_currency(
 def test_on_margin_a_fee_in_the_base_coin_leaves_the_position_whole() -> None:
     fees = {"BNB": D("0.01")}
     assert value_fees(fees, "BNB", "USDT", D("300"), {}, holds_coins=False) == paid("3")
-    assert value_fees(fees, "BNB", "USDT", D("300"), {}) == paid("3", base="0.01")
+    assert value_fees(fees, "BNB", "USDT", D("300"), {}, holds_coins=True) == paid("3", base="0.01")
 
 
 @pytest.mark.parametrize(
@@ -381,7 +382,7 @@ def test_a_ladder_loses_exactly_what_was_taken(rungs: list[Rung], taken: Decimal
 def test_a_coin_counts_at_its_rate_or_makes_the_fees_incomplete(
     fees: dict[str, Decimal], price: Decimal | None, rates: dict[str, Decimal]
 ) -> None:
-    valued = value_fees(fees, "BTC", "USDT", price, rates)
+    valued = value_fees(fees, "BTC", "USDT", price, rates, holds_coins=True)
     known = {"USDT": D(1), **rates} | ({} if price is None else {"BTC": price})
     assert valued.complete == (set(fees) <= set(known))
     assert valued.base == fees.get("BTC", 0)
@@ -389,7 +390,7 @@ def test_a_coin_counts_at_its_rate_or_makes_the_fees_incomplete(
         (Fraction(amount) * Fraction(known[coin]) for coin, amount in fees.items() if coin in known),
         Fraction(0),
     )
-    assert_unmoved(lambda: value_fees(fees, "BTC", "USDT", price, rates))
+    assert_unmoved(lambda: value_fees(fees, "BTC", "USDT", price, rates, holds_coins=True))
 
 
 @given(st.booleans().flatmap(lambda in_coins: closed_trades(in_coins=in_coins)), ladders, prices)

@@ -144,6 +144,7 @@ class TestExchanges:
         [
             ("binance", {"code": -1003, "msg": "IP banned until 1."}, 418),
             ("bybit", {"retCode": 10018, "retMsg": "access too frequent"}, 403),
+            ("bybit", {"retCode": 10009, "retMsg": "IP has been banned"}, 200),
         ],
     )
     async def test_a_ban_breaks_at_once(
@@ -156,6 +157,7 @@ class TestExchanges:
         broken = await present(desk)
         assert broken.status is ConnectionStatus.ERROR
         assert "shut" in (broken.last_error or "")
+        assert not broken.strikes(Strike.REFUSED), "nothing was said about the key"
 
     async def test_a_venue_that_is_down_breaks_nothing(self, desk: Desk, venue: Exchange) -> None:
         await self.connected(desk, venue, "binance", MarketType.SPOT)

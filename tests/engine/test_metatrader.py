@@ -11,7 +11,7 @@ import pytest
 from app.domain.exits import CloseReason, Protection
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
-from app.engine import connections, previewing, protection
+from app.engine import closing, connections, previewing, protection
 from app.engine.protection import PlanChange
 from app.store.connections import ConnectionStatus
 from app.store.executions import ExecutionStatus
@@ -36,6 +36,15 @@ async def five(database_url: str) -> AsyncIterator[Stage]:
     """A hedging account of 10,000 EUR on MetaTrader 5, at a broker that puts something behind every name."""
     async with opened_stage(database_url, "mt5-hedging", currency="EUR", suffix=".pro") as opened:
         yield opened
+
+
+def by_address(stage: Stage) -> dict[str, str]:
+    """The account's credentials with a public address of its server in place of the name."""
+    host = "trade.simbroker.example"
+    stage.venue.bridge(stage.platform).server.access += (f"{host}:443",)
+    return {
+        name: given for name, given in stage.credentials(host=host, port="443").items() if name != "server"
+    }
 
 
 async def outcome(stage: Stage) -> tuple[ExecutionStatus, str | None]:
@@ -104,6 +113,61 @@ class TestProtection:
         [position] = await positions(stage.desk)
         assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.EXTERNAL)
         assert (position.exit_price, position.realized_pnl) == (D("1.105"), stage.login.realized)
+
+    @pytest.mark.parametrize("account", ACCOUNTS)
+    @pytest.mark.parametrize("portion", ["1", "0.4"])
+    async def test_what_is_closed_at_the_terminal_makes_what_the_broker_booked(
+        self, database_url: str, account: str, portion: str
+    ) -> None:
+        async with opened_stage(database_url, account, currency="EUR", commission="3.5") as stage:
+            await stage.activate()
+            await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09")
+            await execute_all(stage.desk)
+            await stage.venue.advance(30)
+            stage.venue.roll_over()
+            stage.venue.move("EUR/USD", "1.1050")
+            [held] = stage.login.positions.values()
+            server = stage.venue.bridge(stage.platform).server
+            server.close(stage.login, held, held.lots * D(portion))
+            await stage.walk("EUR/USD", "1.1030", rounds=8, seconds=15)
+            [position] = await positions(stage.desk)
+            assert position.remaining_quantity == D("0.5") * (1 - D(portion))
+            if position.remaining_quantity:
+                stage.venue.roll_over()
+                await closing.request_close(stage.desk, USER, position.id, None, idempotency_key=None)
+                await stage.walk("EUR/USD", None)
+                [position] = await positions(stage.desk)
+                assert position.close_reason is CloseReason.MANUAL
+            else:
+                assert position.close_reason is CloseReason.EXTERNAL
+            assert stage.login.positions == {}
+            assert position.pnl_complete
+            assert position.funding == sum((each.swap for each in stage.login.deals), D(0)) != 0
+            assert position.fees == -sum((each.commission for each in stage.login.deals), D(0)) > 0
+            assert position.realized_pnl == stage.login.realized
+
+    @pytest.mark.parametrize("account", ACCOUNTS)
+    async def test_what_the_broker_stops_out_is_a_liquidation_with_all_it_cost(
+        self, database_url: str, account: str
+    ) -> None:
+        async with opened_stage(database_url, account, balance="1200", commission="3.5") as stage:
+            await stage.activate()
+            await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09")
+            await execute_all(stage.desk)
+            # Its owner has moved the stop to where the margin does not reach.
+            [held] = stage.login.positions.values()
+            held.stop_loss = D("1.06")
+            await stage.walk("EUR/USD", None)
+            await stage.venue.advance(30)
+            stage.venue.roll_over()
+            await stage.walk("EUR/USD", "1.0700", rounds=8, seconds=15)
+            assert stage.login.positions == {}
+            [position] = await positions(stage.desk)
+            assert (position.status, position.close_reason) == (
+                PositionStatus.CLOSED,
+                CloseReason.LIQUIDATION,
+            )
+            assert position.realized_pnl == stage.login.realized < 0
 
     async def test_a_plan_the_broker_refuses_leaves_the_old_stop_as_a_net(self, stage: Stage) -> None:
         await stage.activate()
@@ -316,10 +380,7 @@ class TestSessions:
         assert "Nobody-Live" in found.message
 
     async def test_host_and_port_do_as_well(self, stage: Stage) -> None:
-        given = stage.credentials(host=stage.owner.host, port=str(stage.owner.port))
-        del given["server"]
-        if stage.owner.host.startswith("198.51.100."):
-            pytest.skip("the simulator's address is one that no broker has")
+        given = by_address(stage)
         found = await connections.test(stage.desk, USER, (await stage.connect(given)).id)
         assert found.ok, found.message
 
@@ -338,6 +399,22 @@ class TestSessions:
         with pytest.raises(Conflict) as second:
             await stage.activate()
         assert second.value.code == "account_in_use"
+
+    async def test_one_account_by_name_and_by_address_is_active_once(self, five: Stage) -> None:
+        from app.domain.errors import Conflict
+
+        await five.activate()
+        with pytest.raises(Conflict) as second:
+            await five.activate(credentials=by_address(five))
+        assert second.value.code == "account_in_use"
+
+    async def test_a_bridge_that_does_not_name_the_server_tests_and_trades_all_the_same(
+        self, five: Stage
+    ) -> None:
+        five.venue.faults.add(faults.HTML, faults.on("/AccountDetails"), times=100)
+        await five.activate()
+        await publish(five.desk, symbol="EUR/USD", stop_loss="1.09")
+        assert (await outcome(five))[0] is ExecutionStatus.EXECUTED
 
     async def test_no_line_holds_what_opens_the_account(
         self, stage: Stage, capsys: pytest.CaptureFixture[str]

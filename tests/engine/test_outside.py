@@ -28,7 +28,7 @@ from tests.venues.accounts import Account
 from tests.venues.exchange import Exchange, running_exchange
 from tests.venues.faults import HTML
 from tests.venues.floor import Floor
-from tests.venues.orders import Force, Status, Trigger
+from tests.venues.orders import Force, Order, Status, Trigger
 from tests.venues.wire import Intent, WireRequest
 
 SWAPS = [("binanceusdm", MarketType.SWAP), ("bybit", MarketType.SWAP)]
@@ -130,6 +130,12 @@ class Scene:
 def _asks(request: WireRequest) -> bool:
     """Questions about holdings, balances, orders and trades."""
     return request.intent in (Intent.ACCOUNT, Intent.LOOK)
+
+
+def stop_of(scene: Scene) -> Order:
+    """The one stop that stands at the exchange."""
+    [stop] = [order for order in scene.account.live.values() if order.trigger is not None]
+    return stop
 
 
 @pytest.fixture
@@ -250,6 +256,70 @@ class TestOnMargin:
         [position] = await positions(scene.desk)
         assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.STOP_LOSS)
         assert position.realized_pnl == scene.result
+
+    async def test_a_stop_of_another_size_is_replaced_by_one_for_all_that_is_held(self, scene: Scene) -> None:
+        await scene.enter()
+        stop = stop_of(scene)
+        for size in ("0.04", "0.25"):
+            stop.quantity = Decimal(size)
+            await scene.rounds(6, 6)
+            resized, stop = stop, stop_of(scene)
+            assert (stop.quantity, stop.id != resized.id) == (Decimal("0.1"), True)
+        [position] = await positions(scene.desk)
+        assert (position.protection, position.stop_loss) == (Protection.NATIVE, Decimal(19000))
+        assert position.edited == []
+        placed = len(scene.account.orders)
+        # What a venue cuts off in the last decimals is nobody's doing.
+        stop.quantity = Decimal("0.099999")
+        await scene.rounds(6, 6, 61)
+        assert len(scene.account.orders) == placed
+        told = await scene.told(NotificationType.RISK)
+        assert len(told) == 2
+        assert all("cover all 0.1 that is held" in each for each in told)
+
+    async def test_a_target_of_another_size_is_the_owners_edit(self, scene: Scene) -> None:
+        await scene.enter()
+        [target] = [order for order in scene.account.live.values() if order.price == Decimal(21000)]
+        target.quantity = Decimal("0.033")
+        await scene.rounds(6, 6)
+        [position] = await positions(scene.desk)
+        assert [(rung["price"], rung["quantity"]) for rung in position.take_profits] == [
+            ("21000", "0.033"),
+            ("23000", "0.05"),
+        ]
+        assert position.edited == ["take_profits"]
+        assert target.id in scene.account.live, "it is left as it is"
+        target.quantity = Decimal("0.08")
+        await scene.rounds(6, 6, 61)
+        [position] = await positions(scene.desk)
+        assert [rung["quantity"] for rung in position.take_profits] == ["0.08", "0.02"]
+        assert position.protection is Protection.NATIVE
+        legs = {order.price: order.quantity for order in scene.account.live.values() if order.price}
+        assert legs == {Decimal(21000): Decimal("0.08"), Decimal(23000): Decimal("0.02")}
+        scene.venue.move(scene.symbol, 23100)
+        await scene.rounds(6, 6)
+        [position] = await positions(scene.desk)
+        assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.TAKE_PROFIT)
+        assert position.realized_pnl == scene.result
+
+    @pytest.mark.parametrize("size", ["0.06", "0.2"])
+    async def test_an_entry_of_another_size_is_protected_as_it_fills(self, scene: Scene, size: str) -> None:
+        await publish(
+            scene.desk, order_type="limit", entry_price="19500", stop_loss="19000", targets=[("21000", "1")]
+        )
+        await execute_all(scene.desk)
+        await scene.rounds(6)
+        [entry] = scene.account.live.values()
+        entry.quantity = Decimal(size)
+        await scene.rounds(6, 6)
+        assert [order.quantity for order in await orders(scene.desk)] == [Decimal(size)]
+        assert len(await scene.told(NotificationType.RISK)) == 1
+        scene.venue.move(scene.symbol, 19490)
+        await scene.rounds(6, 6, 6)
+        [position] = await positions(scene.desk)
+        assert (position.remaining_quantity, position.protection) == (Decimal(size), Protection.NATIVE)
+        [stop] = [order for order in scene.account.live.values() if order.trigger is not None]
+        assert stop.quantity == Decimal(size)
 
     async def test_added_size_outlives_ours_and_denies_the_next_entry(self, scene: Scene) -> None:
         await scene.enter()

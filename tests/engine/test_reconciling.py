@@ -20,8 +20,9 @@ from app.domain.exits import CloseReason, Protection
 from app.domain.market import MarketType
 from app.domain.orders import FINAL, OrderReport, OrderRequest, OrderStatus, OrderType, Purpose, Side
 from app.domain.positions import PositionStatus
-from app.engine import closing, monitoring
+from app.engine import closing, guarding, monitoring
 from app.engine.access import broker_of
+from app.engine.protection import PlanChange, edit_plan
 from app.store.connections import Connection
 from app.store.executions import ExecutionStatus
 from app.store.notifications import Notification, NotificationType
@@ -346,6 +347,35 @@ class TestNotTakenAway:
         assert position.missing_since is None
         assert position.protection is Protection.NATIVE
 
+    async def test_nothing_is_guarded_while_it_is_not_clear_what_is_left(self, scene: Scene) -> None:
+        position = await scene.open_position(protection={"deadline_seconds": 10})
+        await scene.rounds(3)
+        placed = len(scene.venue.placed)
+        scene.venue.stale = True
+        for leg in await live(scene):
+            await (await scene.broker()).cancel(leg.key)
+        await scene.rounds(1)
+        [position] = await positions(scene.desk)
+        assert position.missing_since is not None
+        assert position.unprotected_since is not None
+        # Nobody says what is held for much longer than its stop may be watched by nobody.
+        scene.venue.silent = True
+        await scene.rounds(12)
+        scene.clock.move(20)
+        await guarding.enforce(scene.desk, position.id)
+        [position] = await positions(scene.desk)
+        assert (position.status, position.remaining_quantity) == (PositionStatus.OPEN, Decimal("0.1"))
+        assert len(scene.venue.placed) == placed
+        assert not [order for order in await orders(scene.desk) if order.purpose is Purpose.CLOSE]
+        # It is there after all: its stop is put back, with the whole of its time to do so.
+        scene.venue.silent = scene.venue.stale = False
+        await scene.rounds(12, seconds=1)
+        [position] = await positions(scene.desk)
+        assert (position.status, position.protection) == (PositionStatus.OPEN, Protection.NATIVE)
+        assert position.missing_since is None
+        assert position.unprotected_seconds > 60, "the whole of the gap counts"
+        assert not [order for order in await orders(scene.desk) if order.purpose is Purpose.CLOSE]
+
     async def test_a_fresh_position_is_not_missed_by_answers_that_lag(self, scene: Scene) -> None:
         await scene.open_position()
         scene.venue.stale = True
@@ -409,6 +439,43 @@ class TestProtection:
         [position] = await positions(scene.desk)
         assert position.protection is Protection.NATIVE
         assert sum(leg.quantity for leg in await live(scene)) == Decimal("0.1")
+        [told] = await scene.told(NotificationType.RISK)
+        assert "BTC/USDT:USDT at 18000 was gone at the venue; the engine has put it back" in told
+        await scene.a_minute()
+        assert len(await scene.told(NotificationType.RISK)) == 1, "once for all of its orders"
+        for leg in await live(scene):
+            await (await scene.broker()).cancel(leg.key)
+        await scene.rounds(3)
+        assert len(await scene.told(NotificationType.RISK)) == 2
+
+    async def test_a_stop_that_we_take_away_is_not_told_as_gone(self, scene: Scene) -> None:
+        position = await scene.open_position()
+        await scene.rounds(1)
+        stop = PlanChange(frozenset({"stop_loss"}), stop_loss=Decimal("18500"))
+        await edit_plan(scene.desk, USER, position.id, stop)
+        await scene.rounds(3)
+        await closing.request_close(scene.desk, USER, position.id, Decimal("0.5"), idempotency_key=None)
+        await scene.rounds(3)
+        [position] = await positions(scene.desk)
+        assert (position.protection, position.stop_loss) == (Protection.NATIVE, Decimal("18500"))
+        await closing.request_close(scene.desk, USER, position.id, None, idempotency_key=None)
+        await scene.rounds(3)
+        [position] = await positions(scene.desk)
+        assert (position.status, position.stop_lost_at) == (PositionStatus.CLOSED, None)
+        assert await scene.told(NotificationType.RISK) == []
+
+    async def test_a_close_by_hand_that_takes_its_stop_along_is_not_told_as_put_back(
+        self, scene: Scene
+    ) -> None:
+        await scene.open_position()
+        await scene.rounds(3)
+        for leg in await live(scene):
+            await (await scene.broker()).cancel(leg.key)
+        await scene.hand(Side.SELL, "0.1")
+        await scene.a_minute()
+        [position] = await positions(scene.desk)
+        assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.EXTERNAL)
+        assert (await scene.told(NotificationType.RISK), position.stop_lost_at) == ([], None)
 
     async def test_an_order_of_ours_that_has_ended_for_us_is_cancelled_where_it_still_rests(
         self, scene: Scene

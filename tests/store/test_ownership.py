@@ -11,7 +11,6 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.api.sessions import reading_of
 from app.brokers.paper import book
 from app.desk import Desk, Sessions, open_database, open_sessions
 from app.domain.owners import Owner, Role
@@ -48,7 +47,7 @@ async def _all_of(session: AsyncSession, table: str) -> list[str]:
 
 
 async def _bound(desk: Desk, owner: Owner, table: str) -> list[str]:
-    async with reading_of(desk, owner) as session:
+    async with ownership.reading(desk.sessions, owner) as session:
         return await _all_of(session, table)
 
 

@@ -69,6 +69,8 @@ class Call:
     """Whether every answer was JSON: classes read a proxy's page as an empty list, which proves nothing."""
     credential_codes: frozenset[str] = frozenset()
     """The venue's codes that say that it does not accept the key, whatever error the class makes of them."""
+    ban_codes: frozenset[str] = frozenset()
+    """The venue's codes that say that it has shut this address out."""
     secrets: tuple[str, ...] = ()
     """What must not be repeated of it: some venues answer with the key they were sent."""
 
@@ -125,6 +127,7 @@ class _Layer:
     toll: Toll
     deadline: Deadline | None
     credential_codes: frozenset[str]
+    ban_codes: frozenset[str]
 
     async def fetch2(
         self, path: str, api: Any = "public", method: str = "GET", params: Any = None, config: Any = None
@@ -195,7 +198,7 @@ class _Layer:
         """Note what came back before the class makes an error of it."""
         call = _present()
         call.status, call.body = status, rest[1]
-        call.credential_codes = self.credential_codes
+        call.credential_codes, call.ban_codes = self.credential_codes, self.ban_codes
         call.secrets = tuple(filter(None, (getattr(self, each, None) for each in CREDENTIALS)))
         request = _REQUEST.get()
         self.toll.heed(request.asked, code_in(call.body), status, headers, request.sent_at)
@@ -263,7 +266,7 @@ def exchange_of(
     for name, table in _tables(exchange).items():
         setattr(opened, name, table)
     opened.deadline = profile.deadline
-    opened.credential_codes = profile.credential_codes
+    opened.credential_codes, opened.ban_codes = profile.credential_codes, profile.ban_codes
     opened.ssl_context = surroundings.transport.tls
     opened.timeout_on_exit = 0
     if sandbox:

@@ -50,7 +50,7 @@ def _of_order(error: Exception, call: Call, profile: Profile) -> VenueError:
         return _before_sending(error, words)
     if code in profile.uncertain:
         return Uncertain(words)
-    if code in profile.not_executed or call.status in profile.not_executed_statuses:
+    if code in profile.not_executed | profile.ban_codes or call.status in profile.not_executed_statuses:
         return Unreachable(words)
     # Some codes have more than one meaning; where the class could tell them apart, its word is the finer one.
     if type(error) in _REFUSALS:
@@ -73,6 +73,8 @@ def _of_read(error: Exception, call: Call) -> VenueError:
     if isinstance(error, VenueError):
         return error
     words = words_of(error, call)
+    if code_in(call.body) in call.ban_codes:
+        return Unreachable(words)
     if type(error) in _REFUSALS:
         return Refused(words, code=_REFUSALS[type(error)])
     if isinstance(error, library.OperationFailed):
@@ -82,9 +84,11 @@ def _of_read(error: Exception, call: Call) -> VenueError:
 
 def _marked(failure: VenueError, call: Call) -> VenueError:
     """The same with the code of a ban or of a key that is not accepted, where the answer was one."""
-    if code_in(call.body) in call.credential_codes:
+    code = code_in(call.body)
+    if code in call.credential_codes:
         failure.code = CREDENTIALS_REFUSED
-    if call.status == _BAN or (call.status == _FORBIDDEN and _TOO_FREQUENT in failure.message):
+    is_too_frequent = call.status == _FORBIDDEN and _TOO_FREQUENT in failure.message
+    if code in call.ban_codes or call.status == _BAN or is_too_frequent:
         failure.code = BANNED
     return failure
 

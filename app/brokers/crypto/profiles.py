@@ -147,6 +147,8 @@ class Profile:
     """Codes that certainly mean no, and our code for each."""
     credential_codes: frozenset[str] = frozenset()
     """Codes that say that the key is not accepted: wrong, expired, disabled, or from this address."""
+    ban_codes: frozenset[str] = frozenset()
+    """Codes that say that this address is shut out, which is nothing about the key or the order."""
     refusing_words: tuple[str, ...] = ()
     """Messages that certainly mean no where their code has other meanings too."""
     not_executed: frozenset[str] = frozenset()
@@ -263,9 +265,7 @@ _BYBIT: Final = Profile(
     trades_by="orderId",
     fee_detail="cumFeeDetail",
     refusals={
-        **_codes(
-            _REJECTED, 10001, 10003, 10004, 10005, 10009, 10010, 10024, 33004, 110003, 110008, 110013, 110017
-        ),
+        **_codes(_REJECTED, 10001, 10003, 10004, 10005, 10010, 10024, 33004, 110003, 110008, 110013, 110017),
         **_codes(_REJECTED, 110018, 110023, 110028, 110030, 110092, 110093, 110095, 110096, 110097),
         **_codes(
             _REJECTED, 170115, 170116, 170117, 170130, 170132, 170133, 170134, 170135, 170136, 170137, 170193
@@ -277,6 +277,7 @@ _BYBIT: Final = Profile(
         **_codes(_SMALL_VALUE, 110094, 170140),
     },
     credential_codes=frozenset({"10003", "10004", "10005", "10010", "33004"}),
+    ban_codes=frozenset({"10009"}),
     not_executed=frozenset({"10002"}),
     uncertain=frozenset(
         _codes(

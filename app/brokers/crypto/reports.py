@@ -25,6 +25,8 @@ _STATUSES: Final = {
 }
 
 _TRIGGERED: Final = frozenset({OrderType.STOP, OrderType.OCO})
+_SIZED: Final = frozenset({OrderType.LIMIT, OrderType.STOP, OrderType.TAKE_PROFIT})
+"""What rests as one order of one size; a bracket's legs are told apart."""
 _PRICED: Final = frozenset({OrderType.LIMIT, OrderType.TAKE_PROFIT, OrderType.OCO})
 
 _LEGS: Final = {OrderType.STOP: Leg.STOP, OrderType.TAKE_PROFIT: Leg.TARGET}
@@ -145,7 +147,13 @@ def report_of(
         time=_time_of(order),
         trigger_price=_trigger_of(order) if key.type in _TRIGGERED else None,
         price=_positive(order.get("price")) if key.type in _PRICED else None,
+        quantity=_size_of(order, listed) if key.type in _SIZED else None,
     )
+
+
+def _size_of(order: Answer, listed: Listed) -> Decimal | None:
+    size = _positive(order.get("amount"))
+    return None if size is None else trimmed(listed.base(size))
 
 
 def _trigger_of(order: Answer) -> Decimal | None:

@@ -133,7 +133,11 @@ _BYBIT: Final = Tariff(
     orders=frozenset({"v5/order/create"}),
     # Ten linear orders or cancels a second; the class reckons with the twenty of spot.
     units={("POST", "v5/order/create"): 5, ("POST", "v5/order/cancel"): 5},
-    silences={"403": Silence(Level.ADDRESS, 600), "10006": Silence(Level.ACCOUNT, 1)},
+    silences={
+        "403": Silence(Level.ADDRESS, 600),
+        "10009": Silence(Level.ADDRESS, 600),
+        "10006": Silence(Level.ACCOUNT, 1),
+    },
 )
 
 _TARIFFS: Final[Mapping[tuple[str, str], Tariff]] = {

@@ -8,9 +8,12 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+import structlog
+
 from app.brokers.metatrader import books, lookups, marks
 from app.brokers.metatrader.books import Cause, History, Ticket
 from app.brokers.metatrader.commissions import history
+from app.brokers.metatrader.credentials import Credentials
 from app.brokers.metatrader.lookups import LEGS, LOOK_BACK, Books
 from app.brokers.metatrader.market import AccountMarket
 from app.brokers.metatrader.marks import Handle
@@ -46,6 +49,8 @@ from app.domain.orders import (
 )
 from app.domain.positions import PositionSide
 
+log = structlog.get_logger(__name__)
+
 PATIENCE: Final = (0.0, 0.2, 0.5, 1.0)
 """Seconds before each look at an order that was just sent: it may be shown a moment later."""
 
@@ -60,8 +65,11 @@ _MAY_DRIFT: Final = Decimal("0.0005")
 class MetaTraderBroker:
     """One account at one broker, through one bridge."""
 
-    def __init__(self, identity: str, traits: Traits, session: Session, now: Callable[[], datetime]) -> None:
-        self._identity = identity
+    def __init__(
+        self, credentials: Credentials, traits: Traits, session: Session, now: Callable[[], datetime]
+    ) -> None:
+        self._credentials = credentials
+        self._server: str | None = None
         self._traits = traits
         self._session = session
         self._now = now
@@ -77,7 +85,7 @@ class MetaTraderBroker:
     @property
     def market_key(self) -> str:
         """Prices are the account's own: its group decides the spread, its currency what a lot is worth."""
-        return f"{self._platform.id}:{self._identity}"
+        return f"{self._platform.id}:{self._credentials.identity}"
 
     def client_order_id(self, order_id: UUID, attempt: int) -> str:
         """The comment an attempt carries."""
@@ -112,7 +120,7 @@ class MetaTraderBroker:
             barred = "account_not_synced"
         leverage = summary.amount_or_none("leverage")
         return Account(
-            identity=self._identity,
+            identity=await self._identity(),
             balances={currency: Balance(summary.amount("freeMargin"), summary.amount("balance"))},
             equity={currency: _equity(summary)},
             permissions=Permissions(trade=not is_investor, withdraw=False),
@@ -120,6 +128,17 @@ class MetaTraderBroker:
             leverage=leverage if leverage else None,
             barred=barred,
         )
+
+    async def _identity(self) -> str:
+        """The account's own name, however its server was named to us, where the bridge says which server that is."""
+        if self._server is None and self._platform.details is not None:
+            try:
+                told = await self._session.has(self._platform.details)
+                self._server = (Record.of(told).text("serverName") or None) if told is not None else None
+            except VenueError as failure:
+                # An account that trades is not held up by what its server is called.
+                log.info("server_not_told", platform=self._platform.id, reason=failure.message)
+        return self._credentials.identity_at(self._server)
 
     async def place(self, request: OrderRequest) -> OrderReport:
         """Send one order, once. Raises Refused, Unreachable or Uncertain.
@@ -239,6 +258,8 @@ class MetaTraderBroker:
                 time=at,
                 fees={currency: part.fees} if part.fees else {},
                 forced=part.cause is Cause.FORCED,
+                profit=part.profit,
+                funding=part.swap,
             )
             for at, part in sorted(left, key=lambda one: one[0])
         ]

@@ -41,8 +41,12 @@ class Credentials:
 
     @property
     def identity(self) -> str:
-        """The account's own name: equal for two connections to it."""
-        return f"{self.login}@{self.server or f'{self.host}:{self.port}'}".lower()
+        """The account's name as these credentials have it: a server's name and its address make two."""
+        return self.identity_at(self.server)
+
+    def identity_at(self, server: str | None) -> str:
+        """The account's own name at a server; without its name, at the address."""
+        return f"{self.login}@{server or self.server or f'{self.host}:{self.port}'}".lower()
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -42,6 +42,8 @@ class Platform:
     """The parameter for the number that makes an order ours."""
     symbols: str
     """The request for the names of all symbols."""
+    details: str | None
+    """The request that says on which server an account is; None where nothing says so."""
     has_deals: bool
     """Whether a position keeps its ticket and every fill of it is a deal; else a partial close makes a new ticket."""
     deletes: bool
@@ -59,6 +61,7 @@ _PLATFORM_5: Final = Platform(
     quote="GetQuote",
     magic="expertID",
     symbols="SymbolList",
+    details="AccountDetails",
     has_deals=True,
     deletes=False,
     refusals={
@@ -92,6 +95,7 @@ _PLATFORM_4: Final = Platform(
     quote="Quote",
     magic="magic",
     symbols="Symbols",
+    details=None,
     has_deals=False,
     deletes=True,
     refusals={

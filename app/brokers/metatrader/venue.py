@@ -59,7 +59,7 @@ class MetaTraderVenue:
             validity=VALIDITY,
             settle=SETTLE,
         )
-        return MetaTraderBroker(credentials.identity, traits, session, self._now)
+        return MetaTraderBroker(credentials, traits, session, self._now)
 
     async def close(self) -> None:
         """Close the sockets."""

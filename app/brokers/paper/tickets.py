@@ -89,6 +89,7 @@ class Ticket:
             message=self.message,
             trigger_price=self.request.trigger_price,
             price=self.request.price,
+            quantity=self.request.quantity,
         )
 
     @exact

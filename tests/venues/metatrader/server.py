@@ -109,7 +109,7 @@ class TradeServer:
         self.name = name
         self.utc_offset = utc_offset
         """What server time is ahead of UTC."""
-        self.access = (f"198.51.100.{4 if platform is Platform.MT4 else 5}:443",)
+        self.access: tuple[str, ...] = (f"198.51.100.{4 if platform is Platform.MT4 else 5}:443",)
         self.markets = {market.name: market for market in (Market(each, suffix) for each in listings)}
         self.logins: dict[int, Login] = {}
         self.keeps_comments = True
