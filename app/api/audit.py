@@ -24,7 +24,8 @@ class AuditRecord(View):
     """The record's id."""
     action: Action = Field(examples=["trading"])
     """What was done. `trading` is the kill switch; `create` to `close_all` are of a connection, `daily_loss` of one
-    whose limit was reached; `cancel` and `resolve` are of an execution, `edit` and `close` of a position."""
+    whose limit was reached, `break` of one that the engine put in error; `cancel` and `resolve` are of an
+    execution, `edit` and `close` of a position."""
     actor: OwnerView | None
     """Who did it; null for the engine itself."""
     connection_id: UUID | None = Field(examples=["019aa5c2-7c00-7000-8000-000000000004"])

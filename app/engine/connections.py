@@ -193,6 +193,9 @@ async def put_in_error(desk: Desk, connection_id: UUID, why: Callable[[Connectio
         reason = None if connection.status is ConnectionStatus.ERROR else why(connection)
         if reason is None:
             return False
+        audit.record(
+            session, Action.BREAK, None, reason, now, connection_id=connection_id, before=connection.status
+        )
         await _go(session, connection, ConnectionStatus.ERROR, reason, now)
         connection.last_error = reason
         connection.tested_version = None

@@ -31,6 +31,7 @@ class Action(StrEnum):
     RESOLVE = "resolve"
     EDIT = "edit"
     CLOSE = "close"
+    BREAK = "break"
 
 
 class AuditEntry(Base):

@@ -16,6 +16,7 @@ from app.desk import Desk, open_database, open_sessions
 from app.domain.market import MarketType
 from app.domain.positions import PositionStatus
 from app.engine import breaking, closing, connections, monitoring, reporting
+from app.store.audit import Action, AuditEntry
 from app.store.connections import Connection, ConnectionStatus, Kind, Strike
 from app.store.executions import ExecutionStatus
 from app.store.notifications import Notification, NotificationType
@@ -209,6 +210,10 @@ class TestDoubt:
             await self.entries(restarted, venue, [Fault.ANSWER_LOST], "b")
             assert (await present(restarted)).status is ConnectionStatus.ERROR
         assert "left open" in (await told(desk))[-1]
+        async with desk.sessions() as session:
+            [written] = await session.scalars(select(AuditEntry).where(AuditEntry.action == Action.BREAK))
+        assert (written.actor, written.detail) == (None, {"before": "active"})
+        assert written.connection_id == (await present(desk)).id
 
     async def test_an_order_that_is_acknowledged_begins_a_new_row(
         self, desk: Desk, venue: FaultyVenue
