@@ -1,5 +1,7 @@
 """The directory: one open broker per connection and credentials version."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -43,9 +45,15 @@ class Directory:
     def __init__(self, venues: Mapping[str, Venue]) -> None:
         self._venues = venues
         self._open: dict[UUID, tuple[Access, Broker]] = {}
+        self._opening: dict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def open(self, access: Access) -> Broker:
         """The broker of a connection, opened on first use."""
+        # Two who come first at once must get the same one: the second would close what the first is using.
+        async with self._opening[access.connection_id]:
+            return await self._opened(access)
+
+    async def _opened(self, access: Access) -> Broker:
         known = self._open.get(access.connection_id)
         if known is not None and known[0] == access:
             return known[1]
@@ -61,6 +69,7 @@ class Directory:
 
     async def forget(self, connection_id: UUID) -> None:
         """Close the broker of a connection that is no longer."""
+        self._opening.pop(connection_id, None)
         known = self._open.pop(connection_id, None)
         if known is not None:
             await known[1].close()

@@ -26,11 +26,13 @@ class LazyCryptoVenue:
         self._endpoints = endpoints
         self._now = now
         self._venue: CryptoVenue | None = None
+        self._importing = asyncio.Lock()
 
     async def open(self, access: Access) -> Broker:
         """The broker of a connection. Raises Refused."""
-        if self._venue is None:
-            self._venue = await asyncio.to_thread(self._import)
+        async with self._importing:
+            if self._venue is None:
+                self._venue = await asyncio.to_thread(self._import)
         return await self._venue.open(access)
 
     async def close(self) -> None:
