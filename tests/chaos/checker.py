@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import func, or_, select
 
 from app.desk import Sessions
-from app.domain.exits import Protection
+from app.domain.exits import CloseReason, Protection
 from app.domain.market import MarketType
 from app.domain.money import ZERO, exact
 from app.domain.orders import OrderStatus, Purpose, client_order_id
@@ -150,7 +150,8 @@ async def check(
         executions = (await session.scalars(select(Execution))).all()
         orders = (await session.scalars(select(Order).order_by(Order.created_at, Order.id))).all()
         positions = (await session.scalars(select(Position))).all()
-    _check_intake(verdict, accounts, heard, signals, executions, positions)
+    _check_intake(verdict, accounts, heard, signals, executions)
+    _check_closes(verdict, heard, signals, orders, positions)
     for account in accounts:
         mine = [each for each in executions if each.connection_id == account.connection_id]
         books = _Books(
@@ -172,6 +173,7 @@ async def check(
     _check_audit(verdict, venue)
     verdict.counts.update({"signals": len(signals), "executions": len(executions)})
     verdict.counts.update(f"execution {each.status}" for each in executions)
+    verdict.counts.update(f"denied {each.code}" for each in executions if each.code)
     return verdict
 
 
@@ -181,21 +183,42 @@ def _check_intake(
     heard: Heard,
     signals: Sequence[SignalRow],
     executions: Sequence[Execution],
-    positions: Sequence[Position],
 ) -> None:
     """Every signal that was answered is there once, on every connection it is for."""
     named = {each.source_id: each.id for each in signals}
     of_signal = Counter((each.signal_id, each.connection_id) for each in executions)
-    holding = {each.signal_id for each in positions if each.status is not PositionStatus.CLOSED}
     for source_id, plan in heard.published.items():
         wanted = [each for each in accounts if each.plan == plan]
         for account in wanted:
             found = of_signal[named[source_id], account.connection_id] if source_id in named else 0
             if found != 1:
                 verdict.find("lost" if found < 1 else "duplicate", f"{source_id} has {found} executions")
-    for source_id in heard.closed:
-        if named.get(source_id) in holding:
-            verdict.find("lost", f"the close of {source_id} left a position open")
+
+
+def _check_closes(
+    verdict: Verdict,
+    heard: Heard,
+    signals: Sequence[SignalRow],
+    orders: Sequence[Order],
+    positions: Sequence[Position],
+) -> None:
+    """Nothing of a signal is open any more whose close was answered, but what the venue itself did not fill."""
+    closed = {each.id: each.source_id for each in signals if each.source_id in heard.closed}
+    for position in positions:
+        if position.status is PositionStatus.CLOSED or position.signal_id not in closed:
+            continue
+        mine = [each for each in orders if each.execution_id == position.execution_id]
+        if any(each.reason is CloseReason.SIGNAL and each.filled_quantity for each in mine):
+            verdict.counts["closes that the venue cut short"] += 1
+            continue
+        story = "; ".join(_told(each) for each in mine)
+        verdict.find("lost", f"the close of {closed[position.signal_id]} left a position open: {story}")
+
+
+def _told(order: Order) -> str:
+    reason = f" for {order.reason}" if order.reason else ""
+    filled = f"{order.filled_quantity.normalize()} of {order.quantity.normalize()}"
+    return f"{order.purpose} {order.type}{reason} {order.status} {filled}, {order.message or order.attempt}"
 
 
 def _match(verdict: Verdict, books: _Books) -> None:

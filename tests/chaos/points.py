@@ -1,13 +1,12 @@
 """Points: where a copy of the program can be stopped. `source` puts a call to `reached` between its steps.
 
-A process that was told a point in `CHAOS_POINT` kills itself when it comes there for the n-th time. In one process
-with the tests a point does what is set for it: that life ends, or it is held until it is let go.
+A process that was armed with a point kills itself when it comes there. In one process with the tests a point does what
+is set for it: that life ends, or it is held until it is let go.
 """
 
 import asyncio
 import os
 import signal
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -73,16 +72,19 @@ class Hold:
 
 LIFE: Final[ContextVar[Life | None]] = ContextVar("life", default=None)
 
-_FATAL: Final = os.environ.get("CHAOS_POINT")
-_PASSES: Final = int(os.environ.get("CHAOS_PASSES", "1"))
-_passed: Final[Counter[str]] = Counter()
+_fatal: Final[dict[str, int]] = {}
+
+
+def arm(point: str, passes: int) -> None:
+    """From now on this process is killed when it comes to a point for so manieth a time."""
+    _fatal[point] = passes
 
 
 async def reached(point: str) -> None:
     """A step ends here and the next begins."""
-    if point == _FATAL:
-        _passed[point] += 1
-        if _passed[point] >= _PASSES:
+    if point in _fatal:
+        _fatal[point] -= 1
+        if _fatal[point] == 0:
             os.kill(os.getpid(), signal.SIGKILL)
     life = LIFE.get()
     if life is None:

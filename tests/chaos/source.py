@@ -57,7 +57,7 @@ UNTHROTTLED: Final = (
 )
 
 # The rules of a venue that is quick to answer and to forget, so that a run on the real clock takes minutes: an order
-# is valid for 2 s instead of 5, and certain to be absent after 6 s instead of 20 or 60. The simulators check the
+# is valid for 4 s instead of 5, and certain to be absent after 8 s instead of 20 or 60. The simulators check the
 # window that they are sent.
 QUICK_VENUE: Final = (
     *UNTHROTTLED,
@@ -65,13 +65,13 @@ QUICK_VENUE: Final = (
     Edit(
         "app/brokers/crypto/profiles.py",
         "VALIDITY: Final = timedelta(seconds=5)",
-        "VALIDITY: Final = timedelta(seconds=2)",
+        "VALIDITY: Final = timedelta(seconds=4)",
     ),
-    Edit("app/brokers/crypto/profiles.py", "settle=timedelta(seconds=20)", "settle=timedelta(seconds=6)"),
+    Edit("app/brokers/crypto/profiles.py", "settle=timedelta(seconds=20)", "settle=timedelta(seconds=8)"),
     Edit(
         "app/brokers/crypto/profiles.py",
         "CAUTIOUS_SETTLE: Final = timedelta(seconds=60)",
-        "CAUTIOUS_SETTLE: Final = timedelta(seconds=6)",
+        "CAUTIOUS_SETTLE: Final = timedelta(seconds=8)",
     ),
 )
 

@@ -19,7 +19,7 @@ from app.brokers.directory import Directory
 from app.desk import Desk, Sessions, open_database, open_sessions
 from app.domain.market import MarketType
 from app.domain.owners import Owner, Role
-from app.engine import connections, intake, monitoring
+from app.engine import connections, intake, monitoring, sweeping
 from app.main import create_app
 from app.settings import Settings, new_vault_key, new_webhook_secret, settings_from
 from app.store.connections import Kind
@@ -43,6 +43,9 @@ VENUES: Final = (
 
 SWEEP: Final = 2.0
 """Seconds between two rounds of a worker's."""
+
+_LEASED_FOR: Final = 1 + sweeping.LEASE // timedelta(seconds=SWEEP)
+"""For how many rounds what a dead worker has taken is left to it."""
 
 
 @dataclass(eq=False)
@@ -192,6 +195,16 @@ class Stage:
         await self.replace_the_dead()
         await self.worker.sweep()
         await self.replace_the_dead()
+
+    async def rounds(self) -> None:
+        """One round; after a death, as many as it takes until what the dead had leased is taken up by the living."""
+        quiet = 0
+        while quiet < _LEASED_FOR:
+            deaths = self.deaths
+            await self.round()
+            if not self.deadly:
+                return
+            quiet = quiet + 1 if self.deaths == deaths else 0
 
     async def settle(self, most: timedelta) -> timedelta | None:
         """Let rounds pass until nothing is under way; how long it took, None when it takes longer than `most`."""

@@ -161,9 +161,9 @@ async def _wave(stage: Stage, dice: random.Random, lanes: Sequence[Lane], deaths
             await _update(stage, dice.sample(lanes, len(lanes) // 3))
         if number == 4:
             await _close(stage, dice.sample(lanes, len(lanes) // 2))
-        await stage.round()
+        await stage.rounds()
     await _close(stage, lanes)
-    await stage.round()
+    await stage.rounds()
 
 
 def _stir(stage: Stage, dice: random.Random) -> None:
