@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from dotenv import dotenv_values
@@ -24,6 +24,9 @@ from app.local import (
 from app.local.tokens import Role
 from app.logs import configure_logs
 from app.settings import InvalidSettings, Settings, load_settings, new_vault_key
+
+if TYPE_CHECKING:
+    from app.engine.rekeying import Rekeying
 
 DATA: Final = Path(".engine")
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
@@ -169,6 +172,20 @@ def keys_new() -> None:
     typer.echo(new_vault_key())
 
 
+@keys.command("rotate")
+def keys_rotate(data: DataOption = DATA) -> None:
+    """Put every stored credential under the first key of ENGINE_VAULT_KEYS; may be stopped and run again.
+
+    Give the new key to every process first (it may stand anywhere in their lists), run this with the new key in
+    front, and take the old key out once this has said that nothing is left under it.
+    """
+    rekeying = asyncio.run(_rotate(_settings(data)))
+    typer.echo(f"{rekeying.resealed} credentials are under the newest key now")
+    if rekeying.unopened:
+        ids = ", ".join(str(each) for each in rekeying.unopened)
+        raise _failure(f"No key here opens those of {len(rekeying.unopened)} connections: {ids}")
+
+
 @app.command()
 def doctor(data: DataOption = DATA) -> None:
     """Check settings, database, migrations, Redis and worker: a line each, non-zero when one is wrong."""
@@ -247,6 +264,14 @@ async def _entitle(settings: Settings, user_id: str, plans: list[str], expires_a
 
     async with open_desk(settings) as desk:
         await intake.entitle(desk, user_id, plans, expires_at)
+
+
+async def _rotate(settings: Settings) -> "Rekeying":
+    from app.desk import open_desk
+    from app.engine.rekeying import rotate
+
+    async with open_desk(settings) as desk:
+        return await rotate(desk)
 
 
 async def _report(settings: Settings, day: date) -> None:

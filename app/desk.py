@@ -2,16 +2,18 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session
 
 from app.brokers.crypto import open_crypto
 from app.brokers.directory import Directory
 from app.brokers.paper.tape import Recordings
 from app.brokers.paper.venue import open_paper
+from app.metrics import Metrics
 from app.queue import Queue, RedisQueue
 from app.settings import Settings
 from app.vault import Vault
@@ -37,6 +39,7 @@ class Desk:
     now: Callable[[], datetime]
     monitor_every: timedelta = timedelta(seconds=5)
     entitlements_required: bool = True
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def quote_max_age(self) -> timedelta:
@@ -62,8 +65,9 @@ def open_database(url: str, *, pool_size: int = 10) -> AsyncEngine:
 
 
 def open_sessions(database: AsyncEngine) -> Sessions:
-    """Sessions whose rows can still be read after the commit."""
-    return async_sessionmaker(database, expire_on_commit=False)
+    """Sessions whose rows can still be read after the commit, of a class of their own: who listens hears no others."""
+    own = type("DeskSession", (Session,), {})
+    return async_sessionmaker(database, expire_on_commit=False, sync_session_class=own)
 
 
 def open_redis(url: str) -> Redis:
@@ -86,11 +90,11 @@ async def open_desk(settings: Settings, *, now: Callable[[], datetime] = utc_now
     redis = open_redis(settings.redis_url.get_secret_value())
     sessions = open_sessions(database)
     vault = Vault.open(settings.vault_keys)
+    metrics = Metrics()
+    crypto = open_crypto(vault, settings.broker_endpoints, now)
     brokers = Directory(
-        {
-            "paper": open_paper(sessions, _played(settings), now),
-            "crypto": open_crypto(vault, settings.broker_endpoints, now),
-        }
+        {"paper": open_paper(sessions, _played(settings), now, crypto.public), "crypto": crypto},
+        metrics,
     )
     try:
         yield Desk(
@@ -101,6 +105,7 @@ async def open_desk(settings: Settings, *, now: Callable[[], datetime] = utc_now
             now=now,
             monitor_every=timedelta(seconds=settings.monitor_seconds),
             entitlements_required=settings.entitlements_required,
+            metrics=metrics,
         )
     finally:
         await brokers.close()

@@ -21,6 +21,7 @@ from app.api import (
     executions,
     health,
     me,
+    metrics,
     notifications,
     positions,
     problems,
@@ -32,6 +33,8 @@ from app.api.callers import Tokens
 from app.api.edge import Edge
 from app.api.webhooks import Senders
 from app.desk import Desk, open_desk, open_redis
+from app.engine import metering
+from app.engine.rekeying import check_keys
 from app.logs import configure_logs
 from app.settings import Settings, load_settings
 
@@ -102,6 +105,8 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
             open_things.push_async_callback(redis.aclose)
             app.state.redis = redis
             app.state.desk = desk or await open_things.enter_async_context(open_desk(settings))
+            await check_keys(app.state.desk)
+            metering.attach(app.state.desk)
             yield
 
     service = Service(
@@ -118,6 +123,7 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
     )
     service.state.tokens = Tokens(settings.jwt_secret, settings.jwt_audience, settings.jwt_issuer)
     service.state.senders = Senders(settings.webhook_secrets)
+    service.state.metrics_token = settings.metrics_token
     problems.install(service)
     _route(service)
     return service
@@ -129,6 +135,7 @@ def _route(service: Service) -> None:
         v1.include_router(resource.router)
     service.include_router(v1)
     service.include_router(health.router)
+    service.include_router(metrics.router)
     service.include_router(docs.router)
     service.mount("/docs", docs.assets(), name="docs-assets")
 

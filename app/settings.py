@@ -80,6 +80,9 @@ class Settings(DatabaseSettings):
     broker_endpoints: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     """Where requests of an exchange or bridge really go: its id to a base URL of scheme, host and port."""
 
+    metrics_token: SecretStr | None = None
+    """What a scrape of `/metrics` has to carry as a bearer token; None lets everybody who reaches the port read."""
+
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -1,7 +1,9 @@
 """The vault: seals broker credentials and opens them again.
 
-A sealed value is the id of its key (8 hex digits), a nonce, and the AES-256-GCM ciphertext. The row it
-belongs to (connection and credentials version) is bound in: copied to another row it cannot be opened.
+Every value has a data key of its own, which the newest vault key wraps; both layers are AES-256-GCM and both bind
+the row the value belongs to (connection and credentials version), so that a value copied to another row cannot be
+opened. A sealed value is the id of its vault key (8 hex digits), the nonce of the wrapping, the wrapped data key,
+the nonce of the contents, the contents. Changing the vault key rewraps the data key and never touches the contents.
 """
 
 import json
@@ -16,8 +18,12 @@ from pydantic import SecretStr
 
 from app.settings import vault_key_bytes, vault_key_id
 
-_KEY_ID_BYTES: Final = 8
+KEY_ID_BYTES: Final = 8
+"""A sealed value begins with the id of the vault key that wraps it, this many ASCII characters."""
+
 _NONCE_BYTES: Final = 12
+_DATA_KEY_BITS: Final = 256
+_WRAPPED_BYTES: Final = _NONCE_BYTES + _DATA_KEY_BITS // 8 + 16
 
 
 class CannotOpen(Exception):
@@ -42,29 +48,72 @@ class Vault:
         """Names the keys by their ids only."""
         return f"Vault({', '.join(self._keys)})"
 
+    @property
+    def sealing_key_id(self) -> str:
+        """The id of the key that seals."""
+        return self._sealing
+
+    @property
+    def key_ids(self) -> frozenset[str]:
+        """The ids of all keys that open."""
+        return frozenset(self._keys)
+
     def seal(self, plaintext: Mapping[str, str], *, connection_id: UUID, version: int) -> bytes:
         """Seal credentials for one row under the newest key."""
-        nonce = os.urandom(_NONCE_BYTES)
-        encoded = json.dumps(dict(plaintext)).encode()
-        sealed = self._keys[self._sealing].encrypt(nonce, encoded, _identity(connection_id, version))
-        return self._sealing.encode() + nonce + sealed
+        row = _identity(connection_id, version)
+        data_key = AESGCM.generate_key(_DATA_KEY_BITS)
+        contents = _encrypt(AESGCM(data_key), json.dumps(dict(plaintext)).encode(), row)
+        return self._wrap(data_key, row) + contents
 
     def unseal(self, sealed: bytes, *, connection_id: UUID, version: int) -> dict[str, str]:
         """The credentials that were sealed for this row. Raises CannotOpen."""
-        name = sealed[:_KEY_ID_BYTES].decode("ascii", "replace")
+        data_key, contents = self._unwrap(sealed, connection_id, version)
+        try:
+            encoded = _decrypt(AESGCM(data_key), contents, _identity(connection_id, version))
+        except (InvalidTag, ValueError):
+            raise _altered(sealed, connection_id, version) from None
+        opened: dict[str, str] = json.loads(encoded)
+        return opened
+
+    def rewrap(self, sealed: bytes, *, connection_id: UUID, version: int) -> bytes:
+        """The same value under the newest key; what is in it stays closed meanwhile. Raises CannotOpen."""
+        data_key, contents = self._unwrap(sealed, connection_id, version)
+        return self._wrap(data_key, _identity(connection_id, version)) + contents
+
+    def _wrap(self, data_key: bytes, row: bytes) -> bytes:
+        return self._sealing.encode() + _encrypt(self._keys[self._sealing], data_key, row)
+
+    def _unwrap(self, sealed: bytes, connection_id: UUID, version: int) -> tuple[bytes, bytes]:
+        """The data key of a sealed value, and its contents as they are."""
+        name = sealed[:KEY_ID_BYTES].decode("ascii", "replace")
         key = self._keys.get(name)
         if key is None:
             raise CannotOpen(f"Connection {connection_id} is sealed under a key this process does not have.")
-        nonce, ciphertext = sealed[_KEY_ID_BYTES:][:_NONCE_BYTES], sealed[_KEY_ID_BYTES + _NONCE_BYTES :]
+        wrapped, contents = (
+            sealed[KEY_ID_BYTES:][:_WRAPPED_BYTES],
+            sealed[KEY_ID_BYTES + _WRAPPED_BYTES :],
+        )
         try:
-            encoded = key.decrypt(nonce, ciphertext, _identity(connection_id, version))
+            return _decrypt(key, wrapped, _identity(connection_id, version)), contents
         except (InvalidTag, ValueError):
-            raise CannotOpen(
-                f"What is sealed under key {name} was altered, or was not sealed for "
-                f"version {version} of connection {connection_id}."
-            ) from None
-        opened: dict[str, str] = json.loads(encoded)
-        return opened
+            raise _altered(sealed, connection_id, version) from None
+
+
+def _encrypt(key: AESGCM, plaintext: bytes, row: bytes) -> bytes:
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + key.encrypt(nonce, plaintext, row)
+
+
+def _decrypt(key: AESGCM, sealed: bytes, row: bytes) -> bytes:
+    return key.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], row)
+
+
+def _altered(sealed: bytes, connection_id: UUID, version: int) -> CannotOpen:
+    name = sealed[:KEY_ID_BYTES].decode("ascii", "replace")
+    return CannotOpen(
+        f"What is sealed under key {name} was altered, or was not sealed for "
+        f"version {version} of connection {connection_id}."
+    )
 
 
 def _identity(connection_id: UUID, version: int) -> bytes:

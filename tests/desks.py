@@ -17,6 +17,7 @@ from app.brokers.paper.venue import open_paper
 from app.desk import Desk, open_database, open_sessions
 from app.domain.market import MarketType
 from app.domain.owners import Owner, Role
+from app.metrics import Metrics
 from app.settings import new_vault_key
 from app.store.connections import Connection, ConnectionStatus, Kind
 from app.store.schema import new_id
@@ -87,7 +88,8 @@ async def opened_desk(
     database = open_database(database_url)
     sessions = open_sessions(database)
     played = Recordings(files=recordings or {}, speed=Decimal(1), started_at=START)
-    brokers = Directory({"paper": open_paper(sessions, played, clock), **(venues or {})})
+    metrics = Metrics()
+    brokers = Directory({"paper": open_paper(sessions, played, clock), **(venues or {})}, metrics)
     try:
         yield Desk(
             sessions=sessions,
@@ -96,6 +98,7 @@ async def opened_desk(
             vault=Vault.open([SecretStr(new_vault_key())]),
             now=clock,
             entitlements_required=entitlements_required,
+            metrics=metrics,
         )
     finally:
         await brokers.close()

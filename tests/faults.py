@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from enum import Enum
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from app.brokers.port import (
     Unreachable,
 )
 from app.domain.market import Instrument, Quote
-from app.domain.orders import OrderKey, OrderReport, OrderRequest
+from app.domain.orders import OrderKey, OrderReport, OrderRequest, TriggerSource
 
 
 class Fault(Enum):
@@ -89,6 +90,10 @@ class FaultyBroker:
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
         """The real broker's."""
         return await self._broker.quotes(symbols)
+
+    async def references(self, source: TriggerSource, symbols: Sequence[str]) -> Mapping[str, Decimal]:
+        """The real broker's."""
+        return await self._broker.references(source, symbols)
 
     async def account(self) -> Account:
         """The real broker's."""

@@ -38,10 +38,10 @@ class Databases:
         return cls(spot, admin)
 
     @asynccontextmanager
-    async def fresh(self) -> AsyncIterator[str]:
+    async def fresh(self, template: str = TEMPLATE) -> AsyncIterator[str]:
         """Give the URL, for SQLAlchemy's asyncpg dialect, of a database of one's own; dropped afterwards."""
         name = f"test_{uuid4().hex}"
-        await self._admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
+        await self._admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         try:
             yield asyncpg_url(self._spot.url(name))
         finally:

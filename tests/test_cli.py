@@ -150,11 +150,12 @@ def test_report_refuses_a_day_that_is_not_over() -> None:
 
 def test_doctor_finds_each_thing_that_is_wrong(environment: dict[str, str]) -> None:
     lines = run(app, ["doctor"], env=environment)
-    subjects = {line.split()[1].rstrip(":"): line.split()[0] for line in lines.output.splitlines()}
+    subjects = {line[7:].partition(":")[0]: line.split()[0] for line in lines.output.splitlines()}
     assert subjects == {
         "settings": "ok",
         "database": "ok",
         "migrations": "ok",
+        "vault keys": "ok",
         "redis": "ok",
         "worker": "WRONG",
     }

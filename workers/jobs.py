@@ -26,12 +26,13 @@ AT_ONCE = 16
 Context = dict[str, Any]
 
 
-async def guarded(name: str, work: Awaitable[Any], **words: str) -> None:
-    """Run a piece of work; whatever goes wrong with it is logged, and no other work suffers."""
+async def guarded(desk: Desk, name: str, work: Awaitable[Any], **words: str) -> None:
+    """Run a piece of work; whatever goes wrong with it is logged and counted, and no other work suffers."""
     with bound_contextvars(job=name, **words):
         try:
             await work
         except Exception:
+            desk.metrics.jobs_failed.labels(name).inc()
             log.exception("job_failed")
 
 
@@ -40,7 +41,7 @@ def activity(kind: Kind) -> Callable[[Context, str], Awaitable[None]]:
 
     async def job(ctx: Context, id_: str) -> None:
         finding = Finding(kind, UUID(id_))
-        await guarded(kind, sweeping.carry_out(ctx["desk"], finding), job_id=id_)
+        await guarded(ctx["desk"], kind, sweeping.carry_out(ctx["desk"], finding), job_id=id_)
 
     job.__qualname__ = kind.value
     return job
@@ -52,42 +53,42 @@ async def sweep_round(desk: Desk) -> None:
 
     async def one(finding: Finding) -> None:
         async with room:
-            await guarded(finding.kind, sweeping.carry_out(desk, finding), job_id=str(finding.id))
+            await guarded(desk, finding.kind, sweeping.carry_out(desk, finding), job_id=str(finding.id))
 
     await asyncio.gather(*(one(finding) for finding in await sweeping.sweep(desk)))
 
 
 async def sweep(ctx: Context) -> None:
     """Cron: settle and resend what was left behind."""
-    await guarded("sweep", sweep_round(ctx["desk"]))
+    await guarded(ctx["desk"], "sweep", sweep_round(ctx["desk"]))
 
 
 async def monitor(ctx: Context) -> None:
     """Cron: look after open positions and resting orders."""
-    await guarded("monitor", monitoring.watch(ctx["desk"]))
+    await guarded(ctx["desk"], "monitor", monitoring.watch(ctx["desk"]))
 
 
 async def snapshot(ctx: Context) -> None:
     """Cron, at 00:00 UTC: what the venues say every account is worth at the end of the day."""
     desk: Desk = ctx["desk"]
     yesterday = desk.now().date() - timedelta(days=1)
-    await guarded("snapshot", reporting.snapshot_balances(desk, yesterday))
+    await guarded(desk, "snapshot", reporting.snapshot_balances(desk, yesterday))
 
 
 async def health(ctx: Context) -> None:
     """Cron, every five minutes: whether every active account can be reached, and what is in it."""
-    await guarded("health", reporting.check_health(ctx["desk"]))
+    await guarded(ctx["desk"], "health", reporting.check_health(ctx["desk"]))
 
 
 async def report(ctx: Context) -> None:
     """Cron, at 00:05 UTC: the analytics of the completed day, and of days that were missed."""
-    await guarded("report", reporting.catch_up(ctx["desk"]))
+    await guarded(ctx["desk"], "report", reporting.catch_up(ctx["desk"]))
 
 
 async def beat(desk: Desk, name: str, version: str) -> None:
-    """Say that this process is alive."""
+    """Say that this process is alive, and what it has counted."""
     async with desk.sessions.begin() as session:
-        await workers.beat(session, name, version, desk.now())
+        await workers.beat(session, name, version, desk.now(), desk.metrics.snapshot())
 
 
 ACTIVITY_JOBS: Sequence[Callable[[Context, str], Awaitable[None]]] = [

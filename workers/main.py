@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -26,6 +27,8 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from app.desk import Desk, open_desk
+from app.engine import metering
+from app.engine.rekeying import MissingKeys, check_keys
 from app.logs import configure_logs
 from app.queue import deserialize, serialize
 from app.settings import Settings, load_settings
@@ -88,6 +91,8 @@ def _plain_worker_settings(settings: Settings) -> type:
         configure_logs(settings.log_format, settings.log_level)
         stack = ctx["stack"] = AsyncExitStack()
         ctx["desk"] = await stack.enter_async_context(open_desk(settings))
+        await check_keys(ctx["desk"])
+        metering.attach(ctx["desk"])
 
     async def close_down(ctx: dict[str, Any]) -> None:
         await ctx["stack"].aclose()
@@ -110,6 +115,8 @@ async def run(settings: Settings) -> None:
     name = f"{socket.gethostname()}:{os.getpid()}"
     release = version("trading-execution-engine")
     async with open_desk(settings) as desk:
+        await check_keys(desk)
+        metering.attach(desk)
         log.info("worker_started", worker=name, version=release)
         async with asyncio.TaskGroup() as group:
             group.create_task(_listen(settings, desk, stopping))
@@ -119,7 +126,9 @@ async def run(settings: Settings) -> None:
             )
             group.create_task(_every(SWEEP_SECONDS, lambda: jobs.sweep({"desk": desk}), stopping, offset=1))
             group.create_task(
-                _every(BEAT_SECONDS, lambda: jobs.guarded("beat", jobs.beat(desk, name, release)), stopping)
+                _every(
+                    BEAT_SECONDS, lambda: jobs.guarded(desk, "beat", jobs.beat(desk, name, release)), stopping
+                )
             )
         log.info("worker_stopped", worker=name)
 
@@ -207,7 +216,10 @@ def main() -> None:
     """The process."""
     settings = load_settings()
     configure_logs(settings.log_format, settings.log_level)
-    uvloop.run(run(settings))
+    try:
+        uvloop.run(run(settings))
+    except MissingKeys as reason:
+        sys.exit(str(reason))
 
 
 if __name__ == "__main__":

@@ -40,10 +40,11 @@ from app.api.wire import (
     page,
     printable,
 )
-from app.brokers.paper.terms import FeeIn, Prices
+from app.brokers.paper.terms import SYNTHETIC, FeeIn
 from app.brokers.port import Account
 from app.domain.errors import NotFound
 from app.domain.market import MarketType
+from app.domain.orders import TriggerSource
 from app.domain.positions import PositionStatus
 from app.domain.risk import Mode, OnDailyLoss
 from app.domain.sizing import OnTooSmall, Strategy
@@ -74,6 +75,7 @@ def _distance(percent: Decimal) -> Decimal:
     return percent
 
 
+Deadline = Annotated[int, Strict(), Field(ge=5, le=3600)]
 Distance = Annotated[Percentage, AfterValidator(_distance)]
 Leverage = Annotated[Amount, AfterValidator(_leverage)]
 
@@ -81,8 +83,9 @@ Leverage = Annotated[Amount, AfterValidator(_leverage)]
 class Paper(Body):
     """A paper account: where its prices come from, what it starts with, what trading costs."""
 
-    prices: Prices = Field(default=Prices.SYNTHETIC, examples=["synthetic"])
-    """`synthetic` for a seeded market, `recording` for the candles that this installation plays."""
+    prices: Text = Field(default=SYNTHETIC, examples=["synthetic", "binance"])
+    """`synthetic` for a seeded market, `recording` for the candles that this installation plays, or the id of a
+    crypto exchange, whose public prices it follows; see `GET /exchanges`."""
     balance: PositiveAmount = Field(default=Decimal(10_000), examples=["10000"])
     """What the account starts with, in `currency`; fixed once the account has been tested."""
     currency: Text = Field(default="USDT", examples=["USDT"])
@@ -177,6 +180,12 @@ class ProtectionTerms(Body):
     """A stop that follows the best price; null for none."""
     max_hold_minutes: Count | None = Field(default=None, examples=[1440])
     """After so many minutes a position is closed at market; null never."""
+    trigger_source: TriggerSource | None = Field(default=None, examples=["mark"])
+    """Which price of a swap wakes stops, and targets that the engine watches: `mark`, `last` or `index` as far as GET
+    /v1/exchanges offers it; null is `mark`. Where there is no choice they go by the price that they trade at."""
+    deadline_seconds: Deadline | None = Field(default=None, examples=[30])
+    """How long a stop-loss may be watched by nobody, after a fill or while the venue's order is replaced: 5 to 3600
+    seconds, null is 30. What cannot be protected by then is closed at market."""
 
 
 class ConnectionTerms(Body):
@@ -364,8 +373,8 @@ class ConnectionTest(View):
     ok: bool = Field(examples=[True])
     """Whether it passed."""
     code: str | None = Field(examples=["withdrawal_permission"])
-    """Why it failed: `withdrawal_permission`, `trade_permission_missing`, `venue_unreachable`, `conflict` for
-    terms the venue cannot serve, or a code of GET /v1/denial-codes; null when it passed."""
+    """Why it failed: `withdrawal_permission`, `trade_permission_missing`, `terms_not_served` for terms the venue cannot
+    serve, or a code of GET /v1/denial-codes; null when it passed."""
     message: str = Field(examples=["The account can be reached and traded."])
     """The same in a sentence."""
     balances: list[Balance]

@@ -9,6 +9,7 @@ from app.api.bodies import ExactRoute
 from app.api.callers import READERS_ONLY
 from app.api.wire import View
 from app.domain.market import MarketType
+from app.domain.orders import TriggerSource
 from app.engine.offers import offers
 from app.store.connections import Kind
 
@@ -34,6 +35,8 @@ class Exchange(View):
     """Whether accounts of its sandbox or demo can be connected."""
     native_stops: bool = Field(examples=[True])
     """Whether it can hold stop and targets itself."""
+    trigger_sources: dict[MarketType, list[TriggerSource]] = Field(examples=[{"swap": ["mark", "last"]}])
+    """What `protection.trigger_source` may be, by market, the usual one first; a market left out offers no choice."""
     tier: Literal["certified", "listed"] = Field(examples=["certified"])
     """`certified`: passes the whole broker contract suite. `listed`: can be connected, at one's own risk."""
 

@@ -109,7 +109,7 @@ class Execution(View):
     status: ExecutionStatus = Field(examples=["executed"])
     """`denied`: the engine said no. `rejected`: the venue said no. `partial` is final: the rest is gone."""
     code: str | None = Field(examples=["insufficient_balance"])
-    """Why it was denied or rejected; see GET /v1/denial-codes."""
+    """Why it was denied or rejected, or why not all of it was filled; see GET /v1/denial-codes."""
     message: str | None = Field(examples=["The order is worth 100 USDT; the free balance covers 42."])
     """The same in a sentence with its numbers."""
     symbol: str = Field(examples=["BTC/USDT"])

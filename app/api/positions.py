@@ -28,6 +28,7 @@ from app.api.wire import (
 from app.domain.errors import NotFound
 from app.domain.exits import CloseReason, Protection
 from app.domain.market import QuantityUnit
+from app.domain.orders import TriggerSource
 from app.domain.positions import PositionSide, PositionStatus
 from app.engine.closing import request_close
 from app.engine.protection import PlanChange, edit_plan
@@ -87,8 +88,22 @@ class Position(View):
     """Where all of it is closed at a loss, in quote currency."""
     take_profits: list[Rung]
     """Where parts of it are closed at a profit, nearest first."""
+    take_profits_note: str | None = Field(
+        examples=["The take-profit at 27000 is too small by itself and joins the one at 27150.5."]
+    )
+    """What became of take-profits that are too small for the venue; null where there are none."""
     protection: Protection = Field(examples=["native"])
     """Who watches stop and targets: the venue (`native`), the engine (`software`), or nobody (`none`)."""
+    trigger_source: TriggerSource | None = Field(examples=["mark"])
+    """Which price its stop and targets go by; null is the price it could be left at."""
+    protected_at: Instant | None
+    """Since when the stop of all of it is watched: acknowledged by the venue, or seen by the engine with a price."""
+    unprotected_since: Instant | None
+    """Since when nobody watches the stop of a part of it; null while it is protected, or has no stop."""
+    unprotected_seconds: Amount = Field(examples=["0.342"])
+    """For how long in all that was so before, in seconds: after fills, and while the venue's stop was replaced."""
+    stop_seen_at: Instant | None
+    """When the venue last showed that it holds the stop, to within a minute."""
     gross_pnl: Amount = Field(examples=["3.0025"])
     """Profit of what has been closed before fees, in `currency`; negative is a loss."""
     fees: Amount = Field(examples=["0.5375"])

@@ -158,6 +158,10 @@ class PreviewedProtection(View):
     """Where all of it is closed at a loss, in quote currency."""
     take_profits: list[PreviewedTarget]
     """Where parts of it are closed at a profit, nearest first."""
+    message: str | None = Field(
+        examples=["The take-profit at 27000 is too small by itself and joins the one at 27150.5."]
+    )
+    """What became of take-profits that are too small for the venue; null where there are none."""
     mode: Protection = Field(examples=["native"])
     """Who would watch: the venue (`native`), the engine (`software`), or nobody (`none`)."""
 
@@ -206,6 +210,7 @@ class ConnectionPreview(View):
             protection=PreviewedProtection.of(
                 entry,
                 take_profits=[PreviewedTarget.of(rung) for rung in entry.rungs],
+                message=entry.note,
                 mode=outcome.protection,
             ),
         )

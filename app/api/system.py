@@ -2,11 +2,11 @@
 
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any, Final, Self
+from typing import Final
 
 from fastapi import APIRouter
 from pydantic import Field
-from sqlalchemy import ScalarSelect, func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.bodies import ExactRoute
@@ -14,13 +14,8 @@ from app.api.callers import ADMINS_ONLY
 from app.api.health import RedisState, State, newest_revision, present_revision
 from app.api.sessions import OpenDesk, Reading
 from app.api.wire import Instant, View
-from app.domain.orders import OrderStatus
 from app.domain.risk import Mode
-from app.store import trading
-from app.store.executions import Execution, ExecutionStatus
-from app.store.orders import Order
-from app.store.positions import OPEN, Position
-from app.store.trading import Trading
+from app.store import trading, workload
 from app.store.workers import Worker
 
 router = APIRouter(prefix="/admin/system", tags=["admin"], route_class=ExactRoute, dependencies=[ADMINS_ONLY])
@@ -58,20 +53,16 @@ class TradingState(View):
     """How far the whole engine may trade."""
 
     state: Mode = Field(examples=["active"])
-    """`reducing` and `halted` take no entries; exits always go on."""
+    """`reducing` and `halted` take no entries; exits always go on.
+
+    A database restored from a backup or promoted from a replica is `halted` until an admin sets the state in it.
+    """
     reason: str | None = Field(examples=["The venue fills at absurd prices"])
-    """Why, in the words of the admin who set it; null when nobody ever did."""
+    """Why, in the words of the admin who set it, or the engine's own; null when nobody ever set it."""
     set_by: str | None = Field(examples=["admin-1"])
     """The id of that admin."""
     set_at: Instant | None
     """When it was set."""
-
-    @classmethod
-    def seen(cls, row: Trading | None) -> Self:
-        """As it was last set; active where it never was."""
-        if row is None:
-            return cls(state=Mode.ACTIVE, reason=None, set_by=None, set_at=None)
-        return cls.of(row)
 
 
 class Counts(View):
@@ -110,35 +101,9 @@ class System(View):
     """How long the oldest pending execution has waited, in seconds; null when none waits."""
 
 
-def _count(*conditions: Any) -> ScalarSelect[int]:
-    return select(func.count()).where(*conditions).scalar_subquery()
-
-
-async def _counts(session: AsyncSession) -> Counts:
-    row = (
-        await session.execute(
-            select(
-                _count(Execution.status == ExecutionStatus.PENDING).label("pending_executions"),
-                _count(Order.status == OrderStatus.SENDING).label("sending_orders"),
-                _count(Order.status == OrderStatus.NEEDS_REVIEW).label("orders_in_review"),
-                _count(Position.status.in_(OPEN)).label("open_positions"),
-                _count(Position.protect_due_at.is_not(None)).label("positions_to_protect"),
-            )
-        )
-    ).one()
-    return Counts.of(row)
-
-
 async def _workers(session: AsyncSession, now: datetime) -> list[WorkerState]:
     rows = await session.scalars(select(Worker).order_by(Worker.seen_at.desc()))
     return [WorkerState.of(row, silent_seconds=_seconds(row.seen_at, now)) for row in rows]
-
-
-async def _oldest_pending(session: AsyncSession, now: datetime) -> int | None:
-    waiting_since = await session.scalar(
-        select(func.min(Execution.received_at)).where(Execution.status == ExecutionStatus.PENDING)
-    )
-    return None if waiting_since is None else _seconds(waiting_since, now)
 
 
 def _seconds(start: datetime, end: datetime) -> int:
@@ -156,13 +121,14 @@ async def _database(session: AsyncSession) -> DatabaseState:
 async def get_system(desk: OpenDesk, session: Reading, redis: RedisState) -> System:
     """How the engine as a whole is doing."""
     now = desk.now()
+    load = await workload.present(session)
     return System(
         version=VERSION,
         time=now,
         database=await _database(session),
         redis=redis,
-        trading=TradingState.seen(await trading.present(session)),
+        trading=TradingState.of(await trading.present(session)),
         workers=await _workers(session, now),
-        counts=await _counts(session),
-        oldest_pending_seconds=await _oldest_pending(session, now),
+        counts=Counts.of(load),
+        oldest_pending_seconds=None if load.pending_since is None else _seconds(load.pending_since, now),
     )

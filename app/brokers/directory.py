@@ -3,13 +3,15 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
 from uuid import UUID
 
+from app.brokers.metering import metered
 from app.brokers.port import TERMS_NOT_SERVED, Broker, Refused
 from app.domain.market import MarketType
+from app.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class Access:
     native_protection: bool
     """Whether the owner wants the venue to hold stop and targets."""
     paper: Mapping[str, Any] | None
-    credentials_sealed: bytes | None
+    credentials_sealed: bytes | None = field(compare=False, repr=False)
+    """Which credentials these are is what the version says; the same ones sealed anew are no change."""
 
 
 class Venue(Protocol):
@@ -42,8 +45,9 @@ class Venue(Protocol):
 class Directory:
     """Brokers by connection. A change of credentials or terms opens a new one and lets the old one go."""
 
-    def __init__(self, venues: Mapping[str, Venue]) -> None:
+    def __init__(self, venues: Mapping[str, Venue], metrics: Metrics | None = None) -> None:
         self._venues = venues
+        self._metrics = metrics
         self._open: dict[UUID, tuple[Access, Broker]] = {}
         self._opening: dict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -61,6 +65,8 @@ class Directory:
         if venue is None:
             raise Refused(f"Connections of kind {access.kind} cannot be opened here.", code=TERMS_NOT_SERVED)
         broker = await venue.open(access)
+        if self._metrics is not None:
+            broker = metered(broker, access.exchange, self._metrics)
         replaced = self._open.get(access.connection_id)
         self._open[access.connection_id] = (access, broker)
         if replaced is not None:

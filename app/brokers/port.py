@@ -19,7 +19,7 @@ from uuid import UUID
 
 from app.domain.exits import NativeStyle
 from app.domain.market import Instrument, Quote
-from app.domain.orders import OrderKey, OrderReport, OrderRequest
+from app.domain.orders import OrderKey, OrderReport, OrderRequest, TriggerSource
 from app.domain.positions import PositionSide
 
 
@@ -34,6 +34,12 @@ class VenueError(Exception):
 
 TERMS_NOT_SERVED = "terms_not_served"
 """The code of a refusal to open a connection at all: its terms ask for something that is not offered."""
+
+CREDENTIALS_REFUSED = "credentials_refused"
+"""The code of whatever fails because the venue does not accept the account's credentials."""
+
+BANNED = "banned_by_venue"
+"""The code of whatever fails because the venue has shut us out for a while."""
 
 
 class Refused(VenueError):
@@ -118,6 +124,8 @@ class Traits:
     settle: timedelta
     native_style: NativeStyle = NativeStyle.BRACKET
     """What the venue can hold of an exit plan, where `native_protection` says that it is to."""
+    trigger_sources: tuple[TriggerSource, ...] = ()
+    """Which prices may wake stops, the usual one first; empty where the venue offers no choice."""
     expires_orders: bool = True
     """Whether the venue itself ends a resting order at its `expires_at`; else we take it back."""
     clean_misses: int = field(default=2)
@@ -136,6 +144,12 @@ class Market(Protocol):
 
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
         """The present quotes, in as few requests as the venue allows; unknown symbols are left out."""
+
+    async def references(self, source: TriggerSource, symbols: Sequence[str]) -> Mapping[str, Decimal]:
+        """The present prices of a source that its stops may go by, in quote currency; those unknown are left out.
+
+        Asked of venues that offer the source only. Raises VenueError.
+        """
 
 
 class Broker(Market, Protocol):

@@ -1,6 +1,7 @@
 """The catalogue of reasons: every code an execution may end with, and what its owner can do about it.
 
-*Denied* means we said no before anything was sent. *Rejected* means the venue said no.
+*Denied* means we said no: before anything was sent, or to what an entry that rested had not filled yet. *Rejected*
+means the venue said no.
 """
 
 from dataclasses import dataclass
@@ -205,6 +206,21 @@ _REJECTED: tuple[tuple[str, str, str], ...] = (
         "never_arrived",
         "The order provably never reached the venue, and the signal is no longer fresh.",
         "Nothing; no position was opened.",
+    ),
+    (
+        "credentials_refused",
+        "The venue does not accept the connection's credentials for this.",
+        "Check the key and its permissions at the venue, enter it again and test the connection.",
+    ),
+    (
+        "banned_by_venue",
+        "The venue has shut this installation or the account out for a while.",
+        "Wait until the venue answers again, then test and activate the connection.",
+    ),
+    (
+        "vanished",
+        "The order rested at the venue and is no longer there, although nobody here took it back.",
+        "Look at the venue: it may have been cancelled there by hand.",
     ),
 )
 

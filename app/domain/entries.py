@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from app.domain import risk
 from app.domain.errors import Denied
-from app.domain.exits import Grain, Rung, ladder
+from app.domain.exits import Grain, Rung, ladder, merging
 from app.domain.market import Instrument, Quote
 from app.domain.money import ceil_to_step, exact, floor_to_step, round_to_tick, text
 from app.domain.orders import OrderType, Side
@@ -50,6 +50,11 @@ class Entry:
     levels: tuple[Level, ...]
     """The take-profits on the venue's tick, as they are cut again when more is filled."""
     rungs: tuple[Rung, ...]
+
+    @property
+    def note(self) -> str | None:
+        """What became of take-profits too small to be orders of their own; None where there are none."""
+        return merging(self.levels, self.rungs)
 
 
 @exact

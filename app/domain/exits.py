@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from app.domain.money import ZERO, exact, floor_to_step
+from app.domain.money import ZERO, exact, floor_to_step, text
 from app.domain.orders import OrderType, Side
 from app.domain.signals import Level
 
@@ -95,6 +95,29 @@ def ladder(
     if carried and rungs:
         rungs[-1] = Rung(rungs[-1].price, rungs[-1].quantity + floor_to_step(carried, grain.quantity_step))
     return tuple(rungs)
+
+
+def merging(levels: Sequence[Level], rungs: Sequence[Rung]) -> str | None:
+    """What became of levels that are too small to be orders of their own, in words; None where there are none.
+
+    `rungs` is what `ladder` made of `levels`.
+    """
+    if not levels or not rungs:
+        return None if not levels else "Every take-profit is too small for the venue, so none is placed."
+    joined: dict[Decimal, list[Decimal]] = {}
+    own = [rung.price for rung in rungs]
+    for number, level in enumerate(levels):
+        if level.price not in own:
+            farther = next((later.price for later in levels[number:] if later.price in own), own[-1])
+            joined.setdefault(farther, []).append(level.price)
+    sentences = [
+        f"The take-profit at {text(prices[0])} is too small by itself and joins the one at {text(target)}."
+        if len(prices) == 1
+        else f"The take-profits at {', '.join(map(text, prices))} are too small by themselves and join the one "
+        f"at {text(target)}."
+        for target, prices in joined.items()
+    ]
+    return " ".join(sentences) or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,14 @@ class OrderType(StrEnum):
     OCO = "oco"
 
 
+class TriggerSource(StrEnum):
+    """Which price of a swap wakes its stops: the venue's fair price, its last trade, or the index behind it."""
+
+    MARK = "mark"
+    LAST = "last"
+    INDEX = "index"
+
+
 class Purpose(StrEnum):
     """Why an order exists: to open a position, to protect it at the venue, or to leave it now."""
 
@@ -112,6 +120,8 @@ class OrderRequest:
     trigger_price: Decimal | None = None
     reduce_only: bool = False
     expires_at: datetime | None = None
+    trigger_source: TriggerSource | None = None
+    """Which price reaches the trigger, where the venue offers a choice."""
 
     @property
     def key(self) -> OrderKey:
@@ -144,14 +154,19 @@ def client_order_id(order_id: UUID, attempt: int) -> str:
 def supersedes(known_status: OrderStatus, known_filled: Decimal, report: OrderReport) -> bool:
     """Whether a report may be believed over what is recorded.
 
-    Late news never moves an order back: a final order stays final, an acknowledged one acknowledged, and the
-    filled quantity never falls.
+    Late news never moves an order back: a final order stays final unless more of it was filled than was known then,
+    an acknowledged one acknowledged, and the filled quantity never falls.
     """
     if known_status in FINAL:
-        return False
+        return report.filled_quantity > known_filled
     if report.status in LIVE and _ON_THE_WAY.index(report.status) < _ON_THE_WAY.index(known_status):
         return False
     return report.filled_quantity >= known_filled
+
+
+def status_after(known_status: OrderStatus, report: OrderReport) -> OrderStatus:
+    """Where an order stands after a report that is believed: what was final once does not live again."""
+    return known_status if known_status in FINAL and report.status in LIVE else report.status
 
 
 @exact

@@ -174,7 +174,8 @@ def check_price(signal: Signal, quote: Quote, limits: Limits) -> None:
 
     Drift counts the adverse move only: (ask − entry) ÷ entry for buys, mirrored for sells.
     """
-    _check_not_passed(signal, quote)
+    first_target = signal.take_profits[0].price if signal.take_profits else None
+    check_not_passed(signal.direction, signal.stop_loss, first_target, quote)
     if signal.order_type is OrderType.MARKET:
         _check_drift(signal, quote.entering(signal.direction), limits)
     widest = limits.max_spread_percent
@@ -185,19 +186,20 @@ def check_price(signal: Signal, quote: Quote, limits: Limits) -> None:
         )
 
 
-def _check_not_passed(signal: Signal, quote: Quote) -> None:
-    sign = signal.direction.sign
-    leaving = quote.leaving(signal.direction)
-    if signal.stop_loss is not None and leaving * sign <= signal.stop_loss * sign:
+def check_not_passed(
+    direction: Side, stop_loss: Decimal | None, first_target: Decimal | None, quote: Quote
+) -> None:
+    """The price at which a position could be left has reached neither its stop nor its first target."""
+    sign, leaving = direction.sign, quote.leaving(direction)
+    if stop_loss is not None and leaving * sign <= stop_loss * sign:
         raise Denied(
             "stop_already_passed",
-            f"The price is {text(leaving)}, already beyond the stop-loss {text(signal.stop_loss)}.",
+            f"The price is {text(leaving)}, already beyond the stop-loss {text(stop_loss)}.",
         )
-    if signal.take_profits and leaving * sign >= signal.take_profits[0].price * sign:
+    if first_target is not None and leaving * sign >= first_target * sign:
         raise Denied(
             "target_already_passed",
-            f"The price is {text(leaving)}, already beyond the first take-profit "
-            f"{text(signal.take_profits[0].price)}.",
+            f"The price is {text(leaving)}, already beyond the first take-profit {text(first_target)}.",
         )
 
 

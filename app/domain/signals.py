@@ -185,13 +185,14 @@ def course_of(
     signal: Signal, updates: Iterable[Update], *, cancelled: bool, closed_portions: Iterable[Decimal]
 ) -> Course:
     """Fold later events into a signal. Per field the update with the greatest timestamp wins, in any order heard;
-    of two with the same timestamp what they say decides, never which was heard first.
+    of two with the same timestamp what they say decides, never which was heard first. A stop-loss that would loosen
+    the one before it is passed over.
 
     A close of everything ends the signal; one of a portion p leaves 1 − p of what was still open.
     """
     current = signal
-    for update in sorted(updates, key=_precedence):
-        if "stop_loss" in update.fields:
+    for update in sorted(updates, key=precedence):
+        if "stop_loss" in update.fields and _tightens(current, update):
             current = replace(current, stop_loss=update.stop_loss)
         if "take_profits" in update.fields:
             current = replace(current, take_profits=ladder_of(update.take_profits, signal.direction))
@@ -203,7 +204,23 @@ def course_of(
     return Course(current, cancelled, open_portion == ZERO, open_portion)
 
 
-def _precedence(update: Update) -> tuple[datetime, str]:
+def _tightens(signal: Signal, update: Update) -> bool:
+    verdict = new_stop(signal.direction, signal.stop_loss, update.stop_loss, (), edited=False)
+    return verdict.outcome is Outcome.APPLIED
+
+
+def stop_verdicts(signal: Signal, updates: Sequence[Update]) -> list[Verdict]:
+    """What each of these updates, in their order of precedence, came to for the stop of an entry not claimed yet."""
+    verdicts = []
+    for update in updates:
+        verdicts.append(new_stop(signal.direction, signal.stop_loss, update.stop_loss, (), edited=False))
+        if verdicts[-1].outcome is Outcome.APPLIED:
+            signal = replace(signal, stop_loss=update.stop_loss)
+    return verdicts
+
+
+def precedence(update: Update) -> tuple[datetime, str]:
+    """The order in which updates count, the last one most; it does not depend on which was heard first."""
     return (
         update.timestamp,
         f"{sorted(update.fields)} {update.stop_loss} {update.take_profits} {update.expires_at}",

@@ -15,17 +15,16 @@ from app.brokers.port import Broker, VenueError
 from app.desk import Desk
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.exits import CloseReason
-from app.domain.money import ZERO, exact, floor_to_step, text
-from app.domain.orders import OrderStatus, OrderType, Purpose
+from app.domain.money import exact, floor_to_step, text
+from app.domain.orders import OrderStatus
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
-from app.engine import placing, protection, trades
+from app.engine import placing, protection, strikes, trades
 from app.engine.access import broker_of
 from app.engine.trades import Trade
 from app.store.connections import Connection
 from app.store.orders import Order
 from app.store.positions import Position
-from app.store.schema import new_id
 
 log = structlog.get_logger(__name__)
 
@@ -90,35 +89,7 @@ def whole(position: Position, quantity: Decimal) -> Decimal:
 
 def start(trade: Trade, quantity: Decimal, reason: CloseReason, now: datetime) -> Order:
     """Store the intent to close `quantity`; the caller's transaction commits it."""
-    position, entry = _held(trade), trade.entry
-    if entry is None:
-        raise ValueError(f"position {position.id} has no entry order")
-    order = Order(
-        id=new_id(),
-        connection_id=position.connection_id,
-        execution_id=position.execution_id,
-        position_id=position.id,
-        purpose=Purpose.CLOSE,
-        symbol=position.symbol,
-        base=entry.base,
-        currency=entry.currency,
-        side=position.side.entry_side.opposite,
-        type=OrderType.MARKET,
-        quantity=quantity,
-        reduce_only=True,
-        reserved=ZERO,
-        reason=reason,
-        plan_revision=position.plan_revision,
-        status=OrderStatus.PENDING,
-        attempt=0,
-        filled_quantity=ZERO,
-        fees={},
-        due_at=now + _AGAIN,
-        created_at=now,
-        updated_at=now,
-    )
-    trade.session.add(order)
-    trade.orders.append(order)
+    order = trades.intend_close(trade, _held(trade), quantity, reason, now)
     trades.refresh(trade, now)
     return order
 
@@ -174,8 +145,8 @@ async def carry_out(desk: Desk, order_id: UUID) -> None:
         log.warning("close_put_off", order_id=str(order_id), reason=failure.message)
         return
     claimed = await _claim(desk, broker, order)
-    if claimed is not None:
-        await placing.send(desk, broker, claimed)
+    if claimed is not None and await placing.send(desk, broker, claimed):
+        await strikes.clear(desk, connection)
     await protection.after(desk, order.execution_id)
 
 
@@ -188,6 +159,8 @@ async def _clear_the_way(desk: Desk, broker: Broker, execution_id: UUID) -> bool
             return True
         close.due_at = desk.now() + _AGAIN
         in_the_way = list(trade.live_protection)
+        if any(leg.trigger_price is not None for leg in in_the_way):
+            _held(trade).expose(desk.now())
         entry = trade.entry
         if entry is not None and entry.is_live and _held(trade).status is PositionStatus.CLOSING:
             in_the_way.append(entry)

@@ -4,7 +4,7 @@ A connection is created inactive, tested, activated, and may go back at any time
 only: what is open stays watched and closable. Going inactive takes back every entry not filled yet.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -26,6 +26,7 @@ from app.domain.owners import Owner, Role
 from app.domain.risk import Limits
 from app.engine import offers, trades
 from app.engine.access import access_of, snapshots_of
+from app.engine.lapsing import Ending
 from app.engine.notifying import notify
 from app.engine.withdrawing import cancel_entries, deny_waiting
 from app.store import connections
@@ -90,6 +91,9 @@ async def create(
     now = desk.now()
     offer = await offers.offer_of(kind, exchange)
     offers.check_market(offer, market_type, sandbox=sandbox)
+    offers.check_trigger_source(offer, market_type, terms.get("protection", {}).get("trigger_source"))
+    if kind is Kind.PAPER and terms.get("paper"):
+        await offers.check_paper_prices(terms["paper"]["prices"], market_type)
     connection = Connection(
         id=new_id(),
         owner_role=owner.role,
@@ -124,7 +128,7 @@ async def change(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) ->
     Raises NotFound, Invalid, and Conflict `positions_open` for other credentials while something is open.
     """
     now = desk.now()
-    await _check_given_credentials(desk, owner, connection_id, terms)
+    await _check_against_offer(desk, owner, connection_id, terms)
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
         _check_paper_is_kept(connection, terms)
@@ -164,8 +168,25 @@ async def test(desk: Desk, owner: Owner, connection_id: UUID) -> Examination:
             await _record_failed(session, current, examination)
     log.info("connection_tested", connection_id=str(connection_id), ok=examination.ok, code=examination.code)
     if was_active and not examination.ok:
-        await cancel_entries(desk, connection_id)
+        await cancel_entries(desk, connection_id, _TAKEN_BACK)
     return examination
+
+
+async def put_in_error(desk: Desk, connection_id: UUID, why: Callable[[Connection], str | None]) -> bool:
+    """Let a connection take no entries until it has passed a test, if `why` has a reason; True when that changed it."""
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        connection = await connections.locked(session, connection_id)
+        if connection is None or connection.deleted_at is not None:
+            return False
+        reason = None if connection.status is ConnectionStatus.ERROR else why(connection)
+        if reason is None:
+            return False
+        await _go(session, connection, ConnectionStatus.ERROR, reason, now)
+        connection.last_error = reason
+        connection.tested_version = None
+    await cancel_entries(desk, connection_id, _TAKEN_BACK)
+    return True
 
 
 async def activate(desk: Desk, owner: Owner, connection_id: UUID) -> Connection:
@@ -203,7 +224,7 @@ async def deactivate(desk: Desk, owner: Owner, connection_id: UUID) -> Connectio
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
         await _go(session, connection, ConnectionStatus.INACTIVE, "It was deactivated.", desk.now())
-    await cancel_entries(desk, connection_id)
+    await cancel_entries(desk, connection_id, _TAKEN_BACK)
     return connection
 
 
@@ -218,7 +239,7 @@ async def delete(desk: Desk, owner: Owner, connection_id: UUID, *, force: bool) 
         async with desk.sessions() as session:
             await _locked(session, owner, connection_id)
         # While there are credentials: an entry that filled later would open what nobody manages.
-        await cancel_entries(desk, connection_id)
+        await cancel_entries(desk, connection_id, _TAKEN_BACK)
     now = desk.now()
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
@@ -274,14 +295,25 @@ def _loss_limit(limits: Mapping[str, Any]) -> Decimal | None:
     return Limits.read(limits).max_daily_loss
 
 
-async def _check_given_credentials(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) -> None:
-    """Other credentials have the fields the venue asks for. Before any lock: the first look imports ccxt."""
-    if "credentials" not in terms:
+async def _check_against_offer(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) -> None:
+    """Other credentials have the fields the venue asks for, other prices are those of an exchange there is, and stops
+    go by a price the venue offers.
+
+    Before any lock: the first look imports ccxt. Raises Invalid.
+    """
+    source = terms.get("protection", {}).get("trigger_source")
+    if source is None and not terms.keys() & {"credentials", "paper"}:
         return
     async with desk.sessions() as session:
         connection = await connections.of_owner(session, owner, connection_id)
-    if connection is not None and connection.kind is not Kind.PAPER:
-        offer = await offers.offer_of(connection.kind, connection.exchange)
+    if connection is None:
+        return
+    offer = await offers.offer_of(connection.kind, connection.exchange)
+    offers.check_trigger_source(offer, connection.market_type, source)
+    if connection.kind is Kind.PAPER:
+        if "paper" in terms:
+            await offers.check_paper_prices(terms["paper"]["prices"], connection.market_type)
+    elif "credentials" in terms:
         offers.check_credentials(offer, terms["credentials"])
 
 
@@ -385,6 +417,7 @@ def _record_passed(connection: Connection, examination: Examination) -> None:
     if connection.status is not ConnectionStatus.ACTIVE:
         connection.status = ConnectionStatus.INACTIVE
     connection.last_error = None
+    connection.refused_in_a_row = connection.doubted_in_a_row = connection.banned_in_a_row = 0
     connection.last_tested_at = connection.updated_at = examination.checked_at
     connection.tested_version = connection.credentials_version
     connection.account_identity = examination.account.identity
@@ -426,6 +459,7 @@ async def _go(
 _WENT_INACTIVE: Final = Denied(
     "connection_inactive", "The connection went inactive before the signal was executed."
 )
+_TAKEN_BACK: Final = Ending("connection_inactive", "The connection went inactive before it was filled.")
 
 
 async def _let_go(session: AsyncSession, connection_id: UUID) -> Sequence[Position]:

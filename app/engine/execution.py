@@ -20,7 +20,7 @@ from app.domain.money import ZERO, exact, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.signals import Course
 from app.domain.sizing import Funds
-from app.engine import placing, protection, situations, telling, trades, updating
+from app.engine import placing, protection, situations, strikes, telling, trades, updating
 from app.engine.courses import course_of, updates_of
 from app.engine.situations import Idea, Planned, View
 from app.engine.trades import Trade
@@ -61,9 +61,11 @@ async def execute(desk: Desk, execution_id: UUID) -> None:
         return
     except VenueError as failure:
         await _put_off(desk, execution_id, failure)
+        await strikes.of_read(desk, work.connection.id, failure)
         return
     if order is not None:
-        await placing.send(desk, view.broker, order)
+        if await placing.send(desk, view.broker, order):
+            await strikes.clear(desk, work.connection)
         await protection.after(desk, order.execution_id)
 
 
@@ -107,7 +109,7 @@ async def _claim(desk: Desk, work: Work, view: View) -> Order | None:
         )
         order = _intend(trade, connection, planned, course, view.broker, now)
         updates = await updates_of(session, work.signal.provider, work.signal.source_id)
-        updating.note_wording(trade.execution, updates, now)
+        updating.note_wording(trade.execution, work.signal.meaning(), updates, now)
         connection.last_used_at = now
         trades.refresh(trade, now)
     log.info(
@@ -130,8 +132,9 @@ def _intend(
     execution.requested_quantity = entry.quantity
     execution.plan = trades.plan_of(
         entry,
+        connection.protection,
         _management(connection, planned.funds),
-        native=broker.traits.native_protection,
+        broker.traits,
     )
     order = trade.entry
     if order is None:
@@ -156,6 +159,7 @@ def _intend(
     order.quantity = entry.quantity
     order.price = entry.price
     order.expires_at = course.signal.entry_ends_at(execution.received_at)
+    order.code, order.message = None, entry.note
     order.reserved = _reserve(entry.notional, planned.funds)
     placing.claim(order, broker, now)
     return order

@@ -20,9 +20,10 @@ from app.domain.money import parse, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
 from app.domain.signals import EventType, Outcome, Verdict
-from app.engine import closing, placing, protection, trades, updating
+from app.engine import closing, lapsing, protection, trades, triggers, updating
 from app.engine.access import broker_of
 from app.engine.courses import updates_of
+from app.engine.lapsing import Ending
 from app.store.connections import Connection
 from app.store.events import Event
 from app.store.executions import Execution, ExecutionStatus
@@ -33,6 +34,10 @@ from app.store.signals import id_of
 log = structlog.get_logger(__name__)
 
 _MAY_STILL_OPEN = (ExecutionStatus.SENDING, ExecutionStatus.OPEN, ExecutionStatus.NEEDS_REVIEW)
+_WHY = {
+    EventType.CANCELLED: Ending("signal_cancelled", "The provider cancelled the signal."),
+    EventType.CLOSED: Ending("signal_closed", "The provider closed the signal."),
+}
 
 
 async def follow(desk: Desk, event_id: UUID) -> None:
@@ -66,22 +71,21 @@ async def _end(desk: Desk, event: Event, signal_id: UUID | None) -> bool:
 
 async def _take_back(desk: Desk, event: Event, order: Order, connection: Connection) -> None:
     """Cancel one resting entry; while it rests the event stays due, so that a venue that fails is asked again."""
-    if await _cancelled(desk, order, connection):
+    if await _cancelled(desk, order, connection, _WHY[EventType(event.type)]):
         async with desk.sessions.begin() as session:
             trade = await trades.locked(session, order.execution_id)
             if event.type == EventType.CANCELLED and not updating.is_noted(trade.execution, event):
                 verdict = Verdict(Outcome.APPLIED, "What was not filled was taken back.")
                 updating.note(trade.execution, event, verdict, desk.now())
-    await protection.after(desk, order.execution_id)
 
 
-async def _cancelled(desk: Desk, order: Order, connection: Connection) -> bool:
+async def _cancelled(desk: Desk, order: Order, connection: Connection, why: Ending) -> bool:
     try:
         broker = await broker_of(desk, connection)
     except VenueError as failure:
         log.warning("entry_not_cancelled", order_id=str(order.id), reason=failure.message)
         return False
-    return await placing.cancel(desk, broker, order)
+    return await lapsing.take_back(desk, broker, order, why)
 
 
 async def _update(desk: Desk, event: Event, signal_id: UUID | None) -> None:
@@ -110,16 +114,13 @@ async def _update(desk: Desk, event: Event, signal_id: UUID | None) -> None:
 
 
 async def _mark(desk: Desk, position: Position, connection: Connection) -> Decimal | None:
-    """What a position could be left at now, or at its last mark where the venue has no fresh quote."""
+    """What a position's stop goes by now, or its last mark where the venue has no fresh price."""
     try:
-        quotes = await (await broker_of(desk, connection)).quotes([position.symbol])
+        price = await triggers.price(desk, await broker_of(desk, connection), position)
     except VenueError as failure:
         log.info("quote_unavailable", position_id=str(position.id), reason=failure.message)
         return position.current_price
-    quote = quotes.get(position.symbol)
-    if quote is None or not quote.is_usable(desk.now(), desk.quote_max_age):
-        return position.current_price
-    return quote.leaving(position.side.entry_side)
+    return position.current_price if price is None else price
 
 
 async def _apply(
@@ -131,9 +132,10 @@ async def _apply(
             return
         updates = await updates_of(session, event.provider or "", event.source_id or "")
         applied = updating.apply(trade, event, updates, mark, desk.now())
-    if applied.lapsed is not None:
+    why = None if applied.lapsed is None else lapsing.lapsed(applied.lapsed, desk.now())
+    if applied.lapsed is not None and why is not None:
         # Where it is not confirmed, the monitor cancels it: its end has come.
-        await _cancelled(desk, applied.lapsed, connection)
+        await _cancelled(desk, applied.lapsed, connection, why)
     if applied.close_id is not None:
         await closing.carry_out(desk, applied.close_id)
     await protection.after(desk, execution_id)

@@ -23,18 +23,21 @@ from app.domain.owners import Owner, Role
 from app.domain.risk import Mode, check_mode
 from app.engine import closing, telling, withdrawing
 from app.engine.connections import check_plan
+from app.engine.lapsing import Ending
 from app.store import audit, connections, trading
 from app.store.audit import Action
 from app.store.connections import Connection
 from app.store.executions import UNDER_WAY, Execution, ExecutionStatus
 from app.store.orders import Order
 from app.store.positions import OPEN, Position
-from app.store.trading import Trading
+from app.store.trading import Switch
 
 log = structlog.get_logger(__name__)
 
 AT_ONCE: Final = 8
 """On how many connections entries are taken back side by side."""
+
+_CLEARED: Final = Ending(None, "Taken back by close-all.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Clearance:
     positions: Sequence[Remnant]
 
 
-async def set_trading(desk: Desk, admin: Owner, state: Mode, reason: str) -> Trading:
+async def set_trading(desk: Desk, admin: Owner, state: Mode, reason: str) -> Switch:
     """Set how far the whole engine may trade; unless it is active, every unfilled entry is taken back."""
     now = desk.now()
     async with desk.sessions.begin() as session:
@@ -61,10 +64,12 @@ async def set_trading(desk: Desk, admin: Owner, state: Mode, reason: str) -> Tra
         before = await trading.state(session)
         await trading.set_state(session, state, reason, admin.id, now)
         audit.record(session, Action.TRADING, admin, reason, now, before=before, after=state)
+        if state is not before:
+            await telling.trading_set(session, state, reason, now)
     log.warning("trading_set", state=state, before=before, admin=admin.id)
     if state is not Mode.ACTIVE:
         await _take_everything_back(desk, denial_of(state, whole_engine=True))
-    return Trading(state=state, reason=reason, set_by=admin.id, set_at=now)
+    return Switch(state, reason, admin.id, now)
 
 
 async def set_mode(
@@ -98,7 +103,7 @@ async def set_mode(
             telling.mode_set(session, connection, reason, now, by_admin=actor.role is Role.ADMIN)
     log.info("mode_set", connection_id=str(connection_id), mode=mode, before=before)
     if mode is not Mode.ACTIVE:
-        await withdrawing.cancel_entries(desk, connection_id)
+        await withdrawing.cancel_entries(desk, connection_id, Ending.of(denial_of(mode)))
     return connection
 
 
@@ -114,7 +119,7 @@ async def close_all(
     async with desk.sessions.begin() as session:
         await _locked(session, connection_id, owner)
         unfilled = await _under_way(session, connection_id)
-        await withdrawing.withdraw_waiting(session, connection_id, "Taken back by close-all.", now)
+        await withdrawing.withdraw_waiting(session, connection_id, _CLEARED.message, now)
         held = await _held(session, connection_id)
         audit.record(
             session,
@@ -126,7 +131,7 @@ async def close_all(
             entries=len(unfilled),
             positions=len(held),
         )
-    await withdrawing.cancel_entries(desk, connection_id)
+    await withdrawing.cancel_entries(desk, connection_id, _CLEARED)
     # Once more after the entries are gone: one of them may have been filled on the last metre.
     async with desk.sessions() as session:
         held = await _held(session, connection_id)
@@ -174,7 +179,7 @@ async def _take_back(desk: Desk, connection_id: UUID, denial: Denied, now: datet
     async with desk.sessions.begin() as session:
         await connections.locked(session, connection_id)
         await withdrawing.deny_waiting(session, connection_id, denial, now)
-    await withdrawing.cancel_entries(desk, connection_id)
+    await withdrawing.cancel_entries(desk, connection_id, Ending.of(denial))
 
 
 async def _under_way(session: AsyncSession, connection_id: UUID) -> Sequence[UUID]:

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.desk import Desk
 from app.store import entitlements, events, signals
 from app.store.events import Event, Reception
-from app.store.schema import new_id
+from app.store.schema import NEW_ID_SQL, new_id
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +78,6 @@ _GIVEN: Final[Mapping[str, str]] = {
 }
 """What `_PUBLISH` is given, in the order of its parameters, and of which type each is."""
 
-# The uuid expression makes a version 7 id per row in plain SQL: uuidv7() exists from PostgreSQL 18 on only.
 _PUBLISH: Final = f"""
     WITH given AS (
         SELECT {", ".join(f"${number}::{type_} AS {name}" for number, (name, type_) in enumerate(_GIVEN.items(), 1))}
@@ -106,9 +105,7 @@ _PUBLISH: Final = f"""
         INSERT INTO execution_logs
             (id, signal_id, connection_id, owner_role, owner_id, status, symbol, direction, order_type,
              due_at, received_at, queued_at, created_at, updated_at)
-        SELECT encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) PLACING
-                   substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
-                   FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid,
+        SELECT {NEW_ID_SQL},
                signal.id, connection.id, connection.owner_role, connection.owner_id, 'pending',
                given.symbol, given.direction, given.order_type, given.due_at,
                given.now, given.now, given.now, given.now

@@ -18,6 +18,7 @@ from app.domain.exits import CloseReason
 from app.domain.positions import PositionStatus
 from app.domain.risk import Limits, OnDailyLoss, check_daily_loss
 from app.engine import closing, telling, withdrawing
+from app.engine.lapsing import Ending
 from app.store import audit, connections, positions
 from app.store.audit import Action
 from app.store.connections import Connection
@@ -70,7 +71,7 @@ async def _reduce(desk: Desk, connection_id: UUID) -> None:
         telling.daily_loss_reached(session, connection, denial, now)
         await withdrawing.deny_waiting(session, connection_id, denial, now)
     log.warning("daily_loss_reached", connection_id=str(connection_id), reason=denial.message)
-    await withdrawing.cancel_entries(desk, connection_id)
+    await withdrawing.cancel_entries(desk, connection_id, Ending.of(denial))
 
 
 async def _denial(session: AsyncSession, connection: Connection, now: datetime) -> Denied | None:

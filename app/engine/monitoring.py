@@ -8,14 +8,14 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
 import structlog
 from sqlalchemy import bindparam, case, select, union, update
 
-from app.brokers.port import ABSENT, Broker, VenueError
+from app.brokers.port import ABSENT, Broker, Silence, VenueError
 from app.desk import Desk
 from app.domain.exits import CloseReason, NativeStyle, Plan, Protection, decide
 from app.domain.market import Quote
@@ -23,10 +23,22 @@ from app.domain.orders import OrderReport, OrderStatus, Purpose
 from app.domain.positions import PositionStatus, unrealized
 from app.domain.risk import Mode
 from app.domain.stops import best_of
-from app.engine import closing, losses, placing, protection, stops, trades
+from app.engine import (
+    breaking,
+    closing,
+    guarding,
+    lapsing,
+    losses,
+    placing,
+    protection,
+    stops,
+    strikes,
+    trades,
+    triggers,
+)
 from app.engine.access import broker_of
 from app.store import connections, orders, positions, trading
-from app.store.connections import Connection, ConnectionStatus
+from app.store.connections import Connection
 from app.store.orders import Order
 from app.store.positions import Position
 
@@ -53,21 +65,18 @@ class Watched:
     positions: list[Position] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
 
-    def may_enter(self, now: datetime) -> bool:
-        """Whether entries may rest."""
-        is_active = self.connection.status is ConnectionStatus.ACTIVE and self.trading is Mode.ACTIVE
-        return is_active and self.connection.mode_at(now) is Mode.ACTIVE
-
     @property
     def symbols(self) -> set[str]:
         """Every symbol a quote is needed for."""
-        return {position.symbol for position in self.positions}
+        entering = {order.symbol for order in self.orders if order.purpose is Purpose.ENTRY}
+        return entering | {position.symbol for position in self.positions}
 
 
 async def watch(desk: Desk) -> int:
     """One round over all connections that are due; answers how many were watched."""
     watched = await watch_open(desk)
     await losses.enforce(desk)
+    await breaking.enforce(desk)
     return watched
 
 
@@ -82,7 +91,14 @@ async def watch_open(desk: Desk) -> int:
         # What is held is read after the survey, which may have found orders filled.
         await _load_positions(desk, watched)
         quotes = await _quotes(watched)
-        marks = await _mark(desk, watched, quotes)
+        held = [(each.broker, position) for each, position in _all_positions(watched)]
+        marks = await triggers.prices(desk, held, quotes)
+        await _mark(desk, watched, quotes, marks)
+        await guarding.arm(desk, (each for _, each in _all_positions(watched) if each.id in marks))
+        await _side_by_side(
+            lapsing.review(desk, each.broker, each.connection, each.trading, each.orders, quotes)
+            for each in watched
+        )
         await _move_stops(desk, watched, marks)
         await _leave(desk, watched, marks)
     finally:
@@ -178,6 +194,7 @@ async def _survey(desk: Desk, watched: Watched) -> None:
         answers = await watched.broker.survey([order.key for order in watched.orders])
     except VenueError as failure:
         log.warning("survey_failed", connection_id=str(watched.connection.id), reason=failure.message)
+        await strikes.of_read(desk, watched.connection.id, failure)
         return
     changed: set[UUID] = set()
     for order in watched.orders:
@@ -187,9 +204,15 @@ async def _survey(desk: Desk, watched: Watched) -> None:
                 changed.add(order.execution_id)
         elif answer is ABSENT and await _miss(desk, order):
             changed.add(order.execution_id)
+    await guarding.prove(desk, (each for each in watched.orders if _stands(answers, each)))
     for execution_id in changed:
         await protection.after(desk, execution_id)
-    await _take_back_entries(desk, watched)
+
+
+def _stands(answers: Mapping[str, OrderReport | Silence], order: Order) -> bool:
+    """Whether the venue has just shown that an order rests there."""
+    answer = answers.get(order.key.client_order_id)
+    return isinstance(answer, OrderReport) and answer.status is OrderStatus.OPEN
 
 
 def _tells_news(order: Order, report: OrderReport) -> bool:
@@ -216,31 +239,23 @@ async def _miss(desk: Desk, order: Order) -> bool:
         return True
 
 
-async def _take_back_entries(desk: Desk, watched: Watched) -> None:
-    """An entry rests until its end, and only as long as its connection, and the engine, may open positions."""
-    now = desk.now()
-    may_enter = watched.may_enter(now)
-    for order in watched.orders:
-        is_over = order.expires_at is not None and order.expires_at <= now
-        if order.purpose is Purpose.ENTRY and order.is_live and (is_over or not may_enter):
-            await placing.cancel(desk, watched.broker, order)
-            await protection.after(desk, order.execution_id)
-
-
 async def _mark(
-    desk: Desk, watched: Sequence[Watched], quotes: Mapping[tuple[str, str], Quote]
-) -> Mapping[UUID, Decimal]:
-    """Write the leaving price of every position that has a sound quote, in one statement; answers the marks."""
+    desk: Desk,
+    watched: Sequence[Watched],
+    quotes: Mapping[tuple[str, str], Quote],
+    triggering: Mapping[UUID, Decimal],
+) -> None:
+    """Write the leaving price of every position that has a sound quote, in one statement, and its best price yet."""
     now = desk.now()
-    marks: dict[UUID, Decimal] = {}
     rows = []
     for each, position in _all_positions(watched):
         quote = quotes.get((each.broker.market_key, position.symbol))
         if quote is None or not quote.is_usable(now, desk.quote_max_age):
             continue
-        price = quote.leaving(position.side.entry_side)
-        marks[position.id] = price
-        position.best_price = best_of(position.side.entry_side, position.best_price, price)
+        side = position.side.entry_side
+        if position.id in triggering:
+            position.best_price = best_of(side, position.best_price, triggering[position.id])
+        price = quote.leaving(side)
         profit = unrealized(position.side, position.remaining_quantity, position.entry_price, price)
         rows.append(
             {
@@ -255,7 +270,6 @@ async def _mark(
         )
     if rows:
         await _write_marks(desk, rows)
-    return marks
 
 
 async def _write_marks(desk: Desk, rows: Sequence[Mapping[str, object]]) -> None:
@@ -334,7 +348,6 @@ async def _trigger(desk: Desk, position: Position, style: NativeStyle, mark: Dec
         way_out = decide(_plan(current, style), mark)
         if way_out is None:
             return None
-        current.current_price, current.marked_at = mark, now
         order = closing.start(trade, closing.whole(current, way_out.quantity), way_out.reason, now)
         log.info("exit_triggered", position_id=str(current.id), reason=way_out.reason, mark=str(mark))
         return order.id

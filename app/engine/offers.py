@@ -1,14 +1,16 @@
 """Offers: what can be connected, and whether what an owner asks for is among it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from app.brokers.crypto import listed_exchanges
 from app.brokers.crypto.credentials import KNOWN_FIELDS
+from app.brokers.paper.terms import RECORDING, SYNTHETIC
 from app.domain.errors import Invalid
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
+from app.domain.orders import TriggerSource
 from app.store.connections import Kind
 
 
@@ -27,6 +29,8 @@ class Offer:
     """Whether the venue itself can hold stops and targets."""
     tier: Literal["certified", "listed"]
     """`certified`: passes the whole broker contract suite. `listed`: can be connected, at one's own risk."""
+    trigger_sources: Mapping[MarketType, tuple[TriggerSource, ...]] = field(default_factory=dict)
+    """Which prices may wake stops, by market, the usual one first; a market that is left out offers no choice."""
 
 
 PAPER: Final = Offer(
@@ -38,6 +42,8 @@ PAPER: Final = Offer(
     sandbox=False,
     native_stops=True,
     tier="certified",
+    # There is one price, which is all of them.
+    trigger_sources={kind: tuple(TriggerSource) for kind in (MarketType.SPOT, MarketType.SWAP)},
 )
 
 
@@ -53,6 +59,7 @@ async def offers() -> Mapping[str, Offer]:
             sandbox=entry.has_sandbox,
             native_stops=any(style is not NativeStyle.NONE for style in entry.native_styles.values()),
             tier=entry.tier,
+            trigger_sources=entry.trigger_sources,
         )
         for entry in (await listed_exchanges()).values()
     }
@@ -81,6 +88,20 @@ def check_market(offer: Offer, market_type: MarketType, *, sandbox: bool) -> Non
         raise Invalid("sandbox", f"{offer.name} has no sandbox.")
 
 
+async def check_paper_prices(prices: str, market_type: MarketType) -> None:
+    """There is such a source of prices, and it has that market. Raises Invalid."""
+    if prices in (SYNTHETIC, RECORDING):
+        return
+    source = (await offers()).get(prices)
+    if source is None or source.kind is not Kind.CRYPTO:
+        raise Invalid(
+            "paper.prices",
+            f"Prices are {SYNTHETIC}, {RECORDING}, or those of a crypto exchange; see GET /exchanges.",
+        )
+    if market_type not in source.market_types:
+        raise Invalid("paper.prices", f"{source.name} trades {' and '.join(source.market_types)}.")
+
+
 def check_credentials(offer: Offer, credentials: Mapping[str, str]) -> None:
     """Every field the venue asks for is there, and none that nobody knows. Raises Invalid, naming fields only."""
     missing = [field for field in offer.credential_fields if not credentials.get(field)]
@@ -89,3 +110,12 @@ def check_credentials(offer: Offer, credentials: Mapping[str, str]) -> None:
     unknown = sorted(credentials.keys() - KNOWN_FIELDS)
     if unknown:
         raise Invalid("credentials", f"There is no credential field {', '.join(unknown)}.")
+
+
+def check_trigger_source(offer: Offer, market_type: MarketType, source: str | None) -> None:
+    """Stops of that market can go by that price there. Raises Invalid."""
+    served = offer.trigger_sources.get(market_type, ())
+    if source is None or source in served:
+        return
+    what = f"can go by {' or '.join(served)}" if served else "go by the price they trade at; leave it out"
+    raise Invalid("protection.trigger_source", f"Stops of {offer.name} {market_type} {what}.")

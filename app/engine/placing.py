@@ -4,21 +4,23 @@ The claim is committed before, the outcome is recorded after; no transaction is 
 An order whose outcome is unknown stays `sending`, with `due_at` telling resolution when to look it up.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import structlog
 
-from app.brokers.port import Broker, Refused, Silence, Uncertain, Unreachable, VenueError
+from app.brokers.port import Broker, Refused, Silence, Unreachable, VenueError
 from app.desk import Desk
 from app.domain.exits import CloseReason
 from app.domain.orders import OrderReport, OrderStatus, Purpose
-from app.engine import telling, trades
+from app.engine import strikes, telling, trades
 from app.store.orders import Order
 
 log = structlog.get_logger(__name__)
 
 _FIRST_WAIT = timedelta(seconds=1)
 _LONGEST_WAIT = timedelta(seconds=30)
+_FIRST_LOOK = timedelta(seconds=2)
 
 _OWNERS_WISH = frozenset({CloseReason.MANUAL, CloseReason.SIGNAL})
 
@@ -40,23 +42,31 @@ def claim(order: Order, broker: Broker, now: datetime) -> None:
     order.updated_at = now
 
 
-async def send(desk: Desk, broker: Broker, order: Order) -> None:
-    """Put a claimed order to the venue, once, and record the outcome under its attempt."""
+async def send(desk: Desk, broker: Broker, order: Order) -> bool:
+    """Put a claimed order to the venue, once, and record the outcome under its attempt; True when it was taken."""
     words = {"order_id": str(order.id), "execution_id": str(order.execution_id), "attempt": order.attempt}
     try:
         report = await broker.place(order.request())
-    except Refused as refusal:
-        log.info("order_refused", **words, reason=refusal.message)
-        await _record_refusal(desk, order, refusal)
-    except Unreachable as failure:
+    except VenueError as failure:
+        await _record_failure(desk, order, failure, words)
+        await strikes.of_order(desk, order.connection_id, failure)
+        return False
+    log.info("order_acknowledged", **words, status=report.status, filled=str(report.filled_quantity))
+    await record(desk, order, report)
+    return True
+
+
+async def _record_failure(desk: Desk, order: Order, failure: VenueError, words: Mapping[str, object]) -> None:
+    if isinstance(failure, Refused):
+        log.info("order_refused", **words, reason=failure.message)
+        await _record_refusal(desk, order, failure)
+    elif isinstance(failure, Unreachable):
         log.info("order_not_executed", **words, reason=failure.message)
         await _record_not_executed(desk, order, failure)
-    except Uncertain as doubt:
-        # It may have been executed. Nothing is resent on the strength of an error: resolution asks by client id.
-        log.warning("order_uncertain", **words, reason=doubt.message)
     else:
-        log.info("order_acknowledged", **words, status=report.status, filled=str(report.filled_quantity))
-        await record(desk, order, report)
+        # It may have been executed. Nothing is resent on the strength of an error: resolution asks by client id.
+        log.warning("order_uncertain", **words, reason=failure.message)
+        await _look_soon(desk, order)
 
 
 async def record(desk: Desk, order: Order, report: OrderReport) -> bool:
@@ -83,6 +93,16 @@ async def cancel(desk: Desk, broker: Broker, order: Order) -> bool:
         return False
     await record(desk, order, report)
     return report.status not in (OrderStatus.OPEN, OrderStatus.SENDING)
+
+
+async def _look_soon(desk: Desk, order: Order) -> None:
+    """An order in doubt may well be there: to find it proves it at once, only its absence takes the settle time."""
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, order.execution_id)
+        current = trade.order(order.id)
+        if _is_ours(current, order):
+            current.due_at = now + _FIRST_LOOK
 
 
 async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:

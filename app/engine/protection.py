@@ -7,7 +7,7 @@ While venue and plan differ the monitor watches the position itself (`protection
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -56,6 +56,13 @@ class Difference:
 
     surplus: Sequence[Order]
     missing: Sequence[ProtectiveOrder]
+
+    @property
+    def moves_a_stop(self) -> bool:
+        """Whether some of the position is without its stop at the venue until this is mended."""
+        return any(order.trigger_price is not None for order in self.surplus) or any(
+            leg.stop is not None for leg in self.missing
+        )
 
 
 async def after(desk: Desk, execution_id: UUID) -> None:
@@ -107,8 +114,10 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
             position.protect_due_at = now + AGAIN
             return None
         if not difference.surplus and not difference.missing:
-            _settle(trade, position)
+            _settle(trade, position, now)
             return None
+        if difference.moves_a_stop:
+            position.expose(now)
         if position.protection is Protection.NATIVE:
             position.protection = Protection.SOFTWARE
         position.protect_due_at = now + AGAIN
@@ -160,17 +169,25 @@ def _as_wanted(order: Order) -> ProtectiveOrder:
     )
 
 
-def _settle(trade: Trade, position: Position) -> None:
-    """Plan and venue agree: say who protects the position now."""
+def _settle(trade: Trade, position: Position, now: datetime) -> None:
+    """Plan and venue agree: say who protects the position now.
+
+    Our monitor does so only when it has seen a price: until then the position counts as unprotected.
+    """
     position.protect_due_at = None
     if position.status is PositionStatus.CLOSED:
         position.protection = Protection.NONE
     elif trade.live_protection and _holds_the_stop(trade, position):
         position.protection = Protection.NATIVE
+        position.secure(now)
     elif position.stop_loss is not None or position.rungs_left:
+        if position.protected_at is None:
+            position.expose(now)
         position.protection = Protection.SOFTWARE
     else:
         position.protection = Protection.NONE
+    if position.stop_loss is None:
+        position.end_exposure(now)
 
 
 def _holds_the_stop(trade: Trade, position: Position) -> bool:
@@ -222,6 +239,7 @@ async def _claim_leg(desk: Desk, broker: Broker, execution_id: UUID, leg: Protec
             quantity=leg.quantity,
             price=leg.target,
             trigger_price=leg.stop,
+            trigger_source=None if leg.stop is None else position.trigger_source,
             reduce_only=True,
             reserved=ZERO,
             plan_revision=position.plan_revision,

@@ -21,6 +21,7 @@ from app.domain import portfolios
 from app.domain.errors import EngineError, Invalid
 from app.domain.performance import utc_day
 from app.domain.portfolios import ONE_DAY, HistoryKey, midnight
+from app.engine import strikes
 from app.engine.access import broker_of, snapshots_of
 from app.store import analytics
 from app.store.connections import Connection, ConnectionStatus
@@ -194,7 +195,7 @@ async def _ask(desk: Desk, connection: Connection) -> port.Account | None:
     try:
         async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
             broker = await broker_of(desk, connection)
-            return await broker.account()
+            account = await broker.account()
     except (VenueError, EngineError, CannotOpen, TimeoutError) as failure:
         log.warning(
             "balance_unknown",
@@ -202,7 +203,11 @@ async def _ask(desk: Desk, connection: Connection) -> port.Account | None:
             reason=type(failure).__name__,
             message=str(failure),
         )
+        if isinstance(failure, VenueError):
+            await strikes.of_read(desk, connection.id, failure)
         return None
+    await strikes.clear(desk, connection)
+    return account
 
 
 async def _keep(session: AsyncSession, accounts: Mapping[UUID, port.Account]) -> None:

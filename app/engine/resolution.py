@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 
 from app.brokers.port import ABSENT, CANNOT_SAY, Broker, Silence, VenueError
 from app.desk import Desk
-from app.domain.orders import OrderReport, OrderStatus, Purpose
+from app.domain.orders import FINAL, OrderReport, OrderStatus, Purpose
 from app.engine import placing, protection, trades
 from app.engine.access import broker_of
 from app.engine.trades import Trade
@@ -28,7 +28,7 @@ _REVIEW_EVERY = timedelta(minutes=1)
 
 
 async def resolve(desk: Desk, order_id: UUID) -> None:
-    """Ask the venue about one order that is `sending` or in review, and record what it says."""
+    """Ask the venue about one order that is `sending`, in review or was seen to vanish; record what it says."""
     async with desk.sessions() as session:
         row = (
             await session.execute(
@@ -37,7 +37,10 @@ async def resolve(desk: Desk, order_id: UUID) -> None:
                 .where(
                     Order.id == order_id,
                     Connection.deleted_at.is_(None),
-                    Order.status.in_((OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)),
+                    or_(
+                        Order.status.in_((OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)),
+                        and_(Order.code == trades.VANISHED, Order.due_at.is_not(None)),
+                    ),
                 )
             )
         ).one_or_none()
@@ -48,7 +51,8 @@ async def resolve(desk: Desk, order_id: UUID) -> None:
     answer = await _ask(broker, order)
     if isinstance(answer, OrderReport):
         log.info("order_found", order_id=str(order.id), status=answer.status)
-        await placing.record(desk, order, answer)
+        if not await placing.record(desk, order, answer):
+            await _keep_as_it_is(desk, order)
     else:
         await _record_silence(desk, broker, order, answer)
     await protection.after(desk, order.execution_id)
@@ -67,7 +71,10 @@ async def _record_silence(desk: Desk, broker: Broker, order: Order, silence: Sil
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, order.execution_id)
         current = trade.order(order.id)
-        if current.attempt != order.attempt or not current.is_live or current.status is OrderStatus.OPEN:
+        if current.attempt != order.attempt or current.status is OrderStatus.OPEN:
+            return
+        if current.status in FINAL:
+            current.due_at = None if silence is ABSENT else now + _REVIEW_EVERY
             return
         signed_at = current.key.signed_at
         settled = now >= signed_at + broker.traits.settle
@@ -82,6 +89,14 @@ async def _record_silence(desk: Desk, broker: Broker, order: Order, silence: Sil
             trades.refresh(trade, now)
         else:
             current.due_at = now + _BETWEEN_LOOKS
+
+
+async def _keep_as_it_is(desk: Desk, order: Order) -> None:
+    """The venue says nothing of a vanished order that is not known: it has not to be asked again."""
+    async with desk.sessions.begin() as session:
+        current = (await trades.locked(session, order.execution_id)).order(order.id)
+        if current.status in FINAL:
+            current.due_at = None
 
 
 def _record_absence(trade: Trade, order: Order, now: datetime) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.desk import Desk
 from app.domain.orders import OrderStatus
-from app.engine import closing, execution, following, protection, resolution
+from app.engine import closing, execution, following, guarding, protection, resolution
 from app.store.events import Event
 from app.store.executions import Execution
 from app.store.orders import Order
@@ -33,6 +33,7 @@ class Kind(StrEnum):
     """What has to be done with a row."""
 
     CLOSE = "close_position"
+    DEADLINE = "deadline"
     PROTECT = "protect"
     RESOLVE = "resolve"
     FOLLOW = "follow"
@@ -49,6 +50,7 @@ class Finding:
 
 ACTIVITIES: Mapping[Kind, Callable[[Desk, UUID], Awaitable[None]]] = {
     Kind.CLOSE: closing.carry_out,
+    Kind.DEADLINE: guarding.enforce,
     Kind.PROTECT: protection.protect,
     Kind.RESOLVE: resolution.resolve,
     Kind.FOLLOW: following.follow,
@@ -69,6 +71,10 @@ async def sweep(desk: Desk) -> list[Finding]:
         orders = await _lease(session, Order, Order.due_at, now)
         return [
             *(Finding(_order_kind(row), row.id) for row in orders),
+            *(
+                Finding(Kind.DEADLINE, row.id)
+                for row in await _lease(session, Position, Position.protect_by, now)
+            ),
             *(
                 Finding(Kind.PROTECT, row.id)
                 for row in await _lease(session, Position, Position.protect_due_at, now)

@@ -14,7 +14,7 @@ from app.domain.risk import Limits, Mode, OnDailyLoss
 from app.engine.notifying import notify
 from app.store.connections import Connection
 from app.store.executions import Execution, ExecutionStatus
-from app.store.notifications import NotificationType
+from app.store.notifications import NotificationType, tell_active_owners
 from app.store.orders import Order
 from app.store.positions import Position
 
@@ -107,6 +107,23 @@ def mode_set(
     )
 
 
+async def trading_set(session: AsyncSession, state: Mode, reason: str, now: datetime) -> None:
+    """How far the whole engine may trade was changed: everybody who trades with it hears so."""
+    then = (
+        "New signals are executed again."
+        if state is Mode.ACTIVE
+        else "No entries are taken and unfilled ones are taken back; open positions stay watched and closable."
+    )
+    await tell_active_owners(
+        session,
+        NotificationType.RISK,
+        f"Trading {_MODES[state]}",
+        f"An administrator set trading as a whole to {state}: {reason} {then}",
+        {"mode": state},
+        now,
+    )
+
+
 def daily_loss_reached(session: AsyncSession, connection: Connection, denial: Denied, now: datetime) -> None:
     """A connection takes no entries for the rest of the day."""
     closes = Limits.read(connection.limits).on_daily_loss is OnDailyLoss.CLOSE
@@ -123,15 +140,15 @@ def daily_loss_reached(session: AsyncSession, connection: Connection, denial: De
     )
 
 
-def position_opened(session: AsyncSession, position: Position, now: datetime) -> None:
-    """The first unit of an entry was filled."""
+def position_opened(session: AsyncSession, position: Position, note: str | None, now: datetime) -> None:
+    """The first unit of an entry was filled; `note` is what its owner would not expect of its targets."""
     _tell(
         session,
         position,
         NotificationType.OPEN,
         f"{position.symbol}: {position.side} opened",
         f"Opened a {position.side} position of {text(position.quantity)} {position.symbol} "
-        f"at {text(position.entry_price)}.",
+        f"at {text(position.entry_price)}." + (f" {note}" if note else ""),
         now,
         position_id=position.id,
         quantity=text(position.quantity),
@@ -171,6 +188,36 @@ def exit_refused(
         now,
         position_id=order.position_id,
         order_id=str(order.id),
+    )
+
+
+def filled_late(session: AsyncSession, position: Position, now: datetime) -> None:
+    """The venue filled more of an entry after its position had been closed."""
+    quantity = text(position.remaining_quantity)
+    _tell(
+        session,
+        position,
+        NotificationType.ERROR,
+        f"{position.symbol}: filled after it was closed",
+        f"The venue filled {quantity} {position.symbol} after the position had been closed; that is closed as well.",
+        now,
+        position_id=position.id,
+        quantity=quantity,
+    )
+
+
+def unprotected_too_long(session: AsyncSession, position: Position, now: datetime) -> None:
+    """Nobody could watch a stop in time, so its position is given up."""
+    _tell(
+        session,
+        position,
+        NotificationType.RISK,
+        f"{position.symbol}: closed for want of protection",
+        f"The stop-loss of {text(position.remaining_quantity)} {position.symbol} could not be placed within "
+        f"{position.deadline_seconds} seconds, so the position is closed at market.",
+        now,
+        position_id=position.id,
+        close_reason=CloseReason.RISK,
     )
 
 

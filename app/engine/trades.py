@@ -6,20 +6,31 @@ so there is one order of locking (connection, then execution) and no deadlock.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.brokers.port import Traits
 from app.domain.entries import Entry
 from app.domain.errors import Conflict, NotFound
 from app.domain.exits import CloseReason, Protection, Rung, ladder
 from app.domain.market import QuantityUnit
 from app.domain.money import ZERO, exact, parse, text
-from app.domain.orders import FINAL, Leg, OrderReport, OrderStatus, Purpose, supersedes
+from app.domain.orders import (
+    FINAL,
+    Leg,
+    OrderReport,
+    OrderStatus,
+    OrderType,
+    Purpose,
+    status_after,
+    supersedes,
+)
 from app.domain.owners import Owner
 from app.domain.positions import (
     Figures,
@@ -37,9 +48,11 @@ from app.store import executions, orders, positions
 from app.store.connections import Connection
 from app.store.executions import Execution, ExecutionStatus
 from app.store.orders import Order
-from app.store.positions import Position
+from app.store.positions import DEADLINE, Position
 from app.store.schema import new_id
 from app.store.signals import levels_of
+
+log = structlog.get_logger(__name__)
 
 _AFTER_ENTRY = {
     OrderStatus.PENDING: ExecutionStatus.PENDING,
@@ -53,8 +66,27 @@ _AFTER_ENTRY = {
 }
 
 
+_ENDED_WITHOUT_ALL = (
+    ExecutionStatus.REJECTED,
+    ExecutionStatus.CANCELLED,
+    ExecutionStatus.EXPIRED,
+    ExecutionStatus.PARTIAL,
+)
+"""States whose code says why not all of an entry was filled."""
+
 NEVER_ARRIVED = "never_arrived"
 """The code of an order that provably did not reach its venue."""
+
+LAPSED = "signal_expired"
+"""The code of an entry whose time was over."""
+
+VANISHED = "vanished"
+"""The code of an order that is no longer at its venue although nobody here took it back."""
+
+_LATE_LOOK = timedelta(seconds=30)
+
+_AGAIN = timedelta(seconds=1)
+"""When a close that nobody has carried out yet is taken up."""
 
 
 @dataclass(slots=True)
@@ -122,19 +154,25 @@ def let_go(trade: Trade) -> None:
     for order in trade.orders:
         order.due_at = None
     if trade.position is not None:
-        trade.position.protect_due_at = None
+        trade.position.protect_due_at = trade.position.protect_by = None
         if trade.position.protection is Protection.SOFTWARE:
             trade.position.protection = Protection.NONE
 
 
-def plan_of(entry: Entry, management: Mapping[str, Any], *, native: bool) -> dict[str, Any]:
-    """What an execution remembers of its decision until the position exists."""
+def plan_of(
+    entry: Entry, terms: Mapping[str, Any], management: Mapping[str, Any], traits: Traits
+) -> dict[str, Any]:
+    """What an execution remembers of its decision until the position exists; `terms` are of protection."""
+    usual = traits.trigger_sources[0] if traits.trigger_sources else None
+    source = terms.get("trigger_source") if usual else None
     instrument = entry.instrument
     return {
         "stop_loss": None if entry.stop_loss is None else text(entry.stop_loss),
         "levels": stored_levels(entry.levels),
         "management": dict(management),
-        "native": native,
+        "native": traits.native_protection,
+        "trigger_source": source or usual,
+        "deadline_seconds": terms.get("deadline_seconds") or int(DEADLINE.total_seconds()),
         "quantity_unit": instrument.quantity_unit.value,
         "quantity_step": text(instrument.quantity_step),
         "price_tick": text(instrument.price_tick),
@@ -166,18 +204,24 @@ def apply(trade: Trade, order: Order, report: OrderReport, now: datetime) -> boo
     known = (order.status, order.filled_quantity, order.exchange_order_id)
     if known == (report.status, report.filled_quantity, report.exchange_order_id):
         return False
-    if not supersedes(order.status, order.filled_quantity, report):
+    # Of an order that vanished its venue never said that it was final. A close may have been followed by another.
+    is_doubtful = order.code == VANISHED and order.purpose is not Purpose.CLOSE
+    known_status = OrderStatus.OPEN if is_doubtful else order.status
+    if not supersedes(known_status, order.filled_quantity, report):
         return False
     filled_before = order.filled_quantity
+    if order.status in FINAL:
+        log.warning("order_was_not_final", order_id=str(order.id), filled=text(report.filled_quantity))
+        order.code = order.message = None
     fees = value_fees(report.fees, order.base, order.currency, report.average_price, {})
-    order.status = report.status
+    order.status = status_after(known_status, report)
     order.exchange_order_id = report.exchange_order_id
     order.filled_quantity = report.filled_quantity
     order.average_price = report.average_price
     order.leg = report.leg
     order.fees = {currency: text(amount) for currency, amount in report.fees.items()}
     order.base_fee, order.fee_value, order.fees_complete = fees.base, fees.value, fees.complete
-    order.message = report.message or order.message
+    _explain_end(order, report)
     order.acknowledged_at = order.acknowledged_at or now
     order.misses = 0
     order.due_at = None
@@ -190,6 +234,27 @@ def apply(trade: Trade, order: Order, report: OrderReport, now: datetime) -> boo
         telling.exit_filled(trade.session, trade.execution, order, now)
     refresh(trade, now)
     return True
+
+
+def _explain_end(order: Order, report: OrderReport) -> None:
+    """Why an order ended: what we took it back for, else what the venue says of it."""
+    if order.status is OrderStatus.FILLED:
+        order.code = None
+    if order.code is None:
+        order.message = report.message or order.message
+    is_over = order.expires_at is not None and report.time is not None and order.expires_at <= report.time
+    if order.status is OrderStatus.EXPIRED and order.purpose is Purpose.ENTRY and is_over:
+        order.code = LAPSED
+    elif order.status is OrderStatus.CANCELLED and order.code == LAPSED:
+        # Its venue knows no end for an order; we have kept the time for it.
+        order.status = OrderStatus.EXPIRED
+
+
+def intend_end(trade: Trade, order: Order, code: str | None, message: str, now: datetime) -> None:
+    """Note why an order that rests is being taken back; it counts when the venue says that it has ended."""
+    order.code, order.message = code, message
+    order.updated_at = now
+    refresh(trade, now)
 
 
 def _stop_reason(trade: Trade, order: Order) -> CloseReason:
@@ -210,10 +275,17 @@ def refuse(trade: Trade, order: Order, code: str, message: str, now: datetime) -
 
 
 def vanish(trade: Trade, order: Order, now: datetime) -> None:
-    """Record that an order that rested at the venue is no longer there, and nobody can say what became of it."""
+    """Record that an order that rested at the venue is no longer there, and nobody can say what became of it.
+
+    The venue is asked once more later: a fill may be slower to show than the order was to go.
+    """
     order.status = OrderStatus.CANCELLED
+    order.code = VANISHED
+    order.due_at = now + _LATE_LOOK
     order.message = "The order is no longer at the venue."
     order.updated_at = now
+    if order.purpose is Purpose.PROTECTION and order.trigger_price is not None and trade.position is not None:
+        trade.position.expose(now)
     refresh(trade, now)
 
 
@@ -248,7 +320,7 @@ def _project_execution(execution: Execution, entry: Order, now: datetime) -> Non
     if entry.filled_quantity > ZERO and status in (ExecutionStatus.CANCELLED, ExecutionStatus.EXPIRED):
         status = ExecutionStatus.PARTIAL
     execution.status = status
-    execution.code = entry.code if status is ExecutionStatus.REJECTED else execution.code
+    execution.code = entry.code if status in _ENDED_WITHOUT_ALL else None
     execution.message = entry.message
     execution.filled_quantity = entry.filled_quantity
     execution.average_price = entry.average_price
@@ -271,23 +343,76 @@ def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
     side = PositionSide.opened_by(entry.side)
     exits = [each for order in trade.orders if order is not entry and (each := order.filled()) is not None]
     figures = fold(side, filled, exits)
+    is_new = False
     if trade.position is None:
         trade.position = _open_position(trade, entry, side, figures, now)
+        trade.position.expose(now, entry.filled_at)
         trade.session.add(trade.position)
-        telling.position_opened(trade.session, trade.position, now)
+        is_new = True
     position = trade.position
     position.begin_day(now)
+    if figures.quantity > position.quantity:
+        # Nobody's stop covers what has just been filled.
+        position.expose(now, entry.filled_at)
     _take_over(position, figures)
     position.take_profits = _cut_ladder(position, trade.orders)
+    if is_new:
+        note = position.take_profits_note if entry.status in FINAL else None
+        telling.position_opened(trade.session, position, note, now)
     position.protect_due_at = now
     position.updated_at = now
     if _is_finished(trade, entry, position):
         _finish(trade, position, now)
     else:
+        if position.close_reason is not None and trade.live_close is None:
+            _leave_again(trade, position, position.close_reason, now)
         position.status = (
             PositionStatus.CLOSING if _closes_everything(trade, position) else PositionStatus.OPEN
         )
     _remark(position)
+
+
+def _leave_again(trade: Trade, position: Position, reason: CloseReason, now: datetime) -> None:
+    """What was filled after a position had ended is closed at once, for the reason that ended it."""
+    position.closed_at = None
+    intend_close(trade, position, position.remaining_quantity, reason, now)
+    telling.filled_late(trade.session, position, now)
+
+
+def intend_close(
+    trade: Trade, position: Position, quantity: Decimal, reason: CloseReason, now: datetime
+) -> Order:
+    """Add the order that closes `quantity` at market; the sweep carries it out where nobody does so sooner."""
+    entry = trade.entry
+    if entry is None:
+        raise ValueError(f"position {position.id} has no entry order")
+    order = Order(
+        id=new_id(),
+        connection_id=position.connection_id,
+        execution_id=position.execution_id,
+        position_id=position.id,
+        purpose=Purpose.CLOSE,
+        symbol=position.symbol,
+        base=entry.base,
+        currency=entry.currency,
+        side=position.side.entry_side.opposite,
+        type=OrderType.MARKET,
+        quantity=quantity,
+        reduce_only=True,
+        reserved=ZERO,
+        reason=reason,
+        plan_revision=position.plan_revision,
+        status=OrderStatus.PENDING,
+        attempt=0,
+        filled_quantity=ZERO,
+        fees={},
+        due_at=now + _AGAIN,
+        created_at=now,
+        updated_at=now,
+    )
+    trade.session.add(order)
+    trade.orders.append(order)
+    return order
 
 
 def _open_position(
@@ -322,6 +447,9 @@ def _open_position(
         # Our monitor is on from the first unit; the venue takes over when it has acknowledged its orders.
         protection=Protection.SOFTWARE if guarded else Protection.NONE,
         status=PositionStatus.OPEN,
+        trigger_source=plan.get("trigger_source"),
+        deadline_seconds=plan.get("deadline_seconds") or int(DEADLINE.total_seconds()),
+        unprotected_seconds=ZERO,
         quantity_step=parse(plan["quantity_step"]),
         price_tick=parse(plan["price_tick"]),
         min_quantity=parse(plan["min_quantity"]),
@@ -409,6 +537,7 @@ def _finish(trade: Trade, position: Position, now: datetime) -> None:
     position.closed_at = (last.filled_at if last else None) or now
     position.close_reason = (last.reason if last else None) or CloseReason.DUST
     position.protection = Protection.NONE
+    position.end_exposure(now)
     telling.position_closed(trade.session, position, now)
 
 

@@ -14,7 +14,18 @@ from app.domain.exits import CloseReason, Protection
 from app.domain.money import parse, round_to_tick, text
 from app.domain.orders import OrderStatus, Side
 from app.domain.positions import PositionStatus
-from app.domain.signals import Level, Outcome, Update, Verdict, ladder_of, new_ladder, new_stop
+from app.domain.signals import (
+    Level,
+    Outcome,
+    Signal,
+    Update,
+    Verdict,
+    ladder_of,
+    new_ladder,
+    new_stop,
+    precedence,
+    stop_verdicts,
+)
 from app.engine import closing, trades
 from app.engine.courses import update_of
 from app.engine.trades import Trade
@@ -55,16 +66,25 @@ def note(
     execution.updated_at = now
 
 
-def note_wording(execution: Execution, events: Sequence[Event], now: datetime) -> None:
-    """Keep which updates were in the wording that an entry was decided from; `events` oldest first."""
+def note_wording(execution: Execution, signal: Signal, events: Sequence[Event], now: datetime) -> None:
+    """Keep what updates came to in the wording that an entry was decided from; `signal` is as it was published."""
     execution.signal_events = []
-    for event in events:
-        for field in sorted(update_of(event).fields):
-            verdict = (
-                _SUPERSEDED
-                if is_superseded(event, field, events)
-                else Verdict(Outcome.APPLIED, "In force before the order was sent.")
-            )
+    heard = sorted(((update_of(event), event) for event in events), key=lambda each: precedence(each[0]))
+    stops = [(update, event) for update, event in heard if "stop_loss" in update.fields]
+    verdicts = stop_verdicts(signal, [update for update, _ in stops])
+    kept = {
+        event.id: verdict
+        for (_, event), verdict in zip(stops, verdicts, strict=True)
+        if verdict.outcome is not Outcome.APPLIED
+    }
+    # What was passed over stands in nobody's way.
+    telling = [event for _, event in stops if event.id not in kept]
+    for update, event in heard:
+        for field in sorted(update.fields):
+            if field == "stop_loss":
+                verdict = kept.get(event.id) or (_IN_FORCE if event is telling[-1] else _SUPERSEDED)
+            else:
+                verdict = _SUPERSEDED if is_superseded(event, field, events) else _IN_FORCE
             note(execution, event, verdict, now, field=field)
 
 
@@ -74,6 +94,7 @@ def is_superseded(event: Event, field: str, events: Sequence[Event]) -> bool:
 
 
 _SUPERSEDED = Verdict(Outcome.SUPERSEDED, "A later update says something else.")
+_IN_FORCE = Verdict(Outcome.APPLIED, "In force before the order was sent.")
 _OVER = Verdict(Outcome.NOTHING, "Nothing of it is left to change.")
 
 

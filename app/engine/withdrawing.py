@@ -16,9 +16,10 @@ from app.desk import Desk
 from app.domain.errors import Conflict, Denied, NotFound
 from app.domain.orders import OrderStatus
 from app.domain.owners import Owner
-from app.engine import placing, protection, telling, trades
+from app.engine import lapsing, telling, trades
 from app.engine.access import broker_of
 from app.engine.execution import deny
+from app.engine.lapsing import Ending
 from app.engine.trades import Trade
 from app.store import executions, orders
 from app.store.connections import Connection
@@ -63,7 +64,7 @@ def withdraw(trade: Trade, message: str, now: datetime) -> None:
     telling.execution_withdrawn(trade.session, execution, now)
 
 
-async def cancel_entries(desk: Desk, connection_id: UUID) -> None:
+async def cancel_entries(desk: Desk, connection_id: UUID, why: Ending) -> None:
     """Take back the entries of a connection that rest at its venue."""
     async with desk.sessions() as session:
         connection = await session.get_one(Connection, connection_id)
@@ -76,8 +77,7 @@ async def cancel_entries(desk: Desk, connection_id: UUID) -> None:
         log.warning("entries_not_cancelled", connection_id=str(connection_id), reason=failure.message)
         return
     for order in resting:
-        await placing.cancel(desk, broker, order)
-        await protection.after(desk, order.execution_id)
+        await lapsing.take_back(desk, broker, order, why)
 
 
 async def cancel(desk: Desk, owner: Owner, execution_id: UUID) -> None:
@@ -96,9 +96,8 @@ async def cancel(desk: Desk, owner: Owner, execution_id: UUID) -> None:
     if entry is None:
         return
     broker = await broker_of(desk, connection)
-    if not await placing.cancel(desk, broker, entry):
+    if not await lapsing.take_back(desk, broker, entry, Ending(None, "Taken back by its owner.")):
         raise Unreachable("It did not confirm the cancellation; look at the execution and try again.")
-    await protection.after(desk, execution_id)
 
 
 def _withdrawn(trade: Trade, connection: Connection, now: datetime) -> Order | None:

@@ -12,6 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from app.desk import open_desk
+from app.engine.rekeying import MissingKeys, check_keys
 from app.settings import InvalidSettings, Settings, read_settings
 from app.store.workers import latest_heartbeat
 from migrations import head_revision
@@ -46,6 +48,7 @@ async def _examine(settings: Settings) -> list[Finding]:
     checks: dict[str, Callable[[Settings], Awaitable[str]]] = {
         "database": _database,
         "migrations": _migrations,
+        "vault keys": _vault_keys,
         "redis": _redis,
         "worker": _worker,
     }
@@ -76,6 +79,15 @@ async def _migrations(settings: Settings) -> str:
     if found != head:
         raise Unwell(f"the database is at {found}, the code at {head}; run `alembic upgrade head`")
     return f"at {head}"
+
+
+async def _vault_keys(settings: Settings) -> str:
+    async with open_desk(settings) as desk:
+        try:
+            await check_keys(desk)
+        except MissingKeys as reason:
+            raise Unwell(str(reason)) from None
+    return "every key in use is here"
 
 
 async def _redis(settings: Settings) -> str:

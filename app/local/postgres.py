@@ -163,7 +163,7 @@ def _processes_inside(directory: Path) -> list[int]:
 
 async def _reachable_programs(directory: Path, account: Account | None) -> Path:
     """Answer where the programs are: copied below `directory` when the account cannot run the originals."""
-    package = _package_directory()
+    package = package_directory()
     if await _can_run(package / "pginstall" / "bin", account):
         return package / "pginstall" / "bin"
     version = importlib.metadata.version(_DISTRIBUTION)
@@ -203,7 +203,8 @@ def _copy_programs(package: Path, copy: Path) -> None:
     partial.rename(copy)
 
 
-def _package_directory() -> Path:
+def package_directory() -> Path:
+    """Where the package with PostgreSQL's programs is. Raises LocalFailure."""
     found = importlib.util.find_spec(_PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise LocalFailure(f"The package {_DISTRIBUTION} is not installed; set ENGINE_DATABASE_URL")

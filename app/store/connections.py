@@ -1,12 +1,23 @@
 """Connections: an owner's accounts at venues."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, func, or_, select, text, update
+from sqlalchemy import (
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -32,6 +43,20 @@ class ConnectionStatus(StrEnum):
     TESTING = "testing"
     ACTIVE = "active"
     ERROR = "error"
+
+
+class Strike(StrEnum):
+    """What counts against a connection while it happens in a row; named like its column's beginning."""
+
+    REFUSED = "refused"
+    """The venue refused the credentials."""
+    DOUBTED = "doubted"
+    """Nobody knows what became of an order."""
+    BANNED = "banned"
+    """The venue shut us out."""
+
+
+_ANY_STRIKE = "refused_in_a_row + doubted_in_a_row + banned_in_a_row > 0"
 
 
 class Connection(Base):
@@ -77,6 +102,12 @@ class Connection(Base):
     balances: Mapped[Json] = mapped_column(default=dict)
     """What the venue last said, per currency: {"USDT": {"balance": "10", "equity": "10"}}."""
     balances_at: Mapped[Moment | None]
+    refused_in_a_row: Mapped[int] = mapped_column(default=0)
+    """How often the venue has refused the credentials since it last accepted them."""
+    doubted_in_a_row: Mapped[int] = mapped_column(default=0)
+    """How many orders have been left in doubt since one was acknowledged."""
+    banned_in_a_row: Mapped[int] = mapped_column(default=0)
+    """How often the venue has said that we are shut out since it last answered."""
     watch_due_at: Mapped[Moment | None]
     """When the monitor may look again: the lease that keeps two workers off the same account."""
     created_at: Mapped[Moment]
@@ -99,6 +130,7 @@ class Connection(Base):
             unique=True,
             postgresql_where=text("status = 'active' AND deleted_at IS NULL"),
         ),
+        Index("ix_execution_connections_strikes", "id", postgresql_where=text(_ANY_STRIKE)),
     )
 
     @property
@@ -114,6 +146,19 @@ class Connection(Base):
         """How far it may trade: what people set, or stricter for the loss of the day."""
         by_itself = Mode.REDUCING if self.reduces_by_itself(now) else Mode.ACTIVE
         return max(self.mode, by_itself, key=lambda mode: mode.strictness)
+
+    def strikes(self, kind: Strike) -> int:
+        """How many of a kind there are in a row."""
+        return {
+            Strike.REFUSED: self.refused_in_a_row,
+            Strike.DOUBTED: self.doubted_in_a_row,
+            Strike.BANNED: self.banned_in_a_row,
+        }[kind]
+
+    @property
+    def has_strikes(self) -> bool:
+        """Whether anything counts against it."""
+        return any(self.strikes(kind) for kind in Strike)
 
     @property
     def is_tested(self) -> bool:
@@ -169,6 +214,90 @@ async def release_watch(session: AsyncSession, connection_ids: Sequence[UUID], d
     await session.execute(
         update(Connection).where(Connection.id.in_(connection_ids)).values(watch_due_at=due_at)
     )
+
+
+def _count_of(kind: Strike) -> Any:
+    return {
+        Strike.REFUSED: Connection.refused_in_a_row,
+        Strike.DOUBTED: Connection.doubted_in_a_row,
+        Strike.BANNED: Connection.banned_in_a_row,
+    }[kind]
+
+
+async def add_strike(session: AsyncSession, connection_id: UUID, kind: Strike) -> None:
+    """Count one more in a row."""
+    await session.execute(
+        update(Connection)
+        .where(Connection.id == connection_id)
+        .values({_count_of(kind): _count_of(kind) + 1})
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def clear_strikes(session: AsyncSession, connection_id: UUID) -> None:
+    """Begin to count anew."""
+    await session.execute(
+        update(Connection)
+        .where(Connection.id == connection_id)
+        .values({_count_of(kind): 0 for kind in Strike})
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def struck(session: AsyncSession, limits: Mapping[Strike, int]) -> Sequence[UUID]:
+    """Connections with as many strikes as a limit that are not in error yet."""
+    rows = await session.scalars(
+        select(Connection.id)
+        .where(
+            text(_ANY_STRIKE),
+            or_(*(_count_of(kind) >= most for kind, most in limits.items())),
+            Connection.status.in_((ConnectionStatus.ACTIVE, ConnectionStatus.INACTIVE)),
+            Connection.deleted_at.is_(None),
+        )
+        .order_by(Connection.id)
+    )
+    return rows.all()
+
+
+def _sealed_under(length: int) -> Any:
+    """The id of the vault key a row's credentials are sealed under: what they begin with."""
+    # A literal, since a bound encoding would make the grouped expression another than the selected one.
+    return func.convert_from(
+        func.substr(Connection.credentials_sealed, literal_column("1"), literal_column(str(length))),
+        literal_column("'LATIN1'"),
+    )
+
+
+async def vault_keys_in_use(session: AsyncSession, key_id_length: int) -> Mapping[str, int]:
+    """How many connections are sealed under each vault key, by the key's id."""
+    name = _sealed_under(key_id_length)
+    rows = await session.execute(
+        select(name, func.count()).where(Connection.credentials_sealed.is_not(None)).group_by(name)
+    )
+    return dict(rows.all())
+
+
+async def sealed_under_others(
+    session: AsyncSession, key_id: str, after: UUID | None, limit: int
+) -> Sequence[Connection]:
+    """Connections sealed under another key than this one, by id."""
+    wanted = select(Connection).where(
+        Connection.credentials_sealed.is_not(None), _sealed_under(len(key_id)) != key_id
+    )
+    if after is not None:
+        wanted = wanted.where(Connection.id > after)
+    return (await session.scalars(wanted.order_by(Connection.id).limit(limit))).all()
+
+
+async def replace_seal(session: AsyncSession, connection_id: UUID, before: bytes, after: bytes) -> bool:
+    """Put the same credentials under another key; False when they were changed or deleted meanwhile."""
+    found = await session.scalar(
+        update(Connection)
+        .where(Connection.id == connection_id, Connection.credentials_sealed == before)
+        .values(credentials_sealed=after)
+        .returning(Connection.id)
+    )
+    return found is not None
 
 
 def connection_key() -> Any:

@@ -1,5 +1,6 @@
 """Executions: one signal on one connection and what became of it, for ever."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -100,6 +101,17 @@ def owned_by(owner: Owner) -> Any:
 async def of_owner(session: AsyncSession, owner: Owner, execution_id: UUID) -> Execution | None:
     """The owner's execution, or None for anybody else's."""
     return await session.scalar(select(Execution).where(Execution.id == execution_id, owned_by(owner)))
+
+
+async def lock_free(session: AsyncSession, execution_ids: Sequence[UUID]) -> Sequence[UUID]:
+    """Lock those of the executions that nobody else has locked; answers which."""
+    rows = await session.scalars(
+        select(Execution.id)
+        .where(Execution.id.in_(execution_ids))
+        .order_by(Execution.id)
+        .with_for_update(skip_locked=True)
+    )
+    return rows.all()
 
 
 async def locked(session: AsyncSession, execution_id: UUID) -> Execution | None:

@@ -1,15 +1,19 @@
 """Notifications: what owners are told, written in the transaction that causes it."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy import ForeignKey, Index, String, insert, literal, literal_column, select, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.owners import Owner, Role
-from app.store.connections import connection_key
-from app.store.schema import Base, Json, Key, Moment, Name, checked
+from app.store.connections import Connection, ConnectionStatus, connection_key
+from app.store.schema import NEW_ID_SQL, Base, Json, Key, Moment, MomentType, Name, checked
 
 
 class NotificationType(StrEnum):
@@ -61,3 +65,30 @@ class Notification(Base):
 def owned_by(owner: Owner) -> Any:
     """The condition that a notification is this owner's."""
     return (Notification.owner_role == owner.role) & (Notification.owner_id == owner.id)
+
+
+async def tell_active_owners(
+    session: AsyncSession,
+    type: NotificationType,
+    title: str,
+    message: str,
+    data: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    """Tell every owner of an active connection the same, once, in one statement."""
+    owners = (
+        select(
+            literal_column(NEW_ID_SQL),
+            Connection.owner_role,
+            Connection.owner_id,
+            literal(type, Notification.type.type),
+            literal(title),
+            literal(message),
+            literal(dict(data), JSONB),
+            literal(now, MomentType()),
+        )
+        .where(Connection.status == ConnectionStatus.ACTIVE, Connection.deleted_at.is_(None))
+        .group_by(Connection.owner_role, Connection.owner_id)
+    )
+    columns = ["id", "owner_role", "owner_id", "type", "title", "message", "data", "created_at"]
+    await session.execute(insert(Notification).from_select(columns, owners))

@@ -11,7 +11,17 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.exits import CloseReason
 from app.domain.money import ZERO
-from app.domain.orders import LIVE, Leg, OrderKey, OrderRequest, OrderStatus, OrderType, Purpose, Side
+from app.domain.orders import (
+    LIVE,
+    Leg,
+    OrderKey,
+    OrderRequest,
+    OrderStatus,
+    OrderType,
+    Purpose,
+    Side,
+    TriggerSource,
+)
 from app.domain.positions import Fees, Filled
 from app.store.connections import connection_key
 from app.store.schema import Amount, Base, Json, Key, Moment, Name, checked
@@ -39,6 +49,8 @@ class Order(Base):
     quantity: Mapped[Amount]
     price: Mapped[Amount | None]
     trigger_price: Mapped[Amount | None]
+    trigger_source: Mapped[TriggerSource | None] = mapped_column(checked(TriggerSource, "trigger_source"))
+    """Which price reaches the trigger, where the venue offers a choice."""
     reduce_only: Mapped[bool] = mapped_column(default=False)
     expires_at: Mapped[Moment | None]
     reserved: Mapped[Amount] = mapped_column(default=ZERO)
@@ -125,6 +137,7 @@ class Order(Base):
             trigger_price=self.trigger_price,
             reduce_only=self.reduce_only,
             expires_at=self.expires_at,
+            trigger_source=self.trigger_source,
         )
 
     def filled(self) -> Filled | None:

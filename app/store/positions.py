@@ -1,22 +1,27 @@
 """Positions: what connections hold, one row per execution that was filled."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, Numeric, cast, func, or_, select, text
+from sqlalchemy import ForeignKey, Index, Numeric, cast, func, literal, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.domain.exits import CloseReason, Grain, Protection, Rung
+from app.domain.exits import CloseReason, Grain, Protection, Rung, merging
 from app.domain.market import QuantityUnit
 from app.domain.money import ZERO, exact, parse
+from app.domain.orders import TriggerSource
 from app.domain.owners import Owner, Role
 from app.domain.positions import PositionSide, PositionStatus
 from app.store.connections import Connection, connection_key
-from app.store.schema import Amount, Base, Json, JsonList, Key, Moment, Name, checked
+from app.store.schema import Amount, Base, Json, JsonList, Key, Moment, MomentType, Name, checked
+from app.store.signals import levels_of
+
+DEADLINE = timedelta(seconds=30)
+"""How long a stop may be watched by nobody, where the owner says nothing else."""
 
 OPEN = (PositionStatus.OPEN, PositionStatus.CLOSING)
 """States in which something is held."""
@@ -84,6 +89,20 @@ class Position(Base):
     min_notional: Mapped[Amount | None]
     protect_due_at: Mapped[Moment | None]
     """When the venue's protective orders have to be brought in line with the plan; null when they are."""
+    trigger_source: Mapped[TriggerSource | None] = mapped_column(checked(TriggerSource, "trigger_source"))
+    """Which price its stop and targets go by; null is the price it could be left at."""
+    deadline_seconds: Mapped[int] = mapped_column(default=int(DEADLINE.total_seconds()))
+    """How long its stop may be watched by nobody before it is closed, as its entry was claimed."""
+    unprotected_since: Mapped[Moment | None]
+    """Since when a part of it has a stop that nobody watches: from its fill, or while the venue's stop is replaced."""
+    protect_by: Mapped[Moment | None]
+    """When it is closed unless its stop is watched by then; null while it is."""
+    protected_at: Mapped[Moment | None]
+    """Since when all of it is protected; null while it is not, and where it has no stop."""
+    stop_seen_at: Mapped[Moment | None]
+    """When the venue last showed that it holds the stop, to within a minute; null where it never held one."""
+    unprotected_seconds: Mapped[Amount] = mapped_column(default=ZERO)
+    """How long it was unprotected in all, without the present time."""
     opened_at: Mapped[Moment]
     closed_at: Mapped[Moment | None]
     created_at: Mapped[Moment]
@@ -104,6 +123,11 @@ class Position(Base):
             "protect_due_at",
             postgresql_where=text("protect_due_at IS NOT NULL"),
         ),
+        Index(
+            "ix_execution_positions_protect_by",
+            "protect_by",
+            postgresql_where=text("protect_by IS NOT NULL"),
+        ),
     )
 
     @property
@@ -122,6 +146,46 @@ class Position(Base):
         if self.pnl_day != now.date():
             self.day_base = self.realized_pnl + self.unrealized_pnl
             self.pnl_day = now.date()
+
+    def expose(self, now: datetime, since: datetime | None = None) -> None:
+        """Its stop is watched by nobody from now on, or has been `since`; nothing changes where that was so already."""
+        if self.stop_loss is None or self.unprotected_since is not None:
+            return
+        self.unprotected_since = min(since or now, now)
+        # The deadline counts from when we know: a fill that is heard of late gets its whole chance.
+        self.protect_by = now + timedelta(seconds=self.deadline_seconds)
+        self.protected_at = None
+
+    def secure(self, now: datetime) -> None:
+        """Its whole stop is watched from now on."""
+        self.end_exposure(now)
+        if self.protected_at is None and self.stop_loss is not None:
+            self.protected_at = now
+
+    @exact
+    def end_exposure(self, now: datetime) -> None:
+        """It has no stop to be watched any more, or it has ended: count how long it was unprotected."""
+        if self.unprotected_since is not None:
+            lasted = Decimal(str((now - self.unprotected_since).total_seconds()))
+            self.unprotected_seconds += max(lasted, ZERO)
+        self.unprotected_since = self.protect_by = None
+        if self.stop_loss is None:
+            self.protected_at = None
+
+    @property
+    def take_profits_note(self) -> str | None:
+        """What became of take-profits too small to be orders of their own; None where there are none."""
+        rungs = [Rung(parse(rung["price"]), parse(rung["quantity"])) for rung in self.take_profits]
+        return merging(levels_of(self.levels), rungs)
+
+    @property
+    def waits_for_a_price(self) -> bool:
+        """Plan and venue agree that its stop is ours to watch, and no price has been seen for it yet."""
+        return (
+            self.unprotected_since is not None
+            and self.protection is Protection.SOFTWARE
+            and self.protect_due_at is None
+        )
 
     @property
     def rungs_left(self) -> tuple[Rung, ...]:
@@ -161,6 +225,27 @@ async def open_on(session: AsyncSession, connection_ids: Sequence[UUID]) -> Sequ
         .order_by(Position.id)
     )
     return rows.all()
+
+
+async def secure_priced(session: AsyncSession, execution_ids: Sequence[UUID], now: datetime) -> None:
+    """Secure those of these executions' positions that wait for a price; their locks are held."""
+    lasted = func.extract("epoch", literal(now, MomentType()) - Position.unprotected_since)
+    await session.execute(
+        update(Position)
+        .where(
+            Position.execution_id.in_(execution_ids),
+            Position.unprotected_since.is_not(None),
+            Position.protection == Protection.SOFTWARE,
+            Position.protect_due_at.is_(None),
+        )
+        .values(
+            unprotected_seconds=Position.unprotected_seconds + func.greatest(lasted, 0),
+            unprotected_since=None,
+            protect_by=None,
+            protected_at=now,
+        )
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _lost() -> Any:

@@ -50,6 +50,14 @@ def new_id() -> UUID:
     return UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0x2 << 62 | secrets.randbits(62))
 
 
+NEW_ID_SQL = (
+    "encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) PLACING "
+    "substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3) "
+    "FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid"
+)
+"""A version 7 id per row in plain SQL: uuidv7() exists from PostgreSQL 18 on only."""
+
+
 class AmountType(TypeDecorator[Decimal]):
     """Numeric(38, 18); written half to even at 18 places, read without trailing zeros."""
 

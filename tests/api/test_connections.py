@@ -133,7 +133,8 @@ async def test_without_sizing_there_is_no_activation(api: Api, rows: Rows) -> No
         ({"sizing": {"strategy": "fixed", "value": "-1"}}, "sizing.value"),
         ({"sizing": {"strategy": "risk_percentage", "value": "101"}}, "sizing"),
         ({"sizing": {"strategy": "fixed", "value": "1", "max_quantity": "0"}}, "sizing.max_quantity"),
-        ({"paper": PAPER | {"prices": "binance"}}, "paper.prices"),
+        ({"paper": PAPER | {"prices": "mtgox"}}, "paper.prices"),
+        ({"paper": PAPER | {"prices": "binanceusdm"}}, "paper.prices"),
         ({"paper": PAPER | {"balance": "0"}}, "paper.balance"),
         ({"paper": PAPER | {"fee_percent": "-1"}}, "paper.fee_percent"),
         ({"paper": PAPER | {"seed": 1.5}}, "paper.seed"),
@@ -202,6 +203,8 @@ async def test_a_change_replaces_what_it_names(api: Api, rows: Rows) -> None:
         "break_even_at_percent": None,
         "trailing": {"activation_percent": "1", "distance_percent": "0.5"},
         "max_hold_minutes": 90,
+        "trigger_source": None,
+        "deadline_seconds": None,
     }
     assert changed["symbol_map"] == {"XBT": "BTC/USDT"}
     assert changed["paper"]["fee_percent"] == "0.2"

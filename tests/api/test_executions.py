@@ -145,6 +145,7 @@ async def test_paper_and_every_exchange_of_ccxt_can_be_connected(api: Api) -> No
         "credential_fields": [],
         "sandbox": False,
         "native_stops": True,
+        "trigger_sources": {key: ["mark", "last", "index"] for key in ("spot", "swap")},
         "tier": "certified",
     }
     assert by_id["binance"] == {
@@ -155,6 +156,7 @@ async def test_paper_and_every_exchange_of_ccxt_can_be_connected(api: Api) -> No
         "credential_fields": ["api_key", "api_secret"],
         "sandbox": True,
         "native_stops": True,
+        "trigger_sources": {"swap": ["mark", "last"]},
         "tier": "certified",
     }
     assert by_id["okx"]["credential_fields"] == ["api_key", "api_secret", "api_passphrase"]

@@ -39,6 +39,7 @@ async def test_a_preview_in_full(api: Api, rows: Rows) -> None:
         "protection": {
             "stop_loss": "50000",
             "take_profits": [{"price": "70000"}, {"price": "80000"}],
+            "message": None,
             "mode": "native",
         },
     }

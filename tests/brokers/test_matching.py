@@ -14,7 +14,7 @@ from app.brokers.paper.ledger import Ledger, Net, netted
 from app.brokers.paper.listings import Listing
 from app.brokers.paper.matching import Books, matched, slipped, standings_of
 from app.brokers.paper.tape import POINTS, Candle
-from app.brokers.paper.terms import FeeIn, Prices, Terms
+from app.brokers.paper.terms import RECORDING, FeeIn, Terms
 from app.brokers.paper.tickets import Ticket
 from app.brokers.port import Refused
 from app.domain.market import Instrument, MarketType
@@ -38,7 +38,7 @@ SPOT = Instrument(
 SWAP = replace(SPOT, symbol="BTC/USDT:USDT", settle="USDT", market_type=MarketType.SWAP)
 
 TERMS = Terms(
-    prices=Prices.RECORDING,
+    prices=RECORDING,
     seed="0",
     market_type=MarketType.SPOT,
     currency="USDT",

@@ -47,6 +47,31 @@ def bybit(code: int) -> dict[str, Any]:
     return {"retCode": code, "retMsg": "words", "result": {}}
 
 
+class TestAccounts:
+    """What is about the account and not about the order."""
+
+    @pytest.mark.parametrize("error", [library.AuthenticationError, library.AccountSuspended])
+    def test_a_class_says_that_the_key_is_refused(self, error: type[Exception]) -> None:
+        assert of_read(error("text"), sent()).code == "credentials_refused"
+        assert of_order(error("text"), sent(), profile_of("kraken", SPOT)).code == "credentials_refused"
+
+    def test_a_code_says_so_whatever_the_class_makes_of_it(self) -> None:
+        profile = profile_of("binance", SPOT)
+        call = sent(binance(-2015))
+        call.credential_codes = profile.credential_codes
+        assert of_read(library.DDoSProtection("text"), call).code == "credentials_refused"
+        refused = of_order(library.DDoSProtection("text"), call, profile)
+        assert (type(refused), refused.code) == (Refused, "credentials_refused")
+
+    @pytest.mark.parametrize(
+        ("status", "words", "banned"),
+        [(418, "banned", True), (403, "access too frequent", True), (403, "<html>", False), (429, "", False)],
+    )
+    def test_a_ban_is_told_from_other_answers(self, status: int, words: str, banned: bool) -> None:
+        failure = of_read(library.DDoSProtection("text"), sent(binance(-1003, words), status))
+        assert (failure.code == "banned_by_venue") is banned
+
+
 class TestCodes:
     @pytest.mark.parametrize(
         ("exchange", "market_type", "body", "error", "kind", "code"),

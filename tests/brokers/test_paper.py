@@ -65,7 +65,7 @@ class TestTerms:
     @pytest.mark.parametrize(
         ("access", "complaint"),
         [
-            (access_of(MarketType.SPOT, {"prices": "binance"}), "come with the crypto broker"),
+            (access_of(MarketType.SPOT, {"prices": "binance"}), "cannot be had here"),
             (access_of(MarketType.SPOT, {"prices": "recording"}), "No recording is played here"),
             (access_of(MarketType.FX, SYNTHETIC), "spot and swap, not fx"),
             (replace(access_of(MarketType.SPOT), paper=None), "needs its paper terms"),

@@ -100,8 +100,8 @@ class Counting:
     """A tape that counts how many of its candles are looked at one by one."""
 
     def __init__(self, tape: Recording) -> None:
-        self.gaps, self.pace, self.length = tape.gaps, tape.pace, tape.length
-        self.extent = tape.extent
+        self.pace, self.length = tape.pace, tape.length
+        self.extent, self.jumps_to = tape.extent, tape.jumps_to
         self._tape = tape
         self.read = 0
 
@@ -285,4 +285,7 @@ class TestListings:
 
 def test_both_kinds_are_tapes() -> None:
     tapes: list[Tape] = [TestSynthetic.tape, recording([candle(1, 1, 1, 1)])]
-    assert [tape.gaps for tape in tapes] == [False, True]
+    assert [[tape.jumps_to(point) for point in range(5)] for tape in tapes] == [
+        [False, False, False, False, False],
+        [True, False, False, False, True],
+    ]

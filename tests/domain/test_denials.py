@@ -4,11 +4,16 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import ccxt.async_support as library
 import pytest
 
 import app
+from app.brokers.crypto.exchange import Call
+from app.brokers.crypto.outcomes import of_read
+from app.brokers.crypto.profiles import profile_of
 from app.domain.denials import CATALOGUE, Reason, Verdict
 from app.domain.errors import Conflict, Denied, EngineError, Forbidden, Invalid, NotFound
+from app.domain.market import MarketType
 
 PROMISED = [
     "quantity_below_minimum", "notional_below_minimum", "symbol_unknown", "symbol_ambiguous",
@@ -23,14 +28,67 @@ PROMISED = [
 """The codes that section 6 of the contract names."""
 
 
-def denied_codes() -> Iterator[tuple[str, str]]:
-    """Every code that stands in a `Denied("…")` of the program, with its place."""
+NO_REASON = "terms_not_served"
+"""Why a connection cannot be opened at all: what its test answers, and nothing an execution ends with."""
+
+SPOKEN_BY = {"Denied": 0, "Ending": 0, "refuse": 2}
+"""Which argument of a call is a code."""
+
+VENUE_ERRORS = {"VenueError", "Refused", "Unreachable", "Uncertain"}
+
+
+def program() -> Iterator[tuple[Path, ast.Module]]:
+    """Every module of the program but the catalogue itself."""
     for file in sorted(Path(app.__file__).parent.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "Denied" and node.args:
-                code = node.args[0]
-                if isinstance(code, ast.Constant):
-                    yield str(code.value), f"{file.name}:{node.lineno}"
+        if file.name != "denials.py":
+            yield file, ast.parse(file.read_text())
+
+
+def constants() -> dict[str, str]:
+    """The texts that have a name of their own, by that name."""
+    return {
+        target.id: str(node.value.value)
+        for _, module in program()
+        for node in module.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def code_nodes(module: ast.Module) -> Iterator[ast.expr]:
+    """Every expression of a module that says a code."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func).split(".")[-1]
+            if name in SPOKEN_BY and len(node.args) > SPOKEN_BY[name]:
+                yield node.args[SPOKEN_BY[name]]
+            if name in VENUE_ERRORS:
+                yield from (keyword.value for keyword in node.keywords if keyword.arg == "code")
+        if isinstance(node, ast.Assign):
+            yield from (node.value for target in node.targets if ast.unparse(target).endswith(".code"))
+
+
+def said_codes() -> Iterator[tuple[str, str]]:
+    """Every code that the program says by itself, with its place."""
+    named = constants()
+    for file, module in program():
+        for node in code_nodes(module):
+            said = (
+                node.value if isinstance(node, ast.Constant) else named.get(ast.unparse(node).split(".")[-1])
+            )
+            if isinstance(said, str):
+                yield said, f"{file.name}:{node.lineno}"
+    for exchange in library.exchanges:
+        for market_type in MarketType:
+            yield from ((code, exchange) for code in profile_of(exchange, market_type).refusals.values())
+    for error in (
+        library.AuthenticationError,
+        library.InsufficientFunds,
+        library.BadSymbol,
+        library.MarketClosed,
+    ):
+        yield of_read(error("text"), Call()).code, error.__name__
 
 
 @pytest.mark.parametrize("code", PROMISED)
@@ -38,11 +96,12 @@ def test_the_catalogue_has_every_code_of_the_contract(code: str) -> None:
     assert CATALOGUE[code].kind is Verdict.DENIED
 
 
-def test_what_the_program_says_no_with_is_a_denial_of_the_catalogue() -> None:
-    said = list(denied_codes())
-    assert {"price_drift", "symbol_unknown", "insufficient_balance"} <= {code for code, _ in said}
-    denied = {code for code, reason in CATALOGUE.items() if reason.kind is Verdict.DENIED}
-    assert [(code, place) for code, place in said if code not in denied] == []
+def test_the_catalogue_has_every_code_that_is_said_and_no_other() -> None:
+    said = list(said_codes())
+    codes = {code for code, _ in said}
+    assert {"price_drift", "never_arrived", "vanished", "banned_by_venue", "signal_cancelled"} <= codes
+    assert [(code, place) for code, place in said if code not in CATALOGUE and code != NO_REASON] == []
+    assert CATALOGUE.keys() - codes - set(PROMISED) == set(), "listed, and nobody says it"
 
 
 def test_no_code_is_listed_twice() -> None:
@@ -71,7 +130,13 @@ def test_every_reason_says_what_it_means_and_what_to_do(reason: Reason) -> None:
 
 def test_what_the_venue_says_no_to_is_not_denied() -> None:
     rejected = {code for code, reason in CATALOGUE.items() if reason.kind is Verdict.REJECTED}
-    assert rejected == {"rejected_by_venue", "never_arrived"}
+    assert rejected == {
+        "rejected_by_venue",
+        "never_arrived",
+        "credentials_refused",
+        "banned_by_venue",
+        "vanished",
+    }
 
 
 # The errors that carry them

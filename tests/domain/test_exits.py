@@ -18,6 +18,7 @@ from app.domain.exits import (
     Rung,
     decide,
     ladder,
+    merging,
     protective_orders,
 )
 from app.domain.orders import OrderType, Side
@@ -37,6 +38,31 @@ def levels(*pairs: tuple[str, str]) -> list[Level]:
 def rungs(*pairs: tuple[str, str]) -> tuple[Rung, ...]:
     """Rungs: price and quantity."""
     return tuple(Rung(D(price), D(quantity)) for price, quantity in pairs)
+
+
+# What a ladder's owner is told
+
+
+@pytest.mark.parametrize(
+    ("quantity", "said"),
+    [
+        ("1", None),
+        ("0.2", "The take-profit at 110 is too small by itself and joins the one at 120."),
+        ("0.15", "The take-profit at 130 is too small by itself and joins the one at 120."),
+        ("0.06", "The take-profits at 110, 120 are too small by themselves and join the one at 130."),
+        ("0.01", "Every take-profit is too small for the venue, so none is placed."),
+    ],
+)
+def test_who_has_levels_too_small_is_told_what_became_of_them(quantity: str, said: str | None) -> None:
+    portions = ("0.4", "0.4", "0.2") if quantity == "0.15" else ("0.2", "0.3", "0.5")
+    steps = levels(*zip(("110", "120", "130"), portions, strict=True))
+    assert merging(steps, ladder(steps, D(quantity), None, GRAIN)) == said
+
+
+def test_levels_at_one_price_are_one_and_no_levels_are_nothing_to_tell() -> None:
+    twice = levels(("110", "0.5"), ("110", "0.5"))
+    assert merging(twice, rungs(("110", "1"))) is None
+    assert merging([], ()) is None
 
 
 # What a venue takes

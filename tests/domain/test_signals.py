@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from app.domain.errors import Invalid
 from app.domain.orders import OrderType, Side
-from app.domain.signals import Course, Level, Signal, Update, check, check_sides, course_of, ladder_of
+from app.domain.signals import (
+    Course,
+    Level,
+    Outcome,
+    Signal,
+    Update,
+    check,
+    check_sides,
+    course_of,
+    ladder_of,
+    stop_verdicts,
+)
 from tests.domain.samples import NOON, D, assert_unmoved, decimals
 
 BUY = Signal("BTC/USDT", Side.BUY, entry_price=D(100), stop_loss=D(95), take_profits=(Level(D(110), D(1)),))
@@ -219,6 +230,28 @@ def test_per_field_the_latest_update_wins() -> None:
     assert course(late_stop, early_both).signal == course(early_both, late_stop).signal == expected
 
 
+@pytest.mark.parametrize("looser", [D("94.5"), None])
+def test_an_update_loosens_no_stop(looser: Decimal | None) -> None:
+    loosened = Update(at(9), frozenset({"stop_loss", "expires_at"}), stop_loss=looser, expires_at=at(50))
+    assert course(loosened).signal == replace(BUY, expires_at=at(50))
+    tightened = Update(at(5), frozenset({"stop_loss"}), stop_loss=D(98))
+    assert course(loosened, tightened).signal == replace(BUY, stop_loss=D(98), expires_at=at(50))
+    halfway = Update(at(9), frozenset({"stop_loss"}), stop_loss=D(97))
+    assert course(tightened, halfway).signal.stop_loss == D(98)
+    outcomes = [each.outcome for each in stop_verdicts(BUY, [tightened, halfway, loosened])]
+    assert outcomes == [Outcome.APPLIED, Outcome.KEPT, Outcome.KEPT]
+
+
+def test_a_sell_is_the_mirror_and_a_signal_without_a_stop_takes_any() -> None:
+    sell = replace(BUY, direction=Side.SELL, stop_loss=D(105), take_profits=())
+    for stop, expected in ((D(106), D(105)), (D(104), D(104))):
+        update = Update(at(1), frozenset({"stop_loss"}), stop_loss=stop)
+        assert course_of(sell, [update], cancelled=False, closed_portions=[]).signal.stop_loss == expected
+    bare = replace(BUY, stop_loss=None)
+    update = Update(at(1), frozenset({"stop_loss"}), stop_loss=D(1))
+    assert course_of(bare, [update], cancelled=False, closed_portions=[]).signal.stop_loss == D(1)
+
+
 def test_a_cancel_is_remembered() -> None:
     assert course(cancelled=True) == Course(BUY, cancelled=True)
 
@@ -271,7 +304,8 @@ def test_each_field_is_of_an_update_with_the_greatest_timestamp(told: list[Updat
         last = max((each.timestamp for each in naming), default=NOON)
         return [each for each in naming if each.timestamp == last]
 
-    assert signal.stop_loss in ([each.stop_loss for each in latest("stop_loss")] or [BUY.stop_loss])
+    stops = [each.stop_loss for each in told if "stop_loss" in each.fields and each.stop_loss is not None]
+    assert signal.stop_loss == max([BUY.stop_loss, *stops], key=lambda stop: stop or D(0))
     assert signal.expires_at in ([each.expires_at for each in latest("expires_at")] or [BUY.expires_at])
     ladders = [ladder_of(each.take_profits, Side.BUY) for each in latest("take_profits")]
     assert signal.take_profits in (ladders or [BUY.take_profits])

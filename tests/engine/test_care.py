@@ -5,7 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, event, update
+from sqlalchemy import delete, event, select, update
 
 from app.brokers.paper.book import PaperOrder
 from app.desk import Desk
@@ -19,6 +19,7 @@ from app.engine import closing, connections, monitoring
 from app.engine.protection import PlanChange, edit_plan
 from app.store.connections import Connection
 from app.store.executions import ExecutionStatus
+from app.store.notifications import Notification, NotificationType
 from tests.desks import USER, Clock, add_connection, opened_desk, write_recording
 from tests.engine.signals import execute_all, executions, orders, positions, publish, sweep_all
 
@@ -254,7 +255,7 @@ async def test_a_round_asks_and_writes_in_bulk(desk: Desk, clock: Clock) -> None
     event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     clock.move(5)
     assert await monitoring.watch(desk) == 8
-    assert len(statements) < 12
+    assert len(statements) < 14
     assert {each.current_price for each in await positions(desk)} == {Decimal(20000)}
 
 
@@ -266,3 +267,26 @@ async def test_a_round_is_taken_by_one_worker_at_a_time(desk: Desk, clock: Clock
     assert await monitoring.watch(desk) == 0
     clock.move(5)
     assert await monitoring.watch(desk) == 1
+
+
+async def test_targets_too_small_are_merged_and_their_owner_told(desk: Desk) -> None:
+    await add_connection(desk, market_type=MarketType.SPOT, sizing={"strategy": "fixed", "value": "0.001"})
+    await publish(desk, stop_loss="19000", targets=[("20500", "0.2"), ("21000", "0.8")])
+    await execute_all(desk)
+    [position] = await positions(desk)
+    [execution] = await executions(desk)
+    said = "The take-profit at 20500 is too small by itself and joins the one at 21000."
+    assert [rung["price"] for rung in position.take_profits] == ["21000"]
+    assert (position.take_profits_note, execution.message) == (said, said)
+    async with desk.sessions() as session:
+        told = await session.scalars(select(Notification).where(Notification.type == NotificationType.OPEN))
+        assert said in told.one().message
+
+
+async def test_targets_that_vanish_do_not_do_so_silently(desk: Desk) -> None:
+    await add_connection(desk, market_type=MarketType.SPOT, sizing={"strategy": "fixed", "value": "0.001"})
+    await publish(desk, stop_loss="19000", targets=[("20500", "0.1"), ("21000", "0.1")])
+    await execute_all(desk)
+    [position] = await positions(desk)
+    assert (position.take_profits, position.stop_loss) == ([], Decimal(19000))
+    assert position.take_profits_note == "Every take-profit is too small for the venue, so none is placed."

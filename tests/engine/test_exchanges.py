@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -139,6 +140,8 @@ class TestPositions:
         await execute_all(desk)
         [position] = await positions(desk)
         assert position.protection is Protection.NATIVE
+        assert position.protected_at is not None
+        assert position.unprotected_seconds <= 5, "placed with the fill, without waiting for a round"
         legs = [order for order in await orders(desk) if order.purpose is Purpose.PROTECTION]
         assert [leg.type for leg in legs] == STANDING[exchange, market_type]
         assert all(leg.status is OrderStatus.OPEN for leg in legs)
@@ -198,3 +201,19 @@ async def test_two_who_come_first_at_once_share_one_broker(desk: Desk, venue: Ex
     one, other = await asyncio.gather(*(broker_of(desk, connection) for _ in range(2)))
     assert one is other
     assert (await one.account()).balances["USDT"].free == 100
+
+
+@pytest.mark.parametrize(("exchange", "market_type"), VENUES)
+async def test_an_entry_that_its_venue_would_not_end_is_ended_by_the_monitor(
+    desk: Desk, venue: Exchange, exchange: str, market_type: MarketType
+) -> None:
+    await _activated(desk, venue, exchange, market_type)
+    ends = desk.now() + timedelta(seconds=20)
+    await publish(desk, order_type="limit", entry_price="19000", stop_loss="18000", expires_at=ends)
+    await execute_all(desk)
+    assert [each.status for each in await executions(desk)] == [ExecutionStatus.OPEN]
+    await _walk(desk, venue, _symbol(market_type), 20000)
+    [execution] = await executions(desk)
+    assert (execution.status, execution.code) == (ExecutionStatus.EXPIRED, "signal_expired")
+    for floor in venue.floors:
+        assert not any(account.live for account in floor.accounts.values())

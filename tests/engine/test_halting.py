@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from app.brokers.paper.tape import Recordings
@@ -25,6 +25,7 @@ from app.engine import closing, execution, halting, monitoring, reviewing, withd
 from app.engine.reviewing import Finding
 from app.store import trading
 from app.store.audit import Action, AuditEntry
+from app.store.connections import Connection
 from app.store.executions import ExecutionStatus
 from app.store.notifications import Notification
 from tests.desks import START, USER, Clock, add_connection, opened_desk, write_recording
@@ -89,7 +90,7 @@ async def test_the_kill_switch_takes_back_entries_and_leaves_exits_alone(
     code = f"trading_{state}"
     assert await statuses(desk) == [
         ("executed", None),
-        ("cancelled", None),
+        ("cancelled", code),
         ("denied", code),
         ("denied", code),
     ]
@@ -105,6 +106,25 @@ async def test_the_kill_switch_takes_back_entries_and_leaves_exits_alone(
     await publish(desk, "again")
     await execute_all(desk)
     assert (await statuses(desk))[-1] == ("executed", None)
+
+
+async def test_every_owner_who_trades_hears_of_the_kill_switch_once(desk: Desk) -> None:
+    for owner in (USER, USER, Owner(Role.USER, "other"), ADMIN):
+        await add_connection(desk, owner=owner)
+    await add_connection(desk, owner=Owner(Role.USER, "idle"))
+    async with desk.sessions.begin() as session:
+        idle = update(Connection).where(Connection.owner_id == "idle").values(status="inactive")
+        await session.execute(idle)
+    for state in (Mode.HALTED, Mode.HALTED, Mode.ACTIVE):
+        await halting.set_trading(desk, ADMIN, state, "Exchange outage.")
+    async with desk.sessions() as session:
+        told = (await session.scalars(select(Notification).order_by(Notification.id))).all()
+    heard = sorted((each.owner_role, each.owner_id, each.data["mode"], each.type) for each in told)
+    owners = sorted({(ADMIN.role, ADMIN.id), (USER.role, USER.id), (Role.USER, "other")})
+    assert heard == sorted((*owner, mode, "risk") for owner in owners for mode in ("halted", "active"))
+    assert [each.data["mode"] for each in told] == ["halted"] * 3 + ["active"] * 3, "ids sort by time"
+    assert "Exchange outage." in told[0].message
+    assert {each.id.version for each in told} == {7}
 
 
 async def test_no_claim_commits_after_the_kill_switch(desk: Desk) -> None:
@@ -157,7 +177,7 @@ async def test_an_entry_found_resting_after_the_kill_switch_is_taken_back(
         clock.move(2)
         await sweep_all(desk)
     await monitoring.watch(desk)
-    assert await statuses(desk) == [("cancelled", None)]
+    assert await statuses(desk) == [("cancelled", "trading_halted")]
 
 
 @pytest.mark.parametrize("actor", [USER, ADMIN])
@@ -172,7 +192,10 @@ async def test_a_mode_is_for_one_connection_and_its_owner_is_told(desk: Desk, ac
     await execute_all(desk)
     mine = [each for each in await executions(desk) if each.connection_id == connection.id]
     others = [each for each in await executions(desk) if each.connection_id != connection.id]
-    assert [(each.status, each.code) for each in mine] == [("cancelled", None), ("denied", "trading_halted")]
+    assert [(each.status, each.code) for each in mine] == [
+        ("cancelled", "trading_halted"),
+        ("denied", "trading_halted"),
+    ]
     assert [each.code for each in others] == [None, "symbol_in_use"]
     [entry] = await audited(desk)
     assert (entry.actor, entry.connection_id, entry.reason) == (actor, connection.id, "a break")

@@ -135,10 +135,29 @@ async def test_an_update_before_its_signal_or_before_the_entry_is_in_the_first_p
     await say(desk, 1, stop_loss="18000")
     await execute_all(desk)
     await publish(desk, stop_loss="19000")
-    await say(desk, 2, stop_loss="18500")
+    await say(desk, 2, stop_loss="19200")
+    await say(desk, 3, stop_loss="19500")
+    await say(desk, 4, stop_loss="19300")
     await execute_all(desk)
-    assert await legs(desk) == [(Decimal("0.1"), Decimal(18500), None)]
-    assert await outcomes(desk) == [("stop_loss", "superseded"), ("stop_loss", "applied")]
+    assert await legs(desk) == [(Decimal("0.1"), Decimal(19500), None)]
+    assert await outcomes(desk) == [
+        ("stop_loss", "kept"),
+        ("stop_loss", "superseded"),
+        ("stop_loss", "applied"),
+        ("stop_loss", "kept"),
+    ]
+
+
+async def test_an_update_loosens_no_stop_of_an_entry_that_rests(desk: Desk) -> None:
+    await add_connection(desk)
+    await publish(desk, order_type="limit", entry_price="19900", stop_loss="19000")
+    await execute_all(desk)
+    for second, stop in ((1, "18000"), (2, "19100"), (3, None)):
+        await say(desk, second, stop_loss=stop)
+        await execute_all(desk)
+    [execution] = await executions(desk)
+    assert (execution.plan or {})["stop_loss"] == "19100"
+    assert await outcomes(desk) == [("stop_loss", "kept"), ("stop_loss", "applied"), ("stop_loss", "kept")]
 
 
 @pytest.mark.parametrize(("stop", "direction"), [("18900", "buy"), (None, "buy"), ("21100", "sell")])
@@ -228,7 +247,7 @@ async def test_a_resting_entry_ends_when_an_update_says_so(desk: Desk, clock: Cl
         assert [each.status for each in await executions(desk)] == ["open"]
         clock.move(seconds)
         await monitoring.watch(desk)
-    assert [each.status for each in await executions(desk)] == ["cancelled"]
+    assert [(each.status, each.code) for each in await executions(desk)] == [("expired", "signal_expired")]
     assert await outcomes(desk) == [("expires_at", "applied")]
 
 

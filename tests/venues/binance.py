@@ -177,6 +177,25 @@ class BinanceApi:
             raise refused(-1121, "Invalid symbol.")
         return [ticker(market) for id, market in known.items() if not wanted or id in wanted]
 
+    def klines(self, call: Call) -> list[list[Any]]:
+        """One-minute candles, the present one among them; a minute without a move stands at the close before."""
+        market, now = self.market(call.params), self.clock.milliseconds() // 60_000
+        if call.params.get("interval") != "1m":
+            raise refused(-1120, "Invalid interval.")
+        start, limit = call.params.integer("startTime"), call.params.integer("limit") or 500
+        first = now - limit + 1 if start is None else -(-start // 60_000)
+        before = [minute for minute in market.minutes if minute < first]
+        close = market.minutes[max(before)][3] if before else market.listing.price
+        bars = []
+        for minute in range(first, min(now, first + limit - 1) + 1):
+            bar = market.minutes.get(minute, (close,) * 4)
+            close = bar[3]
+            opened = minute * 60_000
+            bars.append(
+                [opened, *(plain(price, 8) for price in bar), "1.0", opened + 59_999, "1.0", 1, "0", "0", "0"]
+            )
+        return bars
+
     def book_ticker(self, market: Market) -> dict[str, Any]:
         """Best bid and ask; spot says no time, by which ccxt tells the two apart."""
         return {

@@ -93,6 +93,7 @@ class BinanceSpot(BinanceApi):
             ("GET", "/api/v3/time"): Route(Intent.PUBLIC, self.time, signed=False),
             ("GET", "/api/v3/exchangeInfo"): Route(Intent.PUBLIC, self.exchange_info, 20, signed=False),
             ("GET", "/dapi/v1/exchangeInfo"): Route(Intent.PUBLIC, lambda _: {"symbols": []}, signed=False),
+            ("GET", "/api/v3/klines"): Route(Intent.PUBLIC, self.klines, 2, signed=False),
             ("GET", "/api/v3/depth"): Route(Intent.PUBLIC, self.depth, 5, signed=False),
             ("GET", "/api/v3/ticker/24hr"): Route(Intent.PUBLIC, self.day_tickers, 40, signed=False),
             ("GET", "/api/v3/ticker/bookTicker"): Route(Intent.PUBLIC, self.book_tickers, 4, signed=False),

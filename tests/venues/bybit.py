@@ -609,7 +609,11 @@ class Bybit:
                 raise refused(10001, "params error: triggerDirection invalid")
             order.trigger, order.locks = Trigger(stop, direction == "1"), False
             order.on_mark = params.get("triggerBy") == "MarkPrice"
-            order.words |= {"orderFilter": "StopOrder", "stopOrderType": "Stop"}
+            order.words |= {
+                "orderFilter": "StopOrder",
+                "stopOrderType": "Stop",
+                "triggerBy": params.get("triggerBy") or "LastPrice",
+            }
         return order
 
     def order_of(
@@ -921,7 +925,7 @@ def order_row(order: Order) -> dict[str, Any]:
         "tpLimitPrice": "0",
         "slLimitPrice": "0",
         "triggerDirection": direction,
-        "triggerBy": "" if trigger is None else "MarkPrice" if order.on_mark else "LastPrice",
+        "triggerBy": "" if trigger is None else words.get("triggerBy") or "LastPrice",
         "lastPriceOnCreated": "",
         "reduceOnly": order.reduce_only,
         "closeOnTrigger": words.get("closeOnTrigger") == "True",

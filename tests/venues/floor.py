@@ -108,6 +108,7 @@ class Floor:
     def move(self, market: Market, price: Decimal, *, gap: bool = False) -> None:
         """Let the price walk to `price` through every level between, or jump there at once."""
         self.expire()
+        minute = self.clock.milliseconds() // 60_000
         while True:
             rising = price > market.price
             levels = [level for order in self._resting[market] if (level := order.level) is not None]
@@ -115,10 +116,10 @@ class Floor:
                 level for level in levels if min(market.price, price) < level < max(market.price, price)
             ]
             if gap or not between:
-                market.price = price
+                market.trade(price, minute)
                 self._touch(market)
                 return
-            market.price = min(between) if rising else max(between)
+            market.trade(min(between) if rising else max(between), minute)
             self._touch(market)
 
     @exact

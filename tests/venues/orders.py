@@ -80,6 +80,14 @@ class Market:
         """Where the mark price is held while the last price moves on; None lets it follow."""
         self.fraction = ONE
         """How much of an order's quantity one point of the price fills; below 1, orders fill in parts."""
+        self.minutes: dict[int, tuple[Decimal, Decimal, Decimal, Decimal]] = {}
+        """Open, high, low, close of every minute in which the price has moved, by minutes since 1970."""
+
+    def trade(self, price: Decimal, minute: int) -> None:
+        """The price is another from now on."""
+        open_, high, low, _ = self.minutes.get(minute, (self.price,) * 4)
+        self.minutes[minute] = open_, max(high, price), min(low, price), price
+        self.price = price
 
     @property
     def id(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.brokers.paper.book import PaperOrder
@@ -22,7 +22,7 @@ from app.domain.owners import Owner, Role
 from app.domain.positions import PositionStatus
 from app.engine import closing
 from app.engine.intake import FIRST_CHANCE
-from app.settings import settings_from
+from app.settings import new_vault_key, settings_from
 from app.store import workers
 from app.store.connections import Connection
 from app.store.executions import ExecutionStatus
@@ -255,6 +255,9 @@ async def test_a_stopping_worker_finishes_what_it_has_begun(desk: Desk, worker: 
         await until(lambda: placed(desk))
         worker.process.terminate()
         await worker.until("worker_stopping")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await worker.process.wait()
         assert await all_are(desk, ExecutionStatus.SENDING, 1), "at the venue, and not yet recorded"
         await held.rollback()
     assert await worker.process.wait() == 0
@@ -263,10 +266,12 @@ async def test_a_stopping_worker_finishes_what_it_has_begun(desk: Desk, worker: 
     assert worker.problems() == []
 
 
-async def test_an_idle_worker_stops_at_once(worker: Worker) -> None:
+async def test_an_idle_worker_stops_at_once_and_leaves_nothing_open(worker: Worker, redis_url: str) -> None:
     began = time.monotonic()
     assert await worker.stop() == 0
     assert time.monotonic() - began < 3
+    assert not await queue_is_heard(redis_url)
+    assert worker.problems() == [], "nor a line that is no event, such as of a connection left open"
 
 
 async def test_a_worker_without_any_server_waits_and_can_be_stopped(
@@ -322,3 +327,17 @@ async def test_two_workers_share_the_work_and_double_none_of_it(
     entries = [each for each in await orders(desk) if each.purpose is Purpose.ENTRY]
     assert {each.attempt for each in entries} == {1}
     assert len(entries) == len(await positions(desk)) == accounts
+
+
+async def test_a_worker_without_a_vault_key_in_use_refuses_to_start(
+    desk: Desk, environment: dict[str, str], tmp_path: Path
+) -> None:
+    connection = await add_connection(desk)
+    sealed = desk.vault.seal({"api_key": "k"}, connection_id=connection.id, version=1)
+    async with desk.sessions.begin() as session:
+        await session.execute(update(Connection).values(credentials_sealed=sealed))
+    async with working({**environment, "ENGINE_VAULT_KEYS": new_vault_key()}, tmp_path) as worker:
+        async with asyncio.timeout(20):
+            assert await worker.process.wait() == 1
+        assert "ENGINE_VAULT_KEYS lacks" in worker.log.read_text()
+        assert desk.vault.sealing_key_id in worker.log.read_text()

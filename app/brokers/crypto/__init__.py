@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from app.brokers.directory import Access
 from app.brokers.port import Broker
+from app.domain.market import MarketType
 from app.vault import Vault
 
 if TYPE_CHECKING:
     from app.brokers.crypto.catalogue import Entry
+    from app.brokers.crypto.public import PublicMarket
     from app.brokers.crypto.venue import CryptoVenue
 
 
@@ -30,10 +32,17 @@ class LazyCryptoVenue:
 
     async def open(self, access: Access) -> Broker:
         """The broker of a connection. Raises Refused."""
+        return await (await self._opened()).open(access)
+
+    async def _opened(self) -> "CryptoVenue":
         async with self._importing:
             if self._venue is None:
                 self._venue = await asyncio.to_thread(self._import)
-        return await self._venue.open(access)
+        return self._venue
+
+    async def public(self, exchange: str, market_type: MarketType) -> "PublicMarket":
+        """The public side of an exchange, without any account. Raises Refused for one that there is not."""
+        return (await self._opened()).public(exchange, market_type)
 
     async def close(self) -> None:
         """Let go of whatever its brokers share."""

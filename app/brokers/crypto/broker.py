@@ -42,6 +42,7 @@ from app.domain.orders import (
     OrderRequest,
     OrderStatus,
     OrderType,
+    TriggerSource,
     client_order_id,
 )
 from app.domain.positions import PositionSide
@@ -114,6 +115,10 @@ class CryptoBroker:
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
         """The present quotes; unknown symbols are left out. Raises VenueError."""
         return await self._market.quotes(symbols)
+
+    async def references(self, source: TriggerSource, symbols: Sequence[str]) -> Mapping[str, Decimal]:
+        """The present prices of a source; those unknown are left out. Raises VenueError."""
+        return await self._market.references(self._profile.triggers[source], symbols)
 
     async def account(self) -> Account:
         """Balances, equity and permissions. Raises VenueError."""

@@ -11,6 +11,7 @@ from app.brokers.crypto.credentials import fields_of
 from app.brokers.crypto.profiles import CERTIFIED, profile_of
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
+from app.domain.orders import TriggerSource
 
 Tier = Literal["certified", "listed"]
 
@@ -30,6 +31,8 @@ class Entry:
     has_sandbox: bool
     native_styles: Mapping[MarketType, NativeStyle]
     """What it can hold of an exit plan, as far as we have looked into it."""
+    trigger_sources: Mapping[MarketType, tuple[TriggerSource, ...]]
+    """Which prices may wake its stops, where there is a choice."""
     tier: Tier
     """Certified only where every market type it offers passes the contract suite."""
 
@@ -54,5 +57,10 @@ def _entry(exchange: str) -> Entry | None:
         credential_fields=fields_of(described.requiredCredentials),
         has_sandbox=bool(described.urls.get("test") or described.urls.get("demo")) or exchange in _PRACTICE,
         native_styles={kind: profile_of(exchange, kind).style for kind in market_types},
+        trigger_sources={
+            kind: tuple(triggers)
+            for kind in market_types
+            if (triggers := profile_of(exchange, kind).triggers)
+        },
         tier="certified" if is_certified else "listed",
     )

@@ -59,6 +59,8 @@ class Call:
     """The last answer as parsed JSON; None when it was none."""
     is_clean: bool = True
     """Whether every answer was JSON: classes read a proxy's page as an empty list, which proves nothing."""
+    credential_codes: frozenset[str] = frozenset()
+    """The venue's codes that say that it does not accept the key, whatever error the class makes of them."""
     secrets: tuple[str, ...] = ()
     """What must not be repeated of it: some venues answer with the key they were sent."""
 
@@ -100,6 +102,7 @@ class _Layer:
 
     id: str
     surroundings: Surroundings
+    credential_codes: frozenset[str]
 
     async def throttle(self, cost: float | None = None) -> None:
         """Wait for a turn at our limiter, not at ccxt's."""
@@ -138,6 +141,7 @@ class _Layer:
         """Note what came back before the class makes an error of it."""
         call = _present()
         call.status, call.body = status, rest[1]
+        call.credential_codes = self.credential_codes
         call.secrets = tuple(filter(None, (getattr(self, each, None) for each in CREDENTIALS)))
         if status in (418, 429):
             self.surroundings.limiter.stop(_retry_after(headers, status))
@@ -185,6 +189,7 @@ def exchange_of(
         }
     )
     opened.surroundings = surroundings
+    opened.credential_codes = profile.credential_codes
     opened.ssl_context = surroundings.transport.tls
     opened.timeout_on_exit = 0
     if sandbox:

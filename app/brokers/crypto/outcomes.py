@@ -11,9 +11,14 @@ import ccxt.async_support as library
 
 from app.brokers.crypto.exchange import Call
 from app.brokers.crypto.profiles import Profile
-from app.brokers.port import Refused, Uncertain, Unreachable, VenueError
+from app.brokers.port import BANNED, CREDENTIALS_REFUSED, Refused, Uncertain, Unreachable, VenueError
 
 _LONGEST_MESSAGE: Final = 300
+
+_BAN: Final = 418
+_FORBIDDEN: Final = 403
+_TOO_FREQUENT: Final = "too frequent"
+"""How an address is told that it is shut out: a status of its own, or this of a status with other meanings too."""
 
 _REFUSALS: Final[Mapping[type[Exception], str]] = {
     library.InsufficientFunds: "insufficient_balance",
@@ -21,10 +26,10 @@ _REFUSALS: Final[Mapping[type[Exception], str]] = {
     library.MarketClosed: "market_closed",
     library.ArgumentsRequired: "rejected_by_venue",
     library.NotSupported: "rejected_by_venue",
-    library.AuthenticationError: "rejected_by_venue",
-    library.PermissionDenied: "rejected_by_venue",
-    library.AccountSuspended: "rejected_by_venue",
-    library.AccountNotEnabled: "rejected_by_venue",
+    library.AuthenticationError: CREDENTIALS_REFUSED,
+    library.PermissionDenied: CREDENTIALS_REFUSED,
+    library.AccountSuspended: CREDENTIALS_REFUSED,
+    library.AccountNotEnabled: CREDENTIALS_REFUSED,
 }
 """Exactly these classes, none of their children, mean no whichever venue raised them."""
 
@@ -34,6 +39,10 @@ _TEXT_KEYS: Final = ("msg", "retMsg", "ret_msg", "err-msg", "err_msg", "sMsg", "
 
 def of_order(error: Exception, call: Call, profile: Profile) -> VenueError:
     """What an error means for the order that was to be placed."""
+    return _marked(_of_order(error, call, profile), call)
+
+
+def _of_order(error: Exception, call: Call, profile: Profile) -> VenueError:
     if isinstance(error, VenueError):
         return error
     code, words = code_in(call.body), words_of(error, call)
@@ -57,6 +66,10 @@ def of_order(error: Exception, call: Call, profile: Profile) -> VenueError:
 
 def of_read(error: Exception, call: Call) -> VenueError:
     """What an error means for a question, which can be asked again."""
+    return _marked(_of_read(error, call), call)
+
+
+def _of_read(error: Exception, call: Call) -> VenueError:
     if isinstance(error, VenueError):
         return error
     words = words_of(error, call)
@@ -65,6 +78,15 @@ def of_read(error: Exception, call: Call) -> VenueError:
     if isinstance(error, library.OperationFailed):
         return Unreachable(words)
     return Uncertain(words)
+
+
+def _marked(failure: VenueError, call: Call) -> VenueError:
+    """The same with the code of a ban or of a key that is not accepted, where the answer was one."""
+    if code_in(call.body) in call.credential_codes:
+        failure.code = CREDENTIALS_REFUSED
+    if call.status == _BAN or (call.status == _FORBIDDEN and _TOO_FREQUENT in failure.message):
+        failure.code = BANNED
+    return failure
 
 
 def _before_sending(error: Exception, words: str) -> VenueError:

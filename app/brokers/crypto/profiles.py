@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
-from app.domain.orders import OrderType
+from app.domain.orders import OrderType, TriggerSource
 
 VALIDITY: Final = timedelta(seconds=5)
 """How long after its claim a request may still be accepted."""
@@ -53,6 +53,18 @@ class ClientId:
 
 
 @dataclass(frozen=True, slots=True)
+class Trigger:
+    """How a stop is told to go by one price, and how the class tells that price."""
+
+    params: Mapping[str, str]
+    """What the stop is created with."""
+    method: str
+    """The method that answers by symbol."""
+    field: str
+    """Where its answers hold the price."""
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """One venue's ways on one of its markets."""
 
@@ -72,8 +84,8 @@ class Profile:
     is_demo: bool = False
     """Whether its practice accounts are reached by demo trading instead of the sandbox."""
     style: NativeStyle = NativeStyle.NONE
-    order_params: Mapping[OrderType, Mapping[str, Any]] = field(default_factory=dict)
-    """What else an order of a type is created with."""
+    triggers: Mapping[TriggerSource, Trigger] = field(default_factory=dict)
+    """Which prices may wake its stops, the usual one first; empty where there is no choice."""
     rooms: Mapping[OrderType, Mapping[str, Any]] = field(default_factory=dict)
     """What a look-up or cancel has to add to see orders of a type: conditional orders live apart."""
     infers_direction: bool = False
@@ -86,6 +98,8 @@ class Profile:
     """Where an order's own answer holds its fees by currency."""
     refusals: Mapping[str, str] = field(default_factory=dict)
     """Codes that certainly mean no, and our code for each."""
+    credential_codes: frozenset[str] = frozenset()
+    """Codes that say that the key is not accepted: wrong, expired, disabled, or from this address."""
     refusing_words: tuple[str, ...] = ()
     """Messages that certainly mean no where their code has other meanings too."""
     not_executed: frozenset[str] = frozenset()
@@ -128,6 +142,7 @@ _BINANCE: Final = Profile(
     },
     trades_by="orderId",
     refusals=_BINANCE_REFUSALS,
+    credential_codes=frozenset({"-2014", "-2015", "-1022"}),
     refusing_words=(
         "would trigger immediately",
         "would immediately match and take",
@@ -153,7 +168,10 @@ _BINANCE_SWAP: Final = replace(
     taker_fee=Decimal("0.0005"),
     is_demo=True,
     style=NativeStyle.STOP_AND_TARGETS,
-    order_params={OrderType.STOP: {"workingType": "MARK_PRICE"}},
+    triggers={
+        TriggerSource.MARK: Trigger({"workingType": "MARK_PRICE"}, "fetch_mark_prices", "markPrice"),
+        TriggerSource.LAST: Trigger({"workingType": "CONTRACT_PRICE"}, "fetch_last_prices", "price"),
+    },
     rooms={OrderType.STOP: {"trigger": True}},
     real_order=("actualOrderId",),
     refusals={
@@ -190,6 +208,7 @@ _BYBIT: Final = Profile(
         **_codes(_POOR, 110004, 110006, 110007, 110012, 110014, 110044, 110045, 110052, 170033, 170131),
         **_codes(_SMALL_VALUE, 110094, 170140),
     },
+    credential_codes=frozenset({"10003", "10004", "10005", "10010", "33004"}),
     not_executed=frozenset({"10002"}),
     uncertain=frozenset(
         _codes(
@@ -224,7 +243,11 @@ _BYBIT_SWAP: Final = replace(
     taker_fee=Decimal("0.00055"),
     alone={"fetchMarkets": {"types": ["linear"]}, "defaultType": "swap", "defaultSubType": "linear"},
     style=NativeStyle.STOP_AND_TARGETS,
-    order_params={OrderType.STOP: {"triggerBy": "MarkPrice"}},
+    triggers={
+        TriggerSource.MARK: Trigger({"triggerBy": "MarkPrice"}, "fetch_tickers", "markPrice"),
+        TriggerSource.LAST: Trigger({"triggerBy": "LastPrice"}, "fetch_tickers", "last"),
+        TriggerSource.INDEX: Trigger({"triggerBy": "IndexPrice"}, "fetch_tickers", "indexPrice"),
+    },
     holds_hedged=True,
 )
 

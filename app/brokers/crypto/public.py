@@ -3,13 +3,18 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final
 
 from app.brokers.crypto.exchange import Call, Surroundings, calling
 from app.brokers.crypto.markets import Listed, decimal, listings_of
 from app.brokers.crypto.outcomes import of_read
+from app.brokers.crypto.profiles import Trigger
 from app.brokers.port import Uncertain
 from app.domain.market import Instrument, Quote
+
+Bar = tuple[Decimal, Decimal, Decimal, Decimal]
+"""Open, high, low, close."""
 
 REFRESH: Final = timedelta(hours=1)
 """How old a market table may be; symbols are listed and suspended all the time."""
@@ -55,6 +60,33 @@ class PublicMarket:
         quotes = [_quote(ticker, asked_at) for ticker in (await self._tickers(known)).values()]
         return {quote.symbol: quote for quote in quotes if quote is not None and quote.symbol in known}
 
+    async def references(self, trigger: Trigger, symbols: Sequence[str]) -> Mapping[str, Decimal]:
+        """The present prices that stops may go by, by symbol; those unknown are left out. Raises VenueError."""
+        listings = await self.listings()
+        known = [symbol for symbol in symbols if symbol in listings]
+        with calling(Call()) as call:
+            try:
+                answers = await getattr(self._exchange, trigger.method)(known) if known else {}
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+        found = {symbol: decimal(answers.get(symbol, {}).get(trigger.field)) for symbol in known}
+        return {symbol: price for symbol, price in found.items() if price}
+
+    async def minutes(self, symbol: str, since: datetime, until: datetime) -> Mapping[datetime, Bar]:
+        """The one-minute candles that open in [since, until): open, high, low, close by opening time.
+
+        At most as many as the venue tells at once, the oldest first; none where it tells none. Raises VenueError.
+        """
+        if not self._exchange.has["fetchOHLCV"] or "1m" not in (self._exchange.timeframes or {}):
+            return {}
+        with calling(Call()) as call:
+            try:
+                rows = await self._exchange.fetch_ohlcv(symbol, "1m", since=int(since.timestamp() * 1000))
+                bars = {datetime.fromtimestamp(int(row[0]) / 1000, UTC): _bar(row) for row in rows}
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+        return {opened: bar for opened, bar in bars.items() if since <= opened < until}
+
     async def close(self) -> None:
         """Let go of the exchange object; the session is shared."""
         await self._exchange.close()
@@ -87,6 +119,11 @@ class PublicMarket:
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
         raise Uncertain(f"{exchange.name} does not tell its prices.")
+
+
+def _bar(row: Sequence[Any]) -> Bar:
+    open_, high, low, close = (Decimal(str(price)) for price in row[1:5])
+    return open_, high, low, close
 
 
 def _quote(ticker: Mapping[str, Any], asked_at: datetime) -> Quote | None:

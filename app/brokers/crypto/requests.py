@@ -29,7 +29,9 @@ class Creation:
 def creation(request: OrderRequest, listed: Listed, profile: Profile, *, is_hedged: bool) -> Creation:
     """The call that places an order. Raises Refused for a type this venue has no single order for."""
     params: Params = {profile.client_id.create: _native(request.client_order_id, profile)}
-    params |= profile.order_params.get(request.type, {})
+    if request.type is OrderType.STOP and profile.triggers:
+        usual = next(iter(profile.triggers))
+        params |= profile.triggers[request.trigger_source or usual].params
     if listed.instrument.market_type is MarketType.SWAP:
         if request.reduce_only or request.type in (OrderType.STOP, OrderType.TAKE_PROFIT):
             params["reduceOnly"] = True

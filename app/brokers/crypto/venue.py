@@ -42,10 +42,7 @@ class CryptoVenue:
 
     async def open(self, access: Access) -> CryptoBroker:
         """The broker of a connection; its credentials are unsealed here and nowhere else. Raises Refused."""
-        if access.exchange not in library.exchanges:
-            raise Refused(f"There is no exchange {access.exchange!r}.", code=TERMS_NOT_SERVED)
-        if access.market_type not in (MarketType.SPOT, MarketType.SWAP):
-            raise Refused(f"Exchanges trade spot and swap, not {access.market_type}.", code=TERMS_NOT_SERVED)
+        _check_served(access.exchange, access.market_type)
         credentials = self._unsealed(access)
         profile = profile_of(access.exchange, access.market_type)
         surroundings = self._around(access.exchange, sandbox=access.sandbox)
@@ -59,6 +56,7 @@ class CryptoVenue:
             slippage=SLIPPAGE,
             validity=VALIDITY,
             settle=profile.settle,
+            trigger_sources=tuple(profile.triggers),
             expires_orders=False,
         )
         terms = Terms(access.exchange, access.market_type, access.leverage, digest_of(credentials))
@@ -94,6 +92,11 @@ class CryptoVenue:
             self._markets[key] = PublicMarket(name, keyless, surroundings)
         return self._markets[key]
 
+    def public(self, exchange: str, market_type: MarketType) -> PublicMarket:
+        """The same for who has no account there. Raises Refused."""
+        _check_served(exchange, market_type)
+        return self.market(exchange, market_type)
+
     async def close(self) -> None:
         """Let go of every market table and close the session."""
         for market in self._markets.values():
@@ -108,6 +111,13 @@ class CryptoVenue:
             spacing = getattr(library, exchange)().rateLimit / 1000
             self._surroundings[key] = Surroundings(self._transport, line, Limiter(spacing), self._now)
         return self._surroundings[key]
+
+
+def _check_served(exchange: str, market_type: MarketType) -> None:
+    if exchange not in library.exchanges:
+        raise Refused(f"There is no exchange {exchange!r}.", code=TERMS_NOT_SERVED)
+    if market_type not in (MarketType.SPOT, MarketType.SWAP):
+        raise Refused(f"Exchanges trade spot and swap, not {market_type}.", code=TERMS_NOT_SERVED)
 
 
 def _stated_fee(exchange: Any, market_type: MarketType) -> Decimal:

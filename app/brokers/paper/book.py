@@ -28,6 +28,7 @@ from app.brokers.paper.terms import Terms
 from app.brokers.paper.tickets import Ticket
 from app.domain import money
 from app.domain.market import MarketType
+from app.domain.money import ZERO
 from app.domain.orders import Leg, OrderRequest, OrderStatus, OrderType, Side
 from app.store.schema import Amount, Base, Json, Moment, Name, checked
 
@@ -165,6 +166,35 @@ class Page:
             row = PaperPosition(account_id=self.account.connection_id, symbol=symbol)
             session.add(row)
         row.quantity, row.cost = net.quantity, net.cost
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What of an account decides which prices it needs: its symbols, and until when it is settled."""
+
+    symbols: frozenset[str]
+    settled_at: datetime | None
+    """None for an account that was never used."""
+
+
+def symbols_of(books: Books) -> set[str]:
+    """The symbols an account has resting orders or swap positions in."""
+    held = {symbol for symbol, net in books.ledger.nets.items() if net.quantity}
+    return held | {ticket.request.symbol for ticket in books.resting}
+
+
+async def outlined(session: AsyncSession, connection_id: UUID) -> Outline:
+    """The outline of an account as it is, without a lock."""
+    settled_at = await session.scalar(
+        select(PaperAccount.settled_at).where(PaperAccount.connection_id == connection_id)
+    )
+    wanted = select(PaperOrder.symbol).where(
+        PaperOrder.account_id == connection_id, PaperOrder.status == OrderStatus.OPEN
+    )
+    held = select(PaperPosition.symbol).where(
+        PaperPosition.account_id == connection_id, PaperPosition.quantity != ZERO
+    )
+    return Outline(frozenset(await session.scalars(wanted.union(held))), settled_at)
 
 
 async def opened(

@@ -1,11 +1,11 @@
 """What the paper venue lists: each pair as spot and as a linear swap, on one tape of prices."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import ClassVar, Final, Protocol
 
 from app.brokers.paper.recording import Recording, RecordingError, read_candles
 from app.brokers.paper.synthetic import Synthetic
@@ -53,6 +53,8 @@ class Listing:
     tape: Tape
     half_spread: Decimal
     """Quote currency; 0 where the tape knows no spread."""
+    told_at: datetime | None = None
+    """When an exchange told the present price; None where the tape is a function of time."""
 
     @exact
     def price_for(self, side: Side, middle: Decimal) -> Decimal:
@@ -74,17 +76,55 @@ class Listing:
             symbol=self.instrument.symbol,
             bid=self.price_for(Side.SELL, middle),
             ask=self.price_for(Side.BUY, middle),
-            time=quoted_at(self.tape, moment),
+            time=self.told_at or quoted_at(self.tape, moment),
         )
+
+
+class Board(Protocol):
+    """What a paper account sees of a market: what is listed, and what it costs and has cost."""
+
+    @property
+    def key(self) -> str:
+        """Equal where the prices are."""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether prices have to be asked for, symbol by symbol, before an account is looked at."""
+
+    async def instruments(self) -> Mapping[str, Instrument]:
+        """Everything listed, by unified symbol. Raises VenueError."""
+
+    async def known(self, symbols: Iterable[str], since: datetime | None) -> Mapping[str, Listing]:
+        """These symbols, and others as it comes, with their prices from `since` on (None: the present alone).
+
+        Symbols that are not listed, or not quoted at the moment, are left out. Raises VenueError.
+        """
+
+    def settled_by(self, since: datetime, moment: datetime) -> datetime:
+        """Until when everything that happened after `since` is known at `moment`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PaperMarket:
-    """Everything listed under one source of prices; `key` is equal where the prices are."""
+    """A board whose prices are functions of time; `key` is equal where they are."""
 
     key: str
     listings: Mapping[str, Listing]
     """By unified symbol, spot and swap together."""
+
+    is_asked: ClassVar[bool] = False
+
+    async def instruments(self) -> Mapping[str, Instrument]:
+        """Everything listed."""
+        return {symbol: listing.instrument for symbol, listing in self.listings.items()}
+
+    async def known(self, _symbols: Iterable[str], _since: datetime | None) -> Mapping[str, Listing]:
+        """Everything listed: all prices are known at all times."""
+        return self.listings
+
+    def settled_by(self, _since: datetime, moment: datetime) -> datetime:
+        """Until when everything is known at `moment`."""
+        return moment
 
 
 @exact

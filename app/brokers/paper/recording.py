@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-from app.brokers.paper.tape import Candle, Pace
+from app.brokers.paper.tape import POINTS, Candle, Pace
 from app.domain.money import ZERO, parse
 
 COLUMNS: Final = ("open_time", "open", "high", "low", "close", "volume")
@@ -24,8 +24,6 @@ class RecordingError(ValueError):
 class Recording:
     """A tape of recorded candles. Nothing is known between them, so each one may open with a gap."""
 
-    gaps = True
-
     def __init__(self, candles: Sequence[Candle], pace: Pace) -> None:
         if not candles:
             raise ValueError("a recording has at least one candle")
@@ -39,6 +37,10 @@ class Recording:
     def length(self) -> int:
         """How many candles there are."""
         return len(self._candles)
+
+    def jumps_to(self, point: int) -> bool:
+        """At every open: nothing is known between two candles."""
+        return point % POINTS == 0
 
     def candle(self, number: int) -> Candle:
         """The candle of that number, counted from 0."""

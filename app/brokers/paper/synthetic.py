@@ -40,7 +40,6 @@ def _draw(key: str, octave: int, lattice: int) -> int:
 class Synthetic:
     """The tape of one coin: the same for everyone who asks with the same seed and coin."""
 
-    gaps = False
     length: int | None = None
     pace = _PACE
 
@@ -49,6 +48,10 @@ class Synthetic:
         self._key = f"{seed}:{coin}"
         self._tick = tick
         self._base = int(base_price / tick)
+
+    def jumps_to(self, point: int) -> bool:  # noqa: ARG002 - as every tape is asked
+        """Never: each candle opens at the close before."""
+        return False
 
     @exact
     def candle(self, number: int) -> Candle:

@@ -69,15 +69,17 @@ class Tape(Protocol):
     def length(self) -> int | None:
         """How many candles there are; None when they never end."""
 
-    @property
-    def gaps(self) -> bool:
-        """Whether a candle may open away from the close before it."""
+    def jumps_to(self, point: int) -> bool:
+        """Whether the price may have come to that point without passing what lies between."""
 
     def candle(self, number: int) -> Candle:
         """The candle of that number, counted from 0."""
 
     def extent(self, first: int, last: int) -> tuple[Decimal, Decimal]:
-        """Bounds, not necessarily tight, of every price in the candles `first` to `last`: lowest, highest."""
+        """Bounds, not necessarily tight, of every price in the candles `first` to `last`: lowest, highest.
+
+        Where no price is known they are the wrong way round, so that no level lies beyond them.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +144,7 @@ def path(tape: Tape, after: int, until: int, band: Band) -> Iterator[Point]:
             continue
         for number, price in enumerate(tape.candle(first).walk(), POINTS * first):
             if after < number <= until and band.is_left_by(price, price):
-                gap = tape.gaps and number % POINTS == 0
-                yield Point(number, tape.pace.time_of(number), price, gap)
+                yield Point(number, tape.pace.time_of(number), price, tape.jumps_to(number))
 
 
 @dataclass(frozen=True, slots=True)

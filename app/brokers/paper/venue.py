@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
@@ -18,11 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.brokers.directory import Access
 from app.brokers.paper.admission import admitted
-from app.brokers.paper.book import opened
-from app.brokers.paper.listings import PaperMarket, recorded_market, synthetic_market
+from app.brokers.paper.book import opened, outlined, symbols_of
+from app.brokers.paper.listings import Board, Listing, PaperMarket, recorded_market, synthetic_market
+from app.brokers.paper.live import LiveMarket, PublicSources
 from app.brokers.paper.matching import Books, matched, standings_of
 from app.brokers.paper.tape import Recordings
-from app.brokers.paper.terms import Prices, Terms
+from app.brokers.paper.terms import RECORDING, SYNTHETIC, Terms
 from app.brokers.port import (
     ABSENT,
     CANNOT_SAY,
@@ -39,7 +41,7 @@ from app.brokers.port import (
 )
 from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import ZERO
-from app.domain.orders import OrderKey, OrderReport, OrderRequest, OrderStatus, client_order_id
+from app.domain.orders import OrderKey, OrderReport, OrderRequest, OrderStatus, TriggerSource, client_order_id
 from app.domain.positions import PositionSide
 
 VALIDITY: Final = timedelta(seconds=5)
@@ -54,10 +56,17 @@ Sessions = async_sessionmaker[AsyncSession]
 class PaperVenue:
     """Opens paper accounts. Markets are shared by all that see the same prices."""
 
-    def __init__(self, sessions: Sessions, recorded: PaperMarket | None, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        recorded: PaperMarket | None,
+        now: Callable[[], datetime],
+        sources: PublicSources | None = None,
+    ) -> None:
         self._sessions = sessions
         self._recorded = recorded
-        self._synthetic: dict[str, PaperMarket] = {}
+        self._sources = sources
+        self._boards: dict[tuple[str, ...], Board] = {}
         self._now = now
 
     async def open(self, access: Access) -> "PaperBroker":
@@ -72,18 +81,30 @@ class PaperVenue:
             settle=SETTLE,
         )
         return PaperBroker(
-            access.connection_id, terms, traits, self._market(terms), self._sessions, self._now
+            access.connection_id, terms, traits, await self._board(terms), self._sessions, self._now
         )
 
     async def close(self) -> None:
         """Forget the markets; the sessions are their owner's to close."""
-        self._synthetic.clear()
+        self._boards.clear()
 
-    def _market(self, terms: Terms) -> PaperMarket:
-        if terms.prices is Prices.SYNTHETIC:
-            if terms.seed not in self._synthetic:
-                self._synthetic[terms.seed] = synthetic_market(terms.seed)
-            return self._synthetic[terms.seed]
+    async def _board(self, terms: Terms) -> Board:
+        """The board of an account, shared by all that see the same prices."""
+        if terms.prices == RECORDING:
+            return self._played()
+        key = (terms.prices, terms.seed if terms.prices == SYNTHETIC else terms.market_type.value)
+        if key not in self._boards:
+            self._boards[key] = await self._made(terms)
+        return self._boards[key]
+
+    async def _made(self, terms: Terms) -> Board:
+        if terms.prices == SYNTHETIC:
+            return synthetic_market(terms.seed)
+        if self._sources is None:
+            raise Refused("Prices of exchanges cannot be had here.", code=TERMS_NOT_SERVED)
+        return LiveMarket(await self._sources(terms.prices, terms.market_type), self._now)
+
+    def _played(self) -> Board:
         if self._recorded is None:
             raise Refused(
                 "No recording is played here: start the engine with --candles SYMBOL=FILE.csv.",
@@ -92,10 +113,18 @@ class PaperVenue:
         return self._recorded
 
 
-def open_paper(sessions: Sessions, recordings: Recordings | None, now: Callable[[], datetime]) -> PaperVenue:
-    """The venue of one process. Recordings are read here, once; raises RecordingError."""
+def open_paper(
+    sessions: Sessions,
+    recordings: Recordings | None,
+    now: Callable[[], datetime],
+    sources: PublicSources | None = None,
+) -> PaperVenue:
+    """The venue of one process; `sources` finds the public prices of exchanges.
+
+    Recordings are read here, once; raises RecordingError.
+    """
     recorded = recorded_market(recordings) if recordings is not None and recordings.files else None
-    return PaperVenue(sessions, recorded, now)
+    return PaperVenue(sessions, recorded, now, sources)
 
 
 @dataclass(slots=True)
@@ -103,8 +132,13 @@ class Visit:
     """An account during one call: settled until `moment`; what `books` are at its end is written down."""
 
     books: Books
+    listings: Mapping[str, Listing]
     moment: datetime
     next_number: int
+
+    def quotes(self, symbols: Iterable[str]) -> dict[str, Quote]:
+        """The quotes of the moment, of those symbols that have one."""
+        return _quotes_of(self.listings, symbols, self.moment)
 
 
 class PaperBroker:
@@ -115,14 +149,14 @@ class PaperBroker:
         connection_id: UUID,
         terms: Terms,
         traits: Traits,
-        market: PaperMarket,
+        board: Board,
         sessions: Sessions,
         now: Callable[[], datetime],
     ) -> None:
         self._connection_id = connection_id
         self._terms = terms
         self._traits = traits
-        self._market = market
+        self._board = board
         self._sessions = sessions
         self._now = now
 
@@ -134,7 +168,7 @@ class PaperBroker:
     @property
     def market_key(self) -> str:
         """Equal for all connections that see the same prices."""
-        return self._market.key
+        return self._board.key
 
     def client_order_id(self, order_id: UUID, attempt: int) -> str:
         """The id under which an attempt is sent: 32 hex digits."""
@@ -142,17 +176,21 @@ class PaperBroker:
 
     async def instruments(self) -> Mapping[str, Instrument]:
         """Everything listed, spot and swap; an account trades those of its own market type."""
-        return {symbol: listing.instrument for symbol, listing in self._market.listings.items()}
+        return await self._board.instruments()
 
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
         """The present quotes; symbols that are unknown, or not quoted yet, are left out."""
-        return self._quotes_at(symbols, self._now())
+        return _quotes_of(await self._board.known(symbols, None), symbols, self._now())
+
+    async def references(self, source: TriggerSource, symbols: Sequence[str]) -> Mapping[str, Decimal]:  # noqa: ARG002 - the port's shape
+        """None: mark, last trade and index are one price here, and stops go by what they trade at."""
+        return {}
 
     async def account(self) -> Account:
         """Balances and equity by currency, including everything that has happened until now."""
         async with self._visit() as visit:
-            quotes = self._quotes_at(visit.books.ledger.nets, visit.moment)
-            standings = standings_of(visit.books, self._market.listings, quotes, self._terms)
+            quotes = visit.quotes(visit.books.ledger.nets)
+            standings = standings_of(visit.books, visit.listings, quotes, self._terms)
         return Account(
             identity=str(self._connection_id),
             balances={
@@ -167,17 +205,17 @@ class PaperBroker:
     async def place(self, request: OrderRequest) -> OrderReport:
         """Take one order, once. Raises Refused, Unreachable when stale, Uncertain for an id that is taken."""
         name = request.client_order_id
-        async with self._visit([name]) as visit:
+        async with self._visit([name], [request.symbol]) as visit:
             if self._now() - request.signed_at > self._traits.validity:
                 raise Unreachable("The request was stale when it arrived and was not executed.")
             if name in visit.books.tickets:
                 raise Uncertain("duplicate client order id")
-            quotes = self._quotes_at([request.symbol, *visit.books.ledger.nets], visit.moment)
+            quotes = visit.quotes([request.symbol, *visit.books.ledger.nets])
             visit.books = admitted(
                 visit.books,
                 request,
                 visit.next_number,
-                self._market.listings,
+                visit.listings,
                 quotes,
                 self._terms,
                 visit.moment,
@@ -206,7 +244,7 @@ class PaperBroker:
         try:
             async with self._visit(names) as visit:
                 tickets = visit.books.tickets
-        except Uncertain:
+        except (Uncertain, Unreachable):
             return dict.fromkeys(names, CANNOT_SAY)
         return {name: tickets[name].report() if name in tickets else ABSENT for name in names}
 
@@ -220,52 +258,78 @@ class PaperBroker:
                 for symbol, net in ledger.nets.items()
                 if net.quantity
             ]
+        listed = (await self._board.instruments()).values()
+        money = {self._terms.currency, *(instrument.quote for instrument in listed)}
         return [
-            Holding(self._symbol_of(coin), PositionSide.LONG, total)
+            Holding(self._symbol_of(coin, listed), PositionSide.LONG, total)
             for coin, total in ledger.balances.items()
-            if total > ZERO and coin not in self._money
+            if total > ZERO and coin not in money
         ]
 
     async def close(self) -> None:
         """Nothing to let go of: sessions and market belong to the venue."""
 
     @asynccontextmanager
-    async def _visit(self, client_order_ids: Iterable[str] = ()) -> AsyncIterator[Visit]:
+    async def _visit(
+        self, client_order_ids: Iterable[str] = (), symbols: Iterable[str] = ()
+    ) -> AsyncIterator[Visit]:
         """The account, locked and settled, with its resting orders and those of these ids.
 
-        Raises Uncertain when the database fails, whether or not it had committed.
+        `symbols` are those whose prices are needed beside those of its orders and positions. Raises Uncertain when
+        the database fails, whether or not it had committed, and Unreachable when prices cannot be had.
         """
         try:
+            seen = await self._looked_up(symbols)
             async with self._sessions.begin() as session:
                 page = await opened(session, self._connection_id, self._terms, client_order_ids, self._now())
+                if seen.lacks(page.books):
+                    raise Unreachable("The account changed while its prices were asked for; ask again.")
                 since = page.account.settled_at
                 # Another process may have settled by a clock ahead of ours: time never runs back here.
                 moment = max(self._now(), since)
-                books = matched(page.books, self._market.listings, self._terms, since, moment)
-                visit = Visit(books, moment, page.account.orders_taken + 1)
+                books = matched(page.books, seen.listings, self._terms, since, moment)
+                visit = Visit(books, seen.listings, moment, page.account.orders_taken + 1)
                 yield visit
-                if visit.books is not page.books or (books.resting and moment - since > UNSETTLED):
+                known_until = self._board.settled_by(since, moment)
+                if visit.books is not page.books:
                     page.write(session, visit.books, moment)
+                elif books.resting and known_until - since > UNSETTLED:
+                    page.write(session, visit.books, known_until)
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise Uncertain(f"The paper venue's book failed: {type(error).__name__}.") from error
 
-    def _quotes_at(self, symbols: Iterable[str], moment: datetime) -> dict[str, Quote]:
-        listings = self._market.listings
-        quotes = [listings[symbol].quote(moment) for symbol in symbols if symbol in listings]
-        return {quote.symbol: quote for quote in quotes if quote is not None}
+    async def _looked_up(self, symbols: Iterable[str]) -> "_Prices":
+        """The prices a visit needs, asked for before anything is locked. Raises VenueError."""
+        if not self._board.is_asked:
+            return _Prices(await self._board.known(symbols, None), None)
+        async with self._sessions() as session:
+            outline = await outlined(session, self._connection_id)
+        asked = {*symbols, *outline.symbols}
+        return _Prices(await self._board.known(asked, outline.settled_at), frozenset(asked))
 
-    @property
-    def _money(self) -> frozenset[str]:
-        """The currencies that coins are bought with."""
-        quoted = {listing.instrument.quote for listing in self._market.listings.values()}
-        return frozenset({self._terms.currency, *quoted})
-
-    def _symbol_of(self, coin: str) -> str:
+    def _symbol_of(self, coin: str, listed: Iterable[Instrument]) -> str:
         """The spot symbol of a coin, in the account's own currency where it is listed."""
         own = f"{coin}/{self._terms.currency}"
-        listed = sorted(
-            symbol
-            for symbol, listing in self._market.listings.items()
-            if listing.instrument.base == coin and listing.instrument.market_type is MarketType.SPOT
+        symbols = sorted(
+            instrument.symbol
+            for instrument in listed
+            if instrument.base == coin and instrument.market_type is MarketType.SPOT
         )
-        return own if own in listed or not listed else listed[0]
+        return own if own in symbols or not symbols else symbols[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prices:
+    """The prices a visit works with, and for which symbols they were asked; None is for all there are."""
+
+    listings: Mapping[str, Listing]
+    asked: frozenset[str] | None
+
+    def lacks(self, books: Books) -> bool:
+        """Whether the account holds or wants something that was not asked for."""
+        return self.asked is not None and not self.asked.issuperset(symbols_of(books))
+
+
+def _quotes_of(listings: Mapping[str, Listing], symbols: Iterable[str], moment: datetime) -> dict[str, Quote]:
+    quotes = [listings[symbol].quote(moment) for symbol in symbols if symbol in listings]
+    return {quote.symbol: quote for quote in quotes if quote is not None}

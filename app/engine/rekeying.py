@@ -1,0 +1,79 @@
+"""Rekeying: every stored credential under the newest vault key, and no process without a key that is in use."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.desk import Desk
+from app.store import connections
+from app.vault import KEY_ID_BYTES, CannotOpen
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = 200
+"""How many connections are read at a time."""
+
+
+class MissingKeys(Exception):
+    """Credentials are sealed under vault keys this process was not given; the text names the setting and the ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rekeying:
+    """What a rotation did."""
+
+    resealed: int
+    """Connections that are under the newest key now and were not before."""
+    unopened: Sequence[UUID]
+    """Connections that no key of this process opens: they were left as they are."""
+
+
+async def rotate(desk: Desk) -> Rekeying:
+    """Put every stored credential under the newest key, a row at a time; started again, it goes on where it was.
+
+    Credentials changed meanwhile are left alone: whoever changed them has sealed them. The processes that open
+    them need the newest key before this runs, in any place of their list.
+    """
+    resealed, unopened = 0, list[UUID]()
+    after: UUID | None = None
+    while True:
+        async with desk.sessions() as session:
+            rows = await connections.sealed_under_others(session, desk.vault.sealing_key_id, after, BATCH)
+        if not rows:
+            return Rekeying(resealed, unopened)
+        after = rows[-1].id
+        for row in rows:
+            assert row.credentials_sealed is not None, "the question asks for sealed rows"
+            try:
+                anew = desk.vault.rewrap(
+                    row.credentials_sealed, connection_id=row.id, version=row.credentials_version
+                )
+            except CannotOpen as failure:
+                log.warning("credentials_unopened", connection_id=str(row.id), reason=str(failure))
+                unopened.append(row.id)
+                continue
+            # A transaction a row: several row locks at once could meet those of a claim the other way round.
+            async with desk.sessions.begin() as session:
+                resealed += await connections.replace_seal(session, row.id, row.credentials_sealed, anew)
+
+
+async def check_keys(desk: Desk) -> None:
+    """Make sure that this process has every vault key in use. Raises MissingKeys.
+
+    A database that is away or was never migrated is no reason: a process starts without one and waits for it.
+    """
+    try:
+        async with desk.sessions() as session:
+            in_use = await connections.vault_keys_in_use(session, KEY_ID_BYTES)
+    except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
+        log.warning("vault_keys_unchecked", reason=type(failure).__name__)
+        return
+    missing = {key_id: count for key_id, count in in_use.items() if key_id not in desk.vault.key_ids}
+    if missing:
+        named = ", ".join(f"{key_id} ({count} connections)" for key_id, count in sorted(missing.items()))
+        raise MissingKeys(f"ENGINE_VAULT_KEYS lacks keys that stored credentials are sealed under: {named}")

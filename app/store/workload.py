@@ -1,0 +1,59 @@
+"""The workload: how much waits, and since when."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ScalarSelect, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.domain.orders import OrderStatus
+from app.store.executions import Execution, ExecutionStatus
+from app.store.orders import Order
+from app.store.positions import OPEN, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """How much work there is."""
+
+    pending_executions: int
+    """Entries that wait for a worker."""
+    sending_orders: int
+    """Orders that may or may not have reached their venue."""
+    orders_in_review: int
+    """Orders whose venue cannot say what became of them."""
+    open_positions: int
+    """Positions that are open or closing."""
+    positions_to_protect: int
+    """Positions whose protective orders are not yet as planned."""
+    pending_since: datetime | None
+    """When the oldest pending execution came in."""
+    sending_since: datetime | None
+    """When the oldest order whose outcome is unknown was sent."""
+
+
+def _count(*conditions: Any) -> ScalarSelect[int]:
+    return select(func.count()).where(*conditions).scalar_subquery()
+
+
+async def present(session: AsyncSession) -> Workload:
+    """The workload as it is."""
+    pending, sending = Execution.status == ExecutionStatus.PENDING, Order.status == OrderStatus.SENDING
+    row = (
+        await session.execute(
+            select(
+                _count(pending).label("pending_executions"),
+                _count(sending).label("sending_orders"),
+                _count(Order.status == OrderStatus.NEEDS_REVIEW).label("orders_in_review"),
+                _count(Position.status.in_(OPEN)).label("open_positions"),
+                _count(Position.protect_due_at.is_not(None)).label("positions_to_protect"),
+                select(func.min(Execution.received_at))
+                .where(pending)
+                .scalar_subquery()
+                .label("pending_since"),
+                select(func.min(Order.signed_at)).where(sending).scalar_subquery().label("sending_since"),
+            )
+        )
+    ).one()
+    return Workload(**row._asdict())

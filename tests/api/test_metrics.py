@@ -1,0 +1,92 @@
+"""What Prometheus reads: every process in one scrape, for those who carry the operator's token."""
+
+from datetime import timedelta
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+
+from app.desk import Sessions
+from app.main import Service
+from app.metrics import Metrics
+from app.store import workers
+from app.store.executions import ExecutionStatus
+from tests.api.scene import ANN, NOON, Clock, Rows
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+async def scrape(http: httpx.AsyncClient) -> Samples:
+    """Every sample by name and labels, as Prometheus' own parser reads them."""
+    answer = await http.get("/metrics")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/plain")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    """How `scrape` names a sample."""
+    return name, frozenset(labels.items())
+
+
+async def test_one_scrape_shows_every_process(
+    http: httpx.AsyncClient, service: Service, sessions: Sessions
+) -> None:
+    service.state.desk.metrics.webhook_events.labels("signal.published", "accepted").inc()
+    for name, denials in (("host:1", 2), ("host:2", 5)):
+        metrics = Metrics()
+        metrics.executions.labels("denied", "price_drift").inc(denials)
+        metrics.sent_seconds.observe(0.3)
+        async with sessions.begin() as session:
+            await workers.beat(session, name, "1.0", NOON, metrics.snapshot())
+    seen = await scrape(http)
+    event = {"type": "signal.published", "status": "accepted"}
+    assert seen[key("engine_webhook_events_total", process="api", **event)] == 1
+    denied = {"status": "denied", "code": "price_drift"}
+    assert seen[key("engine_executions_total", process="host:1", **denied)] == 2
+    assert seen[key("engine_executions_total", process="host:2", **denied)] == 5
+    assert seen[key("engine_webhook_to_sent_seconds_bucket", process="host:2", le="0.5")] == 1
+    assert seen[key("engine_webhook_to_sent_seconds_bucket", process="host:2", le="0.25")] == 0
+    assert seen[key("engine_workers")] == 2
+
+
+async def test_a_worker_long_silent_is_not_shown(
+    http: httpx.AsyncClient, sessions: Sessions, clock: Clock
+) -> None:
+    async with sessions.begin() as session:
+        await workers.beat(session, "host:1", "1.0", NOON, Metrics().snapshot())
+    clock.move(timedelta(minutes=2))
+    seen = await scrape(http)
+    assert seen[key("engine_workers")] == 0
+    assert not [labels for _, labels in seen if ("process", "host:1") in labels]
+
+
+async def test_gauges_follow_the_rows(http: httpx.AsyncClient, rows: Rows, clock: Clock) -> None:
+    connection = await rows.connection(ANN)
+    await rows.execution(connection, await rows.signal(), status=ExecutionStatus.PENDING)
+    clock.move(timedelta(seconds=40))
+    seen = await scrape(http)
+    assert seen[key("engine_executions_pending")] == 1
+    assert seen[key("engine_queue_age_seconds")] == 40
+    assert seen[key("engine_orders_uncertain")] == 0
+    assert seen[key("engine_trading", state="active")] == 1
+    assert seen[key("engine_trading", state="halted")] == 0
+
+
+@pytest.mark.parametrize(
+    "header", [{}, {"Authorization": "Bearer other"}, {"Authorization": "Basic bXkgdG9rZW4="}]
+)
+async def test_with_a_token_set_nobody_reads_without_it(
+    http: httpx.AsyncClient, service: Service, header: dict[str, str]
+) -> None:
+    service.state.metrics_token = SecretStr("my token")
+    refused = await http.get("/metrics", headers=header)
+    assert (refused.status_code, refused.json()["code"]) == (401, "unauthenticated")
+    assert "engine_workers" not in refused.text
+    shown = await http.get("/metrics", headers={"Authorization": "Bearer my token"})
+    assert shown.status_code == 200

@@ -1,0 +1,211 @@
+"""Fills that arrive when nobody expects any more: taken in, protected, or closed at once."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from app.brokers.directory import Access, Venue
+from app.brokers.paper.tape import Recordings
+from app.brokers.paper.venue import open_paper
+from app.brokers.port import ABSENT, Broker, Silence
+from app.desk import Desk, open_database, open_sessions
+from app.domain.exits import CloseReason, Protection
+from app.domain.money import ZERO
+from app.domain.orders import OrderKey, OrderReport, OrderRequest, OrderStatus, Purpose
+from app.domain.positions import PositionStatus
+from app.engine import closing, monitoring, placing, protection
+from app.store.executions import ExecutionStatus
+from app.store.notifications import Notification, NotificationType
+from app.store.orders import Order
+from tests.desks import START, USER, Clock, add_connection, opened_desk, write_recording
+from tests.engine.signals import execute_all, executions, orders, positions, publish, sweep_all
+from tests.faults import FaultyBroker, FaultyVenue
+
+# 20000, after half a minute down to 19800 where it stays: a limit at 19900 is filled on the way.
+CANDLES = [
+    *[("20000", "20000", "20000", "20000")] * 30,
+    ("20000", "20000", "19800", "19800"),
+    *[("19800", "19800", "19800", "19800")] * 600,
+]
+
+
+class ForgetfulVenue(FaultyVenue):
+    """A venue that for a while shows none of its orders."""
+
+    forgetful = False
+    hasty = False
+    """Entries are reported final before all of what is filled is counted."""
+
+    async def open(self, access: Access) -> Broker:
+        """The real broker behind the gap in its memory."""
+        return ForgetfulBroker(await self._venue.open(access), self)
+
+
+class ForgetfulBroker(FaultyBroker):
+    """Says "no such order" of everything while its venue is forgetful."""
+
+    async def find(self, key: OrderKey) -> OrderReport | Silence:
+        """Nothing, cleanly, while the venue is forgetful."""
+        return ABSENT if getattr(self._venue, "forgetful", False) else await super().find(key)
+
+    async def place(self, request: OrderRequest) -> OrderReport:
+        """The whole truth, or only a part of it while the venue is hasty."""
+        report = await super().place(request)
+        if request.reduce_only or not getattr(self._venue, "hasty", False):
+            return report
+        return replace(report, status=OrderStatus.CANCELLED, filled_quantity=Decimal("0.06"))
+
+    async def survey(self, keys: Sequence[OrderKey]) -> Mapping[str, OrderReport | Silence]:
+        """The same for many."""
+        return {key.client_order_id: await self.find(key) for key in keys}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def venue(database_url: str, clock: Clock, tmp_path: Path) -> AsyncIterator[ForgetfulVenue]:
+    recording = write_recording(tmp_path / "btc.csv", CANDLES)
+    database = open_database(database_url)
+    played = Recordings({"BTC/USDT": recording}, Decimal(1), START)
+    paper: Venue = open_paper(open_sessions(database), played, clock)
+    yield ForgetfulVenue(paper)
+    await database.dispose()
+
+
+@pytest.fixture
+async def desk(database_url: str, clock: Clock, venue: ForgetfulVenue) -> AsyncIterator[Desk]:
+    async with opened_desk(database_url, clock, venues={"paper": venue}) as desk:
+        clock.move(1)
+        yield desk
+
+
+async def rounds(desk: Desk, clock: Clock, seconds: int) -> None:
+    """Let the worker's rounds run for so long."""
+    for _ in range(seconds // 5):
+        clock.move(5)
+        await monitoring.watch(desk)
+        await execute_all(desk)
+        await sweep_all(desk)
+
+
+async def entry_of(desk: Desk) -> Order:
+    """The entry order."""
+    return next(order for order in await orders(desk) if order.purpose is Purpose.ENTRY)
+
+
+async def hear(desk: Desk, order: Order, status: OrderStatus, filled: str) -> None:
+    """A report of the venue that comes in at any time, as any part of the engine takes it over."""
+    report = OrderReport(
+        client_order_id=order.key.client_order_id,
+        exchange_order_id=order.exchange_order_id or "",
+        status=status,
+        filled_quantity=Decimal(filled),
+        average_price=Decimal(19900),
+        fees={"USDT": Decimal("0.1")},
+    )
+    await placing.record(desk, order, report)
+    await protection.after(desk, order.execution_id)
+
+
+async def errors_told(desk: Desk) -> list[str]:
+    """The titles of messages of type error."""
+    async with desk.sessions() as session:
+        told = await session.scalars(select(Notification).where(Notification.type == NotificationType.ERROR))
+        return [each.title for each in told]
+
+
+async def test_an_entry_that_vanished_and_was_filled_is_found_and_protected(
+    desk: Desk, clock: Clock, venue: ForgetfulVenue
+) -> None:
+    await add_connection(desk)
+    await publish(desk, order_type="limit", entry_price="19900", stop_loss="19000")
+    await execute_all(desk)
+    venue.forgetful = True
+    await rounds(desk, clock, 10)
+    [execution] = await executions(desk)
+    assert (execution.status, execution.code) == (ExecutionStatus.CANCELLED, "vanished")
+    assert await positions(desk) == []
+
+    venue.forgetful = False
+    await rounds(desk, clock, 45)
+    [execution] = await executions(desk)
+    assert (execution.status, execution.code, execution.message) == (ExecutionStatus.EXECUTED, None, None)
+    [position] = await positions(desk)
+    assert (position.quantity, position.protection) == (Decimal("0.1"), Protection.NATIVE)
+    assert (await entry_of(desk)).due_at is None
+
+
+async def test_an_entry_that_vanished_and_still_rests_is_watched_again(
+    desk: Desk, clock: Clock, venue: ForgetfulVenue
+) -> None:
+    await add_connection(desk)
+    await publish(desk, order_type="limit", entry_price="15000", stop_loss="14000")
+    await execute_all(desk)
+    venue.forgetful = True
+    await rounds(desk, clock, 10)
+    venue.forgetful = False
+    await rounds(desk, clock, 45)
+    assert [each.status for each in await executions(desk)] == [ExecutionStatus.OPEN]
+
+
+async def test_what_vanished_for_good_is_asked_for_once_more_and_then_left(
+    desk: Desk, clock: Clock, venue: ForgetfulVenue
+) -> None:
+    await add_connection(desk)
+    await publish(desk, order_type="limit", entry_price="15000", stop_loss="14000")
+    await execute_all(desk)
+    venue.forgetful = True
+    await rounds(desk, clock, 60)
+    assert [each.status for each in await executions(desk)] == [ExecutionStatus.CANCELLED]
+    assert (await entry_of(desk)).due_at is None
+
+
+async def test_a_cancelled_entry_of_which_more_was_filled_grows_its_position(desk: Desk) -> None:
+    await add_connection(desk)
+    await publish(desk, order_type="limit", entry_price="15000", stop_loss="14000")
+    await execute_all(desk)
+    entry = await entry_of(desk)
+    await hear(desk, entry, OrderStatus.CANCELLED, "0.04")
+    [execution] = await executions(desk)
+    assert execution.status is ExecutionStatus.PARTIAL
+    await hear(desk, entry, OrderStatus.CANCELLED, "0.07")
+    [position] = await positions(desk)
+    assert (position.remaining_quantity, position.status) == (Decimal("0.07"), PositionStatus.OPEN)
+    await hear(desk, entry, OrderStatus.CANCELLED, "0.05")
+    assert (await positions(desk))[0].remaining_quantity == Decimal("0.07"), (
+        "an older report takes nothing away"
+    )
+
+
+async def test_what_is_filled_after_the_position_was_closed_is_closed_at_once(
+    desk: Desk, clock: Clock, venue: ForgetfulVenue
+) -> None:
+    await add_connection(desk)
+    venue.hasty = True
+    await publish(desk, stop_loss="19000")
+    await execute_all(desk)
+    entry = await entry_of(desk)
+    [position] = await positions(desk)
+    await closing.request_close(desk, USER, position.id, None, idempotency_key=None)
+    await execute_all(desk)
+    [position] = await positions(desk)
+    assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.MANUAL)
+
+    await hear(desk, entry, OrderStatus.FILLED, "0.1")
+    [position] = await positions(desk)
+    assert (position.status, position.remaining_quantity) == (PositionStatus.CLOSING, Decimal("0.04"))
+    assert position.closed_at is None
+    await rounds(desk, clock, 5)
+    [position] = await positions(desk)
+    assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.MANUAL)
+    assert (position.quantity, position.remaining_quantity, position.dust) == (Decimal("0.1"), ZERO, ZERO)
+    assert position.unprotected_since is None
+    assert [order.status for order in await orders(desk) if order.is_live] == []
+    assert "BTC/USDT:USDT: filled after it was closed" in await errors_told(desk)
