@@ -33,6 +33,8 @@ class Nemesis:
     progress: int = 0
     """How many signals have come through so far; whoever sees one counts it here."""
     deeds: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    """What it could not do itself: a server that does not start again, for instance."""
     _under_way: set["asyncio.Task[None]"] = field(default_factory=set)
 
     async def rage(self) -> None:
@@ -42,9 +44,9 @@ class Nemesis:
             (20, self._kill_worker_at_a_point),
             (15, self._kill_api),
             (8, self._pause_worker),
-            (11, lambda: self._begin(self._flush())),
-            (3, lambda: self._begin(self._restart_redis())),
-            (3, lambda: self._begin(self._restart_postgres())),
+            (11, lambda: self._begin("flush", self._flush)),
+            (3, lambda: self._begin("redis", self._restart_redis)),
+            (3, lambda: self._begin("postgres", self._restart_postgres)),
         ]
         weights = [weight for weight, _ in deeds]
         try:
@@ -64,10 +66,18 @@ class Nemesis:
         while self.progress == came_through and time.monotonic() - began < self.patience:
             await asyncio.sleep(0.05)
 
-    def _begin(self, deed: Coroutine[Any, Any, None], name: str = "restart") -> None:
-        task = asyncio.create_task(deed, name=name)
+    def _begin(self, name: str, deed: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Begin what takes a while; one of a name at a time."""
+        if name in {task.get_name() for task in self._under_way}:
+            return
+        task = asyncio.create_task(deed(), name=name)
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: "asyncio.Task[None]") -> None:
+        self._under_way.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self.failures.append(f"{task.get_name()}: {failure}")
 
     def _kill_worker(self) -> None:
         if self.dice.choice(self.workers).kill():
@@ -87,9 +97,11 @@ class Nemesis:
             self.deeds["SIGKILL of the API"] += 1
 
     def _pause_worker(self) -> None:
-        seconds = self.dice.uniform(1.5, self.longest_pause)
-        self._begin(self.dice.choice(self.workers).pause(seconds), name="pause")
+        self._begin("pause", self._pause)
+
+    async def _pause(self) -> None:
         self.deeds["SIGSTOP of a worker"] += 1
+        await self.dice.choice(self.workers).pause(self.dice.uniform(1.5, self.longest_pause))
 
     async def _flush(self) -> None:
         client = Redis.from_url(self.redis.url)
@@ -102,15 +114,13 @@ class Nemesis:
             await client.aclose()
 
     async def _restart_redis(self) -> None:
-        if self.redis.process.returncode is None:
-            self.deeds["SIGKILL of Redis"] += 1
-            await self.redis.kill()
-            await asyncio.sleep(self.dice.uniform(0.1, 3))
-            await self.redis.start()
+        self.deeds["SIGKILL of Redis"] += 1
+        await self.redis.kill()
+        await asyncio.sleep(self.dice.uniform(0.1, 3))
+        await self.redis.start()
 
     async def _restart_postgres(self) -> None:
-        if self.postgres.process.returncode is None:
-            self.deeds["immediate restart of PostgreSQL"] += 1
-            await self.postgres.halt()
-            await asyncio.sleep(self.dice.uniform(0.1, 2))
-            await self.postgres.start()
+        self.deeds["immediate restart of PostgreSQL"] += 1
+        await self.postgres.halt()
+        await asyncio.sleep(self.dice.uniform(0.1, 2))
+        await self.postgres.start()

@@ -406,6 +406,7 @@ async def chaos(world: World, seconds: float, executions: int) -> Outcome:
         )
     world.outcome.seconds = time.monotonic() - began
     world.outcome.deeds = world.nemesis.deeds
+    world.outcome.stuck += world.nemesis.failures
     for kept in (world.api, *world.workers):
         world.outcome.ends.update(f"{kept.wanted['program']} ended {code}" for code in kept.ends)
     return world.outcome

@@ -76,7 +76,9 @@ async def late_recorder(stage: Stage) -> None:
     """A worker is stopped with a "not executed" in its hand until another attempt has been filled."""
     account = await stage.open_account(*SPOT)
     slow = stage.start()
-    hold = slow.life.hold_at("placing._record_failure: before await _record_not_executed(desk, order, failure)")
+    hold = slow.life.hold_at(
+        "placing._record_failure: before await _record_not_executed(desk, order, failure)"
+    )
     stage.venue.faults.add(reject({"code": -1021, "msg": "Timestamp is outside of the recvWindow."}))
     await stage.publish(account, "late-recorder")
     await stage.venue.advance(4)

@@ -174,14 +174,13 @@ async def test_while_postgres_is_away_intake_says_503_and_nothing_is_half_done(
                     return (await platform.publish("back")).status_code == 202
 
                 await until(takes, seconds=90)
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
                 assert (await platform.http.get("/readyz")).is_success
                 await until(lambda: _is_executed(desk, "back"), seconds=90)
                 took = time.monotonic() - back
                 print(f"back {took:.1f} s after PostgreSQL")  # noqa: T201 - what the claim rests on
                 assert took < back_within
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
-
                 assert {answer.status_code for answer in during.values()} == {503}
                 assert {answer.status_code for answer in answers.values()} == {202, 503}
                 refused = [answer for answer in answers.values() if answer.status_code == 503]
@@ -195,11 +194,11 @@ async def _keep_publishing(platform: Platform, answers: dict[str, httpx.Response
     while True:
         number += 1
         answers[f"s{number}"] = await platform.publish(f"s{number}")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
 
 
 async def _is_answered(answers: Mapping[str, httpx.Response], status: int) -> bool:
-    return sum(answer.status_code == status for answer in answers.values()) > 10
+    return sum(answer.status_code == status for answer in answers.values()) > 5
 
 
 async def _is_executed(desk: Desk, name: str) -> bool:
