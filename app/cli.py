@@ -106,8 +106,11 @@ def token(
         raise typer.BadParameter("must have 1 to 64 characters", param_hint="--sub")
     if scope is not None and not set(scope.split()) <= {"read", "trade"}:
         raise typer.BadParameter('may hold "read" and "trade"', param_hint="--scope")
-    settings = _settings(data)
-    typer.echo(bearer_token(settings, sub, role, timedelta(hours=hours), datetime.now(UTC), scope))
+    try:
+        signed = bearer_token(_settings(data), sub, role, timedelta(hours=hours), datetime.now(UTC), scope)
+    except LocalFailure as error:
+        raise _failure(str(error)) from None
+    typer.echo(signed)
 
 
 @app.command()
@@ -141,6 +144,18 @@ def report(
         raise typer.BadParameter("the day is not over yet", param_hint="--day")
     asyncio.run(_report(_settings(data), wanted))
     typer.echo(f"Analytics of {wanted} are computed")
+
+
+@app.command()
+def exchanges(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the table of the README.")] = False,
+) -> None:
+    """Print what can be connected, and how far each is proven."""
+    from app.engine.offers import offers
+    from app.local import exchanges as tables
+
+    known = asyncio.run(offers()).values()
+    typer.echo(tables.markdown(known) if markdown else tables.plain(known))
 
 
 @app.command()
@@ -231,19 +246,27 @@ async def _stay_up(wishes: Wishes) -> int:
 
 
 def _welcome(installation: Installation, now: datetime) -> str:
-    settings, lifetime = installation.settings, timedelta(hours=TOKEN_HOURS_OF_UP)
     lines = {
         "docs": f"{installation.url}/docs",
         "data": str(installation.data),
-        f"user token ({DEMO_USER}, entitled, {TOKEN_HOURS_OF_UP} h)": bearer_token(
-            settings, DEMO_USER, "user", lifetime, now
-        ),
-        f"admin token ({TOKEN_HOURS_OF_UP} h)": bearer_token(settings, ADMIN, "admin", lifetime, now),
-        "webhook secret": settings.webhook_secrets[0].get_secret_value(),
+        **_tokens(installation.settings, now),
+        "webhook secret": installation.settings.webhook_secrets[0].get_secret_value(),
     }
     return "\n".join(
         ("The engine is up; Ctrl-C stops it.", *(f"  {name}: {line}" for name, line in lines.items()))
     )
+
+
+def _tokens(settings: Settings, now: datetime) -> dict[str, str]:
+    if settings.jwt_jwks_url is not None:
+        return {"tokens": f"of the platform whose keys are at {settings.jwt_jwks_url}"}
+    lifetime = timedelta(hours=TOKEN_HOURS_OF_UP)
+    return {
+        f"user token ({DEMO_USER}, entitled, {TOKEN_HOURS_OF_UP} h)": bearer_token(
+            settings, DEMO_USER, "user", lifetime, now
+        ),
+        f"admin token ({TOKEN_HOURS_OF_UP} h)": bearer_token(settings, ADMIN, "admin", lifetime, now),
+    }
 
 
 def _until_stopped(work: Coroutine[Any, Any, int]) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.brokers.crypto import open_crypto
 from app.brokers.directory import Directory
+from app.brokers.limits.ledger import Ledger
 from app.brokers.paper.tape import Recordings
 from app.brokers.paper.venue import open_paper
 from app.metrics import Metrics
@@ -91,7 +92,7 @@ async def open_desk(settings: Settings, *, now: Callable[[], datetime] = utc_now
     sessions = open_sessions(database)
     vault = Vault.open(settings.vault_keys)
     metrics = Metrics()
-    crypto = open_crypto(vault, settings.broker_endpoints, now)
+    crypto = open_crypto(vault, settings.broker_endpoints, now, ledger=Ledger(redis), egress=settings.egress)
     brokers = Directory(
         {"paper": open_paper(sessions, _played(settings), now, crypto.public), "crypto": crypto},
         metrics,

@@ -63,6 +63,21 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return {key: _redacted(key, value) for key, value in event.items()}
 
 
+def on_one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escape what a terminal would obey, or take for another event: texts of others can end up in any value."""
+    return {
+        key: _escaped(value, kept="\n" if key == "exception" else "") if isinstance(value, str) else value
+        for key, value in event.items()
+    }
+
+
+def _escaped(text: str, kept: str) -> str:
+    return "".join(
+        char if char.isprintable() or char in kept else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
 def _without_second_message(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Drop what uvicorn adds to its events: the message again, with the colours of a terminal."""
     event.pop("color_message", None)
@@ -100,8 +115,10 @@ def _formatter(log_format: Literal["json", "console"]) -> logging.Formatter:
     # The plain traceback, in both: the richer ones print local variables, and those hold credentials.
     rendering: list[Processor] = [structlog.processors.format_exc_info, redact]
     if log_format == "json":
-        rendering.append(structlog.processors.JSONRenderer(default=str, ensure_ascii=False))
+        # In ASCII: there are more ends of lines than JSON escapes, and marks that turn the reading direction.
+        rendering.append(structlog.processors.JSONRenderer(default=str, ensure_ascii=True))
     else:
+        rendering.append(on_one_line)
         rendering.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="time"))
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_described(),

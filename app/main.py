@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from app.api import (
     admin,
     analytics,
+    audit,
     bodies,
     connections,
     denials,
@@ -31,6 +32,8 @@ from app.api import (
 )
 from app.api.callers import Tokens
 from app.api.edge import Edge
+from app.api.keys import Keys, PublishedKeys, SharedSecret
+from app.api.rates import Counted, Rates
 from app.api.webhooks import Senders
 from app.desk import Desk, open_desk, open_redis
 from app.engine import metering
@@ -58,6 +61,7 @@ TAGS: Final = [
     {"name": "signals", "description": "What providers published."},
     {"name": "analytics", "description": "How it went, by day, currency and connection."},
     {"name": "notifications", "description": "What you were told."},
+    {"name": "audit", "description": "Who did what to what is yours, and what you did."},
     {"name": "exchanges", "description": "What can be connected."},
     {"name": "me", "description": "Who the token says you are, and what your plan allows."},
     {"name": "webhooks", "description": "How signals come in: signed events of the signal platform."},
@@ -72,6 +76,7 @@ RESOURCES: Final = (
     signals,
     analytics,
     notifications,
+    audit,
     exchanges,
     denials,
     me,
@@ -105,6 +110,7 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
             open_things.push_async_callback(redis.aclose)
             app.state.redis = redis
             app.state.desk = desk or await open_things.enter_async_context(open_desk(settings))
+            app.state.rates = Rates(redis, lambda: app.state.desk.now(), _limits(settings))
             await check_keys(app.state.desk)
             metering.attach(app.state.desk)
             yield
@@ -121,12 +127,30 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
         generate_unique_id_function=lambda route: route.name,
         max_body_size=bodies.MAX_SIZE,
     )
-    service.state.tokens = Tokens(settings.jwt_secret, settings.jwt_audience, settings.jwt_issuer)
+    service.state.tokens = Tokens(_keys(settings), settings.jwt_audience, settings.jwt_issuer)
     service.state.senders = Senders(settings.webhook_secrets)
     service.state.metrics_token = settings.metrics_token
     problems.install(service)
     _route(service)
     return service
+
+
+def _limits(settings: Settings) -> dict[Counted, int]:
+    """How often what may be done in a minute."""
+    return {
+        Counted.READS: settings.rate_limit_per_minute,
+        Counted.CHANGES: settings.rate_limit_per_minute,
+        Counted.UNSIGNED: settings.unsigned_limit_per_minute,
+    }
+
+
+def _keys(settings: Settings) -> Keys:
+    """What tokens are verified with: where keys are published, no secret is taken beside them."""
+    if settings.jwt_jwks_url is not None:
+        return PublishedKeys(settings.jwt_jwks_url)
+    if settings.jwt_secret is None:
+        raise ValueError("settings name a secret or an address of keys")
+    return SharedSecret(settings.jwt_secret)
 
 
 def _route(service: Service) -> None:

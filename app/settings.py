@@ -63,8 +63,10 @@ class Settings(DatabaseSettings):
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
 
-    jwt_secret: SecretStr
-    """HS256 secret, at least 32 bytes."""
+    jwt_jwks_url: str | None = None
+    """Where the platform publishes the keys (RS256, ES256) its tokens are signed with; HS256 is refused then."""
+    jwt_secret: SecretStr | None = Field(default=None, validate_default=True)
+    """HS256 secret, at least 32 bytes; for a platform that publishes no keys."""
     jwt_audience: str = "trading-execution-engine"
     jwt_issuer: str | None = None
 
@@ -77,8 +79,16 @@ class Settings(DatabaseSettings):
     monitor_seconds: int = Field(default=5, ge=1, le=SECONDS_IN_A_MINUTE)
     """How often open positions are looked at, in seconds; a divisor of 60."""
 
+    rate_limit_per_minute: int = Field(default=1200, ge=1)
+    """Requests a minute of one principal; what is read and what is changed are counted apart."""
+    unsigned_limit_per_minute: int = Field(default=60, ge=1)
+    """Webhook messages a minute of one address whose signature does not fit; signed ones are never limited."""
+
     broker_endpoints: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     """Where requests of an exchange or bridge really go: its id to a base URL of scheme, host and port."""
+
+    egress: str = "default"
+    """The address that requests to exchanges leave from, by any name: processes with the same one share its limits."""
 
     metrics_token: SecretStr | None = None
     """What a scrape of `/metrics` has to carry as a bearer token; None lets everybody who reaches the port read."""
@@ -98,9 +108,22 @@ class Settings(DatabaseSettings):
         """Whether a user needs a current entitlement."""
         return self.entitlements == "required"
 
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _cannot_be_forged(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "https://nowhere")
+        nearby = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and nearby)):
+            raise ValueError("must be an https:// URL: whoever can change the keys can sign tokens")
+        return value
+
     @field_validator("jwt_secret")
     @classmethod
-    def _long_enough(cls, value: SecretStr) -> SecretStr:
+    def _long_enough(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None:
+            if info.data.get("jwt_jwks_url", "") is None:
+                raise ValueError(f"is not set, and {variable_name('jwt_jwks_url')} is not: one is needed")
+            return None
         if len(value.get_secret_value().encode()) < JWT_SECRET_BYTES:
             raise ValueError(f"must be at least {JWT_SECRET_BYTES} bytes long")
         return value

@@ -13,15 +13,16 @@ DATABASE_URL: Final = "database_url"
 
 def upgrade_to_head(database_url: str) -> None:
     """Bring a database to the newest revision; not to be called from a thread that runs an event loop."""
-    command.upgrade(_configuration(database_url), "head")
+    command.upgrade(configuration(database_url), "head")
 
 
 def head_revision() -> str | None:
     """Answer the newest revision; None when there is none yet."""
-    return ScriptDirectory.from_config(_configuration("")).get_current_head()
+    return ScriptDirectory.from_config(configuration("")).get_current_head()
 
 
-def _configuration(database_url: str) -> Config:
+def configuration(database_url: str) -> Config:
+    """Answer what alembic's commands take, for this history and that database."""
     configuration = Config()
     configuration.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     configuration.attributes[DATABASE_URL] = database_url

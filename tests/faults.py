@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from uuid import UUID
@@ -13,11 +14,13 @@ from app.brokers.port import (
     Broker,
     Holding,
     Refused,
+    Resting,
     Silence,
     Traits,
     Uncertain,
     Unreachable,
 )
+from app.domain.holdings import Fill
 from app.domain.market import Instrument, Quote
 from app.domain.orders import OrderKey, OrderReport, OrderRequest, TriggerSource
 
@@ -102,6 +105,14 @@ class FaultyBroker:
     async def holdings(self) -> Sequence[Holding]:
         """The real broker's."""
         return await self._broker.holdings()
+
+    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+        """The real broker's."""
+        return await self._broker.fills(symbol, since, ours)
+
+    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
+        """The real broker's."""
+        return await self._broker.resting(symbols)
 
     async def cancel(self, key: OrderKey) -> OrderReport:
         """The real broker's, or no answer while the venue is deaf."""

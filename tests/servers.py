@@ -26,6 +26,7 @@ class Databases:
     """Fresh, migrated databases on one server, each a copy of a template."""
 
     def __init__(self, spot: PostgresSpot, admin: Any) -> None:
+        """On a server that has no template yet; see `open`."""
         self._spot = spot
         self._admin = admin
 
@@ -47,6 +48,23 @@ class Databases:
         finally:
             await self._admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
+    @asynccontextmanager
+    async def managed(self, *abilities: str) -> AsyncIterator[str]:
+        """Give the URL of an empty database whose owner is no superuser but a role with these abilities."""
+        name = f"managed_{uuid4().hex}"
+        password = secrets.token_hex(16)
+        await self._admin.execute(f"CREATE ROLE {name} LOGIN {' '.join(abilities)} PASSWORD '{password}'")
+        await self._admin.execute(f"CREATE DATABASE {name} OWNER {name}")
+        try:
+            yield f"postgresql+asyncpg://{name}:{password}@127.0.0.1:{self._spot.port}/{name}"
+        finally:
+            await self._admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            await self._admin.execute(f"DROP ROLE {name}")
+
+    async def administer(self, statement: str) -> None:
+        """Do what only a superuser may."""
+        await self._admin.execute(statement)
+
     async def close(self) -> None:
         """Let go of the server."""
         await self._admin.close()
@@ -55,12 +73,19 @@ class Databases:
 @asynccontextmanager
 async def running_databases() -> AsyncIterator[Databases]:
     """Run a PostgreSQL that trades safety for speed."""
+    async with running_server() as spot:
+        databases = await Databases.open(spot)
+        yield databases
+        await databases.close()
+
+
+@asynccontextmanager
+async def running_server() -> AsyncIterator[PostgresSpot]:
+    """Run a PostgreSQL with nothing in it."""
     with reachable_directory() as directory:
         spot = postgres_spot(directory)
         async with running_part(await prepared_postgres(spot)):
-            databases = await Databases.open(spot)
-            yield databases
-            await databases.close()
+            yield spot
 
 
 @asynccontextmanager

@@ -148,6 +148,13 @@ def test_report_refuses_a_day_that_is_not_over() -> None:
     assert "not over" in refused.output
 
 
+def test_no_token_is_signed_where_the_platform_signs_them(serverless_environment: dict[str, str]) -> None:
+    environment = serverless_environment | {"ENGINE_JWT_JWKS_URL": "https://platform.example/jwks.json"}
+    refused = run(app, ["token", "--sub", "u1", "--role", "user"], env=environment)
+    assert refused.exit_code == 1
+    assert "https://platform.example/jwks.json" in refused.output
+
+
 def test_doctor_finds_each_thing_that_is_wrong(environment: dict[str, str]) -> None:
     lines = run(app, ["doctor"], env=environment)
     subjects = {line[7:].partition(":")[0]: line.split()[0] for line in lines.output.splitlines()}
@@ -155,6 +162,8 @@ def test_doctor_finds_each_thing_that_is_wrong(environment: dict[str, str]) -> N
         "settings": "ok",
         "database": "ok",
         "migrations": "ok",
+        "isolation": "ok",
+        "tokens": "ok",
         "vault keys": "ok",
         "redis": "ok",
         "worker": "WRONG",
@@ -170,6 +179,14 @@ def test_doctor_knows_a_database_behind_the_code(environment: dict[str, str]) ->
     assert str(head_revision()) in migrations
 
 
+def test_doctor_looks_for_the_keys_of_tokens(environment: dict[str, str]) -> None:
+    published = environment | {"ENGINE_JWT_JWKS_URL": "http://127.0.0.1:1/jwks.json"}
+    lines = run(app, ["doctor"], env=published).output.splitlines()
+    [tokens] = [line for line in lines if " tokens: " in line]
+    assert tokens.startswith("WRONG")
+    assert "http://127.0.0.1:1/jwks.json" in tokens
+
+
 async def forget_revision(database_url: str) -> None:
     """Let a database look as if it stood at another revision."""
     engine = create_async_engine(database_url)
@@ -182,3 +199,13 @@ def test_doctor_says_which_settings_are_missing() -> None:
     lines = run(app, ["doctor"])
     assert lines.exit_code == 1
     assert "ENGINE_DATABASE_URL" in lines.output
+
+
+def test_exchanges_are_printed_with_how_far_each_is_proven() -> None:
+    printed = run(app, ["exchanges"])
+    assert printed.exit_code == 0
+    tiers = {line.split()[0]: line.split()[1] for line in printed.stdout.splitlines()}
+    assert (tiers["binance"], tiers["okx"], tiers["htx"]) == ("certified", "compatible", "listed")
+    table = run(app, ["exchanges", "--markdown"])
+    assert table.exit_code == 0
+    assert table.stdout.startswith("| tier |")

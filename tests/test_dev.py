@@ -26,7 +26,9 @@ def locked() -> str:
 def declared() -> list[str]:
     """Answer the names of the distributions the project asks for, at run time and for development."""
     project = pyproject()
-    requirements = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    groups = project["dependency-groups"].values()
+    named = [each for group in groups for each in group if isinstance(each, str)]
+    requirements = [*project["project"]["dependencies"], *named]
     return [re.split(r"[\[<>=]", requirement)[0] for requirement in requirements]
 
 

@@ -44,6 +44,25 @@ def test_every_event_is_one_json_line_and_keeps_secrets() -> None:
     assert "local_secret" not in failed["exception"]
 
 
+FORGER = """
+import logging, sys, structlog
+from app.logs import configure_logs
+configure_logs(sys.argv[1], "INFO")
+forged = "x" + "".join(map(chr, [10, 13, 0x1b, 0x85, 0x2028, 0x2029, 0x202e, 0])) + "level=error all is lost"
+structlog.get_logger("ours").info("signal_event_accepted", type=forged, data={"note": forged}, list=[forged])
+logging.getLogger("theirs").warning("for %s", forged)
+"""
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_no_text_can_forge_a_line_or_command_a_terminal(log_format: str) -> None:
+    ran = subprocess.run([sys.executable, "-c", FORGER, log_format], capture_output=True, check=True)
+    lines = ran.stderr.decode().splitlines()
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
+    assert all("all is lost" in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [

@@ -75,6 +75,9 @@ def test_a_vault_key_has_an_id_of_eight_hex_digits() -> None:
     [
         ("database_url", "mysql://root:hidden@db/engine"),
         ("jwt_secret", "hidden-but-short"),
+        ("jwt_jwks_url", "hidden"),
+        ("jwt_jwks_url", "http://hidden.example/jwks.json"),
+        ("jwt_jwks_url", "file:///hidden"),
         ("webhook_secrets", "hidden"),
         ("webhook_secrets", "whsec_hidden!"),
         ("webhook_secrets", "whsec_hiddenä"),
@@ -100,6 +103,17 @@ def test_what_is_not_usable_is_named_and_not_shown(field: str, value: str) -> No
     assert variable_name(field) in str(raised.value)
     assert "hidden" not in str(raised.value)
     assert len(value) == 1 or value not in str(raised.value)
+
+
+def test_tokens_need_a_secret_or_an_address_of_keys() -> None:
+    variables = complete()
+    del variables["ENGINE_JWT_SECRET"]
+    with pytest.raises(
+        InvalidSettings, match=r"ENGINE_JWT_SECRET: is not set, and ENGINE_JWT_JWKS_URL is not"
+    ):
+        settings_from(variables)
+    for url in ("https://platform.example/jwks.json", "http://127.0.0.1:9000/jwks.json"):
+        assert settings_from(variables | {"ENGINE_JWT_JWKS_URL": url}).jwt_jwks_url == url
 
 
 def test_candles_need_the_time_they_began_to_play() -> None:

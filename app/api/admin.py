@@ -2,12 +2,12 @@
 
 from functools import partial
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 from sqlalchemy import ColumnElement, select
 
+from app.api.audit import AuditQuery, AuditRecord
 from app.api.bodies import ExactRoute
 from app.api.callers import ADMINS_ONLY, AdminTrader
 from app.api.connections import (
@@ -22,14 +22,14 @@ from app.api.connections import (
 from app.api.executions import ExecutionQuery, OwnedExecution, listing
 from app.api.positions import OwnedPosition, PositionQuery
 from app.api.problems import raises
-from app.api.sessions import OpenDesk, Reading
+from app.api.sessions import OpenDesk, ReadingAll
 from app.api.signals import Signal, SignalQuery
 from app.api.system import TradingState
-from app.api.wire import Body, Instant, OwnerView, Page, Paging, Text, View, page
+from app.api.wire import Body, Page, Text, page
 from app.domain.owners import Role
 from app.domain.risk import Mode
 from app.engine import halting
-from app.store.audit import Action, AuditEntry
+from app.store.audit import AuditEntry
 from app.store.connections import Connection
 from app.store.executions import Execution
 from app.store.positions import Position
@@ -70,7 +70,7 @@ class AnyPositionQuery(PositionQuery, OfOwner):
 
 @router.get("/connections")
 async def list_all_connections(
-    session: Reading, desk: OpenDesk, query: Annotated[AnyConnectionQuery, Query()]
+    session: ReadingAll, desk: OpenDesk, query: Annotated[AnyConnectionQuery, Query()]
 ) -> Page[OwnedConnection]:
     """Connections of all owners, newest first."""
     wanted = select(Connection).where(*query.conditions(), *query.owned(Connection))
@@ -79,7 +79,7 @@ async def list_all_connections(
 
 @router.get("/executions")
 async def list_all_executions(
-    session: Reading, query: Annotated[AnyExecutionQuery, Query()]
+    session: ReadingAll, query: Annotated[AnyExecutionQuery, Query()]
 ) -> Page[OwnedExecution]:
     """Executions of all owners, newest first."""
     wanted = listing(*query.conditions(), *query.owned(Execution))
@@ -88,7 +88,7 @@ async def list_all_executions(
 
 @router.get("/positions")
 async def list_all_positions(
-    session: Reading, query: Annotated[AnyPositionQuery, Query()]
+    session: ReadingAll, query: Annotated[AnyPositionQuery, Query()]
 ) -> Page[OwnedPosition]:
     """Positions of all owners, newest first."""
     wanted = select(Position).where(*query.conditions(), *query.owned(Position))
@@ -96,7 +96,7 @@ async def list_all_positions(
 
 
 @router.get("/signals")
-async def list_all_signals(session: Reading, query: Annotated[SignalQuery, Query()]) -> Page[Signal]:
+async def list_all_signals(session: ReadingAll, query: Annotated[SignalQuery, Query()]) -> Page[Signal]:
     """Every signal that came in, newest first."""
     wanted = select(SignalRow).where(*query.conditions())
     return await page(session, wanted, SignalRow.id, query, Signal.of)
@@ -137,47 +137,8 @@ async def close_all_of_any_connection(
     return Clearance.seen(await halting.close_all(desk, caller.owner, connection_id, reason, owner=None))
 
 
-class AuditRecord(View):
-    """One thing that changed how far trading may go, or was decided by hand."""
-
-    id: UUID = Field(examples=["019aa5c2-7c00-7000-8000-000000000007"])
-    """The record's id."""
-    action: Action = Field(examples=["trading"])
-    """What was done: `trading` is the kill switch, `mode` that of one connection, `daily_loss` a limit reached."""
-    actor: OwnerView | None
-    """Who did it; null for the engine itself."""
-    connection_id: UUID | None = Field(examples=["019aa5c2-7c00-7000-8000-000000000004"])
-    """The account it was about; null for the whole engine."""
-    execution_id: UUID | None = Field(examples=["019aa5c2-7c00-7000-8000-000000000002"])
-    """The execution it was about."""
-    reason: str | None = Field(examples=["The venue fills at absurd prices"])
-    """Why, in the actor's words."""
-    detail: dict[str, Any] = Field(examples=[{"before": "active", "after": "halted"}])
-    """What changed."""
-    created_at: Instant
-    """When."""
-
-
-class AuditQuery(Paging):
-    """Which records are wanted."""
-
-    action: list[Action] = Field(default_factory=list, examples=[["trading"]])
-    """Only these actions; may be given more than once."""
-    connection_id: UUID | None = Field(default=None, examples=["019aa5c2-7c00-7000-8000-000000000004"])
-    """Only those about this account."""
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """The same, as the database reads it."""
-        wanted: list[ColumnElement[bool]] = []
-        if self.action:
-            wanted.append(AuditEntry.action.in_(self.action))
-        if self.connection_id is not None:
-            wanted.append(AuditEntry.connection_id == self.connection_id)
-        return wanted
-
-
 @router.get("/audit")
-async def list_audit(session: Reading, query: Annotated[AuditQuery, Query()]) -> Page[AuditRecord]:
-    """Who changed how far trading may go, when and why, newest first. Nothing is ever taken out of it."""
+async def list_all_audit(session: ReadingAll, query: Annotated[AuditQuery, Query()]) -> Page[AuditRecord]:
+    """Who did what to which account, position or switch, when and why, newest first. Nothing is ever taken out."""
     wanted = select(AuditEntry).where(*query.conditions())
     return await page(session, wanted, AuditEntry.id, query, AuditRecord.of)

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api.bodies import ExactRoute
 from app.api.callers import Caller, Reader
 from app.api.problems import raises
-from app.api.sessions import OpenDesk, Reading
+from app.api.sessions import OpenDesk, Reading, reading_of
 from app.api.wire import Amount, Body, Instant, View
 from app.desk import Desk
 from app.domain import portfolios
@@ -415,7 +415,7 @@ async def _lines(desk: Desk, asked: _Question) -> AsyncIterator[str]:
     start = None if asked.first_day is None else midnight(asked.first_day)
     end, after = midnight(asked.last_day + ONE_DAY), None
     while True:
-        async with desk.sessions() as session:
+        async with reading_of(desk, asked.scope.owner) as session:
             batch = await analytics.closed_positions(
                 session, asked.scope, start, end, after=after, limit=BATCH
             )

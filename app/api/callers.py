@@ -1,6 +1,6 @@
 """Callers: who a bearer token says is calling, and what they may do.
 
-The algorithm is fixed here, never by the token. A caller sees what `(role, sub)` owns and nothing else.
+The algorithm is fixed by the key, never by the token. A caller sees what `(role, sub)` owns and nothing else.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from typing import Annotated, Any, Final
 import jwt
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import SecretStr
 
+from app.api.keys import Keys
 from app.api.problems import Unauthenticated
+from app.api.rates import Counted, Rates
 from app.domain.errors import Forbidden
 from app.domain.owners import Owner, Role
 
-ALGORITHM: Final = "HS256"
 REQUIRED_CLAIMS: Final = ("sub", "role", "aud", "exp")
 MAX_SUB_LENGTH: Final = 64
 
@@ -42,18 +42,21 @@ class Caller:
 class Tokens:
     """Reads the bearer tokens of one platform."""
 
-    def __init__(self, secret: SecretStr, audience: str, issuer: str | None) -> None:
-        self._secret = secret
+    def __init__(self, keys: Keys, audience: str, issuer: str | None) -> None:
+        self._keys = keys
         self._audience = audience
         self._issuer = issuer
 
-    def read(self, token: str) -> Caller:
-        """The caller a token names. Raises Unauthenticated."""
+    async def read(self, token: str) -> Caller:
+        """The caller a token names. Raises Unauthenticated, and Unavailable while its key cannot be fetched."""
         try:
+            key = await self._keys.find(jwt.get_unverified_header(token).get("kid"))
+            if key is None:
+                raise _refused("The token is not valid here.")
             claims = jwt.decode(
                 token,
-                self._secret.get_secret_value(),
-                algorithms=[ALGORITHM],
+                key.material,
+                algorithms=[key.algorithm],
                 audience=self._audience,
                 issuer=self._issuer,
                 # A platform whose clock is ahead of ours still issues good tokens, hence no look at iat.
@@ -107,17 +110,25 @@ bearer = HTTPBearer(
 async def caller(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 ) -> Caller:
-    """Who is calling. Raises Unauthenticated."""
+    """Who is calling. Raises Unauthenticated, and RateLimited for who calls too often."""
     if credentials is None:
         raise Unauthenticated("Send a token: Authorization: Bearer …")
     tokens: Tokens = request.app.state.tokens
-    return tokens.read(credentials.credentials)
+    known = await tokens.read(credentials.credentials)
+    rates: Rates = request.app.state.rates
+    what = Counted.READS if request.method == "GET" else Counted.CHANGES
+    await rates.count(what, f"{known.owner.role}:{known.owner.id}")
+    return known
+
+
+Identified = Annotated[Caller, Depends(caller)]
+"""Whoever has a token that is good, whatever it allows."""
 
 
 def _allowed(scope: Scope, role: Role | None = None) -> Callable[..., Any]:
     """A dependency that passes callers with this scope, and of this role where one is named."""
 
-    async def allowed(caller: Annotated[Caller, Depends(caller)]) -> Caller:
+    async def allowed(caller: Identified) -> Caller:
         if role is not None and caller.owner.role is not role:
             raise Forbidden("admin_required", "This needs a token with the role admin.")
         if scope not in caller.scopes:

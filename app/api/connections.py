@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     Field,
     SecretStr,
     Strict,
@@ -78,6 +79,23 @@ def _distance(percent: Decimal) -> Decimal:
 Deadline = Annotated[int, Strict(), Field(ge=5, le=3600)]
 Distance = Annotated[Percentage, AfterValidator(_distance)]
 Leverage = Annotated[Amount, AfterValidator(_leverage)]
+
+
+class MappedSymbol(Body):
+    """An instrument of the venue that a name of the owner's stands for."""
+
+    symbol: Text = Field(examples=["1000PEPE/USDT:USDT"])
+    """The venue's unified symbol."""
+    multiplier: PositiveAmount | None = Field(default=None, examples=["1000"])
+    """How many of the signal's coins one of its coins is: prices are multiplied by it, quantities divided."""
+
+
+def _spelled_out(value: object) -> object:
+    """A mere symbol is one without a multiplier."""
+    return {"symbol": value} if isinstance(value, str) else value
+
+
+Mapped = Annotated[MappedSymbol, BeforeValidator(_spelled_out, json_schema_input_type=str | MappedSymbol)]
 
 
 class Paper(Body):
@@ -212,10 +230,19 @@ class ConnectionTerms(Body):
     """Leverage on swap, 1 to 1000; null is 1. It changes the margin, never the size."""
     margin_mode: Literal["isolated", "cross"] | None = Field(default=None, examples=["isolated"])
     """Margin mode on swap where the venue offers a choice; null leaves the venue's."""
-    symbol_map: dict[Text, Text] | None = Field(
-        default=None, max_length=500, examples=[{"XAUUSD": "PAXG/USDT"}]
+    symbol_map: dict[Text, Mapped] | None = Field(
+        default=None,
+        max_length=500,
+        examples=[
+            {
+                "XAUUSD": "PAXG/USDT",
+                "PEPE/USDT": {"symbol": "1000PEPE/USDT:USDT", "multiplier": "1000"},
+            }
+        ],
     )
-    """Which instrument of the venue a signal's symbol means here, where that is not plain."""
+    """Which instrument of the venue a signal's symbol means here, where that is not plain: its symbol, or an object
+    with its symbol and how many of the signal's coins one of its coins is. The names count in `allow_symbols` and
+    `deny_symbols` as well; `fixed` sizes and `max_quantity` are in the signal's coins."""
 
     def terms(self) -> engine.Terms:
         """What was given, as the engine takes it."""
@@ -225,6 +252,8 @@ class ConnectionTerms(Body):
 
 def _kept(value: object) -> Any:
     """A value as rows keep it: amounts in JSON as decimal strings, secrets in the clear for the vault."""
+    if isinstance(value, MappedSymbol) and value.multiplier is None:
+        return value.symbol
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_none=True)
     if isinstance(value, dict):
@@ -296,7 +325,7 @@ class Connection(View):
     """Leverage on swap; null is 1."""
     margin_mode: str | None = Field(examples=["isolated"])
     """Margin mode on swap; null leaves the venue's."""
-    symbol_map: dict[str, str] = Field(examples=[{"XAUUSD": "PAXG/USDT"}])
+    symbol_map: dict[str, str | MappedSymbol] = Field(examples=[{"XAUUSD": "PAXG/USDT"}])
     """Which instrument of the venue a signal's symbol means here."""
     status: ConnectionStatus = Field(examples=["active"])
     """Only `active` receives signals; what is open is watched in every status."""

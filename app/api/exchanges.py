@@ -1,13 +1,12 @@
 """Exchanges: what can be connected."""
 
-from typing import Literal
-
 from fastapi import APIRouter
 from pydantic import Field
 
 from app.api.bodies import ExactRoute
 from app.api.callers import READERS_ONLY
 from app.api.wire import View
+from app.brokers.crypto.tiers import Tier
 from app.domain.market import MarketType
 from app.domain.orders import TriggerSource
 from app.engine.offers import offers
@@ -37,8 +36,9 @@ class Exchange(View):
     """Whether it can hold stop and targets itself."""
     trigger_sources: dict[MarketType, list[TriggerSource]] = Field(examples=[{"swap": ["mark", "last"]}])
     """What `protection.trigger_source` may be, by market, the usual one first; a market left out offers no choice."""
-    tier: Literal["certified", "listed"] = Field(examples=["certified"])
-    """`certified`: passes the whole broker contract suite. `listed`: can be connected, at one's own risk."""
+    tier: Tier = Field(examples=["certified"])
+    """`certified`: passes the whole broker contract suite. `compatible`: every request we send of it has been checked.
+    `listed`: can be connected, at one's own risk."""
 
 
 class Catalogue(View):

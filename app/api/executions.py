@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api.bodies import ExactRoute
 from app.api.callers import Reader, Trader
 from app.api.problems import raises
-from app.api.sessions import OpenDesk, Reading
+from app.api.sessions import OpenDesk, Reading, reading_of
 from app.api.wire import (
     Amount,
     Body,
@@ -253,20 +253,20 @@ async def _seen(session: AsyncSession, owner: Owner, execution_id: UUID) -> Exec
 
 
 @router.post("/{execution_id}/cancel", responses=raises("not_found", "conflict"))
-async def cancel_execution(
-    execution_id: ExecutionId, caller: Trader, desk: OpenDesk, session: Reading
-) -> Execution:
+async def cancel_execution(execution_id: ExecutionId, caller: Trader, desk: OpenDesk) -> Execution:
     """Take back an entry that is not filled yet, waiting or resting at the venue. What was filled of it stays."""
     await withdrawing.cancel(desk, caller.owner, execution_id)
-    return await _seen(session, caller.owner, execution_id)
+    async with reading_of(desk, caller.owner) as session:
+        return await _seen(session, caller.owner, execution_id)
 
 
 @router.post("/{execution_id}/resolve", responses=raises("not_found", "conflict"))
 async def resolve_execution(
-    execution_id: ExecutionId, resolution: Resolution, caller: Trader, desk: OpenDesk, session: Reading
+    execution_id: ExecutionId, resolution: Resolution, caller: Trader, desk: OpenDesk
 ) -> Execution:
     """Say what became of an order that `needs_review`, because the venue cannot tell the engine."""
     await reviewing.resolve(
         desk, caller.owner, execution_id, resolution.outcome, resolution.exchange_order_id
     )
-    return await _seen(session, caller.owner, execution_id)
+    async with reading_of(desk, caller.owner) as session:
+        return await _seen(session, caller.owner, execution_id)

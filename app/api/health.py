@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.bodies import ExactRoute
 from app.api.problems import Unavailable, raises
-from app.api.sessions import Reading
+from app.api.sessions import ReadingAll
 from app.api.wire import View
 from migrations import head_revision
 
@@ -78,7 +78,7 @@ async def live() -> Alive:
 
 
 @router.get("/readyz", responses=raises("unavailable"))
-async def ready(session: Reading, redis: RedisState) -> Ready:
+async def ready(session: ReadingAll, redis: RedisState) -> Ready:
     """Whether the process can do its work: the database answers and is migrated."""
     try:
         revision = await present_revision(session)

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from app.api.bodies import ExactRoute
 from app.api.problems import Unauthenticated, raises
-from app.api.sessions import OpenDesk, Reading
+from app.api.sessions import OpenDesk, ReadingAll
 from app.domain.risk import Mode
 from app.metrics import exposition
 from app.store import trading, workers, workload
@@ -52,7 +52,7 @@ def permitted(request: Request, bearer: _Bearer) -> None:
         **raises("unauthenticated", "unavailable"),
     },
 )
-async def get_metrics(desk: OpenDesk, session: Reading) -> Response:
+async def get_metrics(desk: OpenDesk, session: ReadingAll) -> Response:
     """Everything Prometheus reads.
 
     Counters and histograms carry the `process` that counted: `api` is the one that answers, a worker is named by

@@ -120,6 +120,13 @@ class Position(View):
     """The currency its money is counted in."""
     close_reason: CloseReason | None = Field(examples=["take_profit"])
     """Why it ended; with several exits, the last one's reason."""
+    foreign_quantity: Amount = Field(examples=["0"])
+    """What the account holds of the symbol on this side beyond the engine's, in `quantity_unit`: the owner's own,
+    neither protected nor closed. Always 0 on spot, where coins are not told apart."""
+    foreign_orders: int = Field(examples=[0])
+    """How many orders rest in the symbol that the engine did not place; they are never touched."""
+    delisted_at: Instant | None
+    """When the venue was first seen without this symbol; nothing can be placed in it until it is listed again."""
     opened_at: Instant
     """When it was first filled."""
     closed_at: Instant | None

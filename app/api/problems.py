@@ -63,6 +63,14 @@ class UnsupportedMedia(EngineError):
         super().__init__("unsupported_media_type", "A body is JSON: send Content-Type: application/json.")
 
 
+class RateLimited(EngineError):
+    """Too many requests of one caller; in `seconds` it may go on."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__("rate_limited", f"Too many requests; go on in {seconds} s.")
+        self.seconds = seconds
+
+
 class Unavailable(EngineError):
     """Something this needs cannot be reached; the same request may succeed later."""
 
@@ -81,6 +89,7 @@ STATUS: Final[Mapping[type[EngineError], int]] = {
     TooLarge: 413,
     UnsupportedMedia: 415,
     Invalid: 422,
+    RateLimited: 429,
     Unavailable: 503,
 }
 """The status of each kind of error. What is of no kind is a 500 that says nothing."""
@@ -132,6 +141,7 @@ CODES: Final[Mapping[str, Meaning]] = {
         UnsupportedMedia, "Not JSON", "A body is JSON: send Content-Type: application/json."
     ),
     "invalid": Meaning(Invalid, "The request is not valid", "sizing.value: an amount is above zero"),
+    "rate_limited": Meaning(RateLimited, "Too many requests", "Too many requests; go on in 12 s."),
     "unavailable": Meaning(
         Unavailable, "Not available at the moment", "The database cannot be reached at the moment."
     ),
@@ -272,6 +282,8 @@ def _headers(error: EngineError) -> dict[str, str]:
     match error:
         case Unauthenticated():
             return {"WWW-Authenticate": error.challenge}
+        case RateLimited():
+            return {"Retry-After": str(error.seconds)}
         case Unavailable():
             return {"Retry-After": str(RETRY_AFTER_SECONDS)}
         case _:
@@ -324,7 +336,7 @@ def raises(*codes: str) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-_FOR_TOKENS: Final = ("unauthenticated", "scope_required", "unavailable")
+_FOR_TOKENS: Final = ("unauthenticated", "scope_required", "rate_limited", "unavailable")
 _FOR_BODIES: Final = ("malformed_body", "body_too_large", "unsupported_media_type", "invalid")
 
 

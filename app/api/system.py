@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api.bodies import ExactRoute
 from app.api.callers import ADMINS_ONLY
 from app.api.health import RedisState, State, newest_revision, present_revision
-from app.api.sessions import OpenDesk, Reading
+from app.api.sessions import OpenDesk, ReadingAll
 from app.api.wire import Instant, View
 from app.domain.risk import Mode
 from app.store import trading, workload
@@ -118,7 +118,7 @@ async def _database(session: AsyncSession) -> DatabaseState:
 
 
 @router.get("")
-async def get_system(desk: OpenDesk, session: Reading, redis: RedisState) -> System:
+async def get_system(desk: OpenDesk, session: ReadingAll, redis: RedisState) -> System:
     """How the engine as a whole is doing."""
     now = desk.now()
     load = await workload.present(session)

@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 
 from app.api import bodies
 from app.api.problems import Unauthenticated, raises
+from app.api.rates import Counted, Rates
 from app.api.wire import Body, Count, Instant, Portion, PositiveAmount, Text, View
 from app.desk import Desk
 from app.domain import signals as rules
@@ -259,7 +260,7 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
     "/signals",
     status_code=202,
     response_model=WebhookReceipt,
-    responses=raises("unauthenticated", "unavailable"),
+    responses=raises("unauthenticated", "rate_limited", "unavailable"),
     openapi_extra={
         "parameters": _SIGNATURE_HEADERS,
         "requestBody": {"required": True, "content": {"application/json": {"schema": _event_schema()}}},
@@ -275,7 +276,12 @@ async def receive_event(request: Request) -> Receipt:
     # Not as dependencies: this is the route whose pace counts, and solving them takes a part of it.
     senders: Senders = request.app.state.senders
     desk: Desk = request.app.state.desk
-    webhook_id = senders.verify(request.headers, body, desk.now())
+    try:
+        webhook_id = senders.verify(request.headers, body, desk.now())
+    except Unauthenticated:
+        rates: Rates = request.app.state.rates
+        await rates.count(Counted.UNSIGNED, request.client.host if request.client else "")
+        raise
     bodies.require_json(request.headers)
     event = _validated(Event, bodies.parse(body))
     check_not_ahead("timestamp", event.timestamp, desk)

@@ -1,11 +1,11 @@
 """The directory: one open broker per connection and credentials version."""
 
-import asyncio
-from collections import defaultdict
-from collections.abc import Mapping
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from app.brokers.metering import metered
@@ -30,6 +30,8 @@ class Access:
     paper: Mapping[str, Any] | None
     credentials_sealed: bytes | None = field(compare=False, repr=False)
     """Which credentials these are is what the version says; the same ones sealed anew are no change."""
+    margin_mode: str | None = None
+    """`isolated` or `cross`; None leaves the venue's as it is."""
 
 
 class Venue(Protocol):
@@ -42,48 +44,85 @@ class Venue(Protocol):
         """Let go of whatever its brokers share."""
 
 
-class Directory:
-    """Brokers by connection. A change of credentials or terms opens a new one and lets the old one go."""
+IDLE_SECONDS: Final = 30 * 60
+"""How long a broker is kept that nobody asks for: far longer than any activity holds on to one."""
 
-    def __init__(self, venues: Mapping[str, Venue], metrics: Metrics | None = None) -> None:
+
+@dataclass(slots=True)
+class _Open:
+    """A broker that is open, for what, and when it was last asked for."""
+
+    access: Access
+    broker: Broker
+    asked_at: float
+
+
+class Directory:
+    """Brokers by connection. A change of credentials or terms opens a new one and lets the old one go.
+
+    So is one that nobody has asked for in a while: its connection may long be another process's, or be no more.
+    """
+
+    def __init__(
+        self,
+        venues: Mapping[str, Venue],
+        metrics: Metrics | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._venues = venues
         self._metrics = metrics
-        self._open: dict[UUID, tuple[Access, Broker]] = {}
-        self._opening: dict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._clock = clock
+        self._open: OrderedDict[UUID, _Open] = OrderedDict()
+        """Those that were asked for last come last."""
 
     async def open(self, access: Access) -> Broker:
         """The broker of a connection, opened on first use."""
-        # Two who come first at once must get the same one: the second would close what the first is using.
-        async with self._opening[access.connection_id]:
-            return await self._opened(access)
-
-    async def _opened(self, access: Access) -> Broker:
-        known = self._open.get(access.connection_id)
-        if known is not None and known[0] == access:
-            return known[1]
+        if (known := self._known(access)) is not None:
+            return known
         venue = self._venues.get(access.kind)
         if venue is None:
             raise Refused(f"Connections of kind {access.kind} cannot be opened here.", code=TERMS_NOT_SERVED)
         broker = await venue.open(access)
+        if (known := self._known(access)) is not None:
+            # Somebody else has opened it meanwhile and is using it.
+            await broker.close()
+            return known
         if self._metrics is not None:
             broker = metered(broker, access.exchange, self._metrics)
-        replaced = self._open.get(access.connection_id)
-        self._open[access.connection_id] = (access, broker)
+        replaced = self._open.pop(access.connection_id, None)
+        self._open[access.connection_id] = _Open(access, broker, self._clock())
         if replaced is not None:
-            await replaced[1].close()
+            await replaced.broker.close()
+        await self._let_idle_go()
         return broker
 
     async def forget(self, connection_id: UUID) -> None:
         """Close the broker of a connection that is no longer."""
-        self._opening.pop(connection_id, None)
         known = self._open.pop(connection_id, None)
         if known is not None:
-            await known[1].close()
+            await known.broker.close()
 
     async def close(self) -> None:
         """Close every broker and venue."""
-        for _, broker in self._open.values():
-            await broker.close()
-        self._open.clear()
+        while self._open:
+            _, each = self._open.popitem()
+            await each.broker.close()
         for venue in self._venues.values():
             await venue.close()
+
+    def _known(self, access: Access) -> Broker | None:
+        """The open broker for exactly this access."""
+        known = self._open.get(access.connection_id)
+        if known is None or known.access != access:
+            return None
+        known.asked_at = self._clock()
+        self._open.move_to_end(access.connection_id)
+        return known.broker
+
+    async def _let_idle_go(self) -> None:
+        """Close those that nobody has asked for in a while, the longest first."""
+        since = self._clock() - IDLE_SECONDS
+        for connection_id, each in list(self._open.items()):
+            if each.asked_at >= since:
+                return
+            await self.forget(connection_id)

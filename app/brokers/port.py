@@ -18,6 +18,7 @@ from typing import Protocol
 from uuid import UUID
 
 from app.domain.exits import NativeStyle
+from app.domain.holdings import Fill
 from app.domain.market import Instrument, Quote
 from app.domain.orders import OrderKey, OrderReport, OrderRequest, TriggerSource
 from app.domain.positions import PositionSide
@@ -109,6 +110,15 @@ class Holding:
 
 
 @dataclass(frozen=True, slots=True)
+class Resting:
+    """One order that rests at the venue, whoever placed it; a conditional one counts."""
+
+    symbol: str
+    client_order_id: str | None
+    """As it was sent: ours are recognised by it. None where the venue has none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Traits:
     """How a venue behaves, as data.
 
@@ -130,6 +140,9 @@ class Traits:
     """Whether the venue itself ends a resting order at its `expires_at`; else we take it back."""
     clean_misses: int = field(default=2)
     """How many clean look-ups without a find, after `settle`, prove an order absent."""
+    read_lag: timedelta = timedelta(seconds=10)
+    """How far what the venue says of holdings may lag behind its own fills: two looks this far apart that agree,
+    with nothing of ours moving in between, are believed."""
 
 
 class Market(Protocol):
@@ -181,7 +194,24 @@ class Broker(Market, Protocol):
         """The same for many orders, by client order id, in as few requests as the venue allows."""
 
     async def holdings(self) -> Sequence[Holding]:
-        """Everything the account holds. Raises VenueError; an empty answer means flat."""
+        """Everything the account holds. Raises VenueError; an empty answer means flat.
+
+        What is held in a symbol that is no longer listed is told too, or the answer is a failure.
+        """
+
+    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+        """The account's trades in a symbol from `since` on, oldest first, without those of the orders `ours`.
+
+        It says what was done by hand, and what the venue forced. Asked only when something is gone, never on a
+        schedule. Raises VenueError; a venue that keeps no such list raises Refused, and exits are then valued at
+        the mark.
+        """
+
+    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
+        """Every order that rests in these symbols, in as few requests as the venue allows. Raises VenueError.
+
+        Only orders of ours that we think ended are cancelled on the strength of it; Refused where it is not told.
+        """
 
     async def close(self) -> None:
         """Let go of sessions and sockets."""

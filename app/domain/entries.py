@@ -31,6 +31,8 @@ class Situation:
     exposure: Exposure
     netting: bool
     """Whether the account nets what it holds per symbol."""
+    aliases: tuple[str, ...] = ()
+    """The owner's own names for the instrument."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def decide(course: Course, sizing: Sizing, limits: Limits, situation: Situation)
     check_course(course)
     risk.check_age(signal, situation.published_at, limits, now)
     risk.check_direction(signal, instrument)
-    risk.check_symbol(instrument, limits)
+    risk.check_symbol(instrument, limits, situation.aliases)
     risk.check_exposure(
         limits, situation.exposure, signal.direction, instrument.symbol, netting=situation.netting
     )

@@ -1,7 +1,7 @@
 """Amounts: exact decimals, our own arithmetic context, and the strings they travel as."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import (
     ROUND_CEILING,
     ROUND_FLOOR,
@@ -69,6 +69,12 @@ def parse(value: object) -> Decimal:
     if not -SCALE <= amount.adjusted() < _DIGITS or amount != amount.quantize(_GRAIN):
         raise ValueError("an amount has at most 19 digits before and 18 digits after the point")
     return amount
+
+
+@exact
+def summed(amounts: Iterable[Decimal]) -> Decimal:
+    """Their exact sum; zero of none."""
+    return sum(amounts, ZERO)
 
 
 @exact

@@ -144,6 +144,10 @@ class OrderReport:
     time: datetime | None = None
     """When the venue last changed the order."""
     message: str | None = None
+    trigger_price: Decimal | None = None
+    """Where its stop waits now; None where the venue does not tell. Owners move stops by hand."""
+    price: Decimal | None = None
+    """The same of its limit or target."""
 
 
 def client_order_id(order_id: UUID, attempt: int) -> str:

@@ -49,12 +49,20 @@ class Fees:
 
 @exact
 def value_fees(
-    fees: Mapping[str, Decimal], base: str, currency: str, price: Decimal | None, rates: Mapping[str, Decimal]
+    fees: Mapping[str, Decimal],
+    base: str,
+    currency: str,
+    price: Decimal | None,
+    rates: Mapping[str, Decimal],
+    *,
+    holds_coins: bool = True,
 ) -> Fees:
     """Value an order's fees in the position's currency.
 
     The base coin counts at the order's average fill price, a third coin at `rates[coin]`, its price in
     `currency` at that moment. A coin without a rate makes the result incomplete; it never counts as zero.
+    Only where an account `holds_coins` (spot) does a fee in the base coin shrink what is held: on margin it
+    comes out of the wallet.
     """
     total, complete = ZERO, True
     for coin, amount in fees.items():
@@ -63,7 +71,34 @@ def value_fees(
             complete = False
         else:
             total += amount * rate
-    return Fees(fees.get(base, ZERO) if base != currency else ZERO, total, complete)
+    shrinks = holds_coins and base != currency
+    return Fees(fees.get(base, ZERO) if shrinks else ZERO, total, complete)
+
+
+@exact
+def blended_rates(
+    known: Mapping[str, Decimal],
+    counted: Mapping[str, Decimal],
+    fees: Mapping[str, Decimal],
+    rates: Mapping[str, Decimal],
+) -> dict[str, Decimal]:
+    """The rates of running totals of `fees`: what was `counted` keeps its `known` rate, what came since has `rates`.
+
+    A coin of which any part had no rate has none.
+    """
+    blended: dict[str, Decimal] = {}
+    for coin, total in fees.items():
+        before = counted.get(coin, ZERO)
+        parts = [(before, known.get(coin)), (total - before, rates.get(coin))]
+        value = ZERO
+        for amount, rate in parts:
+            if amount and rate is None:
+                break
+            value += amount * (rate or ZERO)
+        else:
+            if total:
+                blended[coin] = value / total
+    return blended
 
 
 @dataclass(frozen=True, slots=True)

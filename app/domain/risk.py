@@ -91,6 +91,8 @@ class Exposure:
     """Executions that reached `sending` since 00:00 UTC."""
     lost_today: Mapping[str, Decimal] = field(default_factory=dict)
     """By currency: −(net realised profit since 00:00 UTC + change of unrealised since then)."""
+    foreign_quantity: Decimal = Decimal(0)
+    """What a netting account holds of the symbol, on whichever side, that we did not open."""
 
 
 def check_mode(mode: Mode, *, whole_engine: bool = False) -> None:
@@ -130,17 +132,23 @@ def check_age(signal: Signal, published_at: datetime, limits: Limits, now: datet
         )
 
 
-def check_symbol(instrument: Instrument, limits: Limits) -> None:
-    """The owner's lists allow the symbol, in whatever form they name it; an empty allow list allows all."""
-    if limits.allow_symbols and not _is_named(instrument, limits.allow_symbols):
+def check_symbol(instrument: Instrument, limits: Limits, aliases: Collection[str] = ()) -> None:
+    """The owner's lists allow the symbol, in whatever form they name it; an empty allow list allows all.
+
+    `aliases` are the owner's own names for the instrument: those of the symbol_map count as well.
+    """
+    if limits.allow_symbols and not _is_named(instrument, limits.allow_symbols, aliases):
         raise Denied("symbol_not_allowed", f"{instrument.symbol} is not on the connection's allow list.")
-    if _is_named(instrument, limits.deny_symbols):
+    if _is_named(instrument, limits.deny_symbols, aliases):
         raise Denied("symbol_not_allowed", f"{instrument.symbol} is on the connection's deny list.")
 
 
-def _is_named(instrument: Instrument, names: Collection[str]) -> bool:
+def _is_named(instrument: Instrument, names: Collection[str], aliases: Collection[str]) -> bool:
     written = (instrument.symbol, f"{instrument.base}/{instrument.quote}", instrument.base + instrument.quote)
-    return any(name in written or read(name).names(instrument) for name in names)
+    owned = {read(alias).compact for alias in aliases}
+    return any(
+        name in written or read(name).names(instrument) or read(name).compact in owned for name in names
+    )
 
 
 def check_direction(signal: Signal, instrument: Instrument) -> None:
@@ -265,6 +273,11 @@ def check_exposure(limits: Limits, exposure: Exposure, side: Side, symbol: str, 
         if side.opposite in exposure.sides_of_symbol:
             raise Denied("opposite_position", f"{symbol} is already held in the other direction.")
         raise Denied("symbol_in_use", f"{symbol} already has a position or pending entry of ours.")
+    if netting and exposure.foreign_quantity:
+        raise Denied(
+            "foreign_position",
+            f"The account holds {text(exposure.foreign_quantity)} {symbol} that the engine did not open.",
+        )
     _check_count("max_open_positions", exposure.positions, limits.max_open_positions, "positions are open")
     _check_count(
         "max_positions_per_symbol",

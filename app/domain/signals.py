@@ -44,11 +44,26 @@ class Signal:
     published_at: datetime | None = None
     expires_at: datetime | None = None
 
+    @exact
+    def scaled(self, multiplier: Decimal) -> "Signal":
+        """The same for an instrument of which one coin is `multiplier` of this signal's."""
+        return replace(
+            self,
+            entry_price=_times(self.entry_price, multiplier),
+            stop_loss=_times(self.stop_loss, multiplier),
+            take_profits=tuple(replace(level, price=level.price * multiplier) for level in self.take_profits),
+            quantity=None if self.quantity is None else self.quantity / multiplier,
+        )
+
     def entry_ends_at(self, received_at: datetime) -> datetime | None:
         """When an entry of this signal lapses: its own expiry; for a limit without one 24 h after it came."""
         if self.expires_at is not None or self.order_type is OrderType.MARKET:
             return self.expires_at
         return received_at + LIMIT_ENTRY_LIFETIME
+
+
+def _times(price: Decimal | None, multiplier: Decimal) -> Decimal | None:
+    return None if price is None else price * multiplier
 
 
 @exact
@@ -112,6 +127,15 @@ class Update:
     stop_loss: Decimal | None = None
     take_profits: tuple[tuple[Decimal, Decimal | None], ...] = ()
     expires_at: datetime | None = None
+
+    @exact
+    def scaled(self, multiplier: Decimal) -> "Update":
+        """The same for an instrument of which one coin is `multiplier` of its signal's."""
+        return replace(
+            self,
+            stop_loss=_times(self.stop_loss, multiplier),
+            take_profits=tuple((price * multiplier, portion) for price, portion in self.take_profits),
+        )
 
 
 class Outcome(StrEnum):

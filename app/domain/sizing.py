@@ -15,7 +15,7 @@ The smallest entry is one of which the whole can be left again: at its stop, and
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Self
@@ -51,6 +51,16 @@ class Sizing:
     max_quantity: Decimal | None = None
     max_notional: Decimal | None = None
     on_too_small: OnTooSmall = OnTooSmall.SKIP
+
+    @exact
+    def scaled(self, multiplier: Decimal) -> "Sizing":
+        """The same for an instrument of which one coin is `multiplier` of the signal's: what counts coins shrinks."""
+        counts_coins = self.strategy is Strategy.FIXED
+        return replace(
+            self,
+            value=self.value / multiplier if counts_coins else self.value,
+            max_quantity=None if self.max_quantity is None else self.max_quantity / multiplier,
+        )
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Self:

@@ -3,12 +3,45 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, Self
 
 from app.domain.errors import Denied
 from app.domain.market import Instrument, MarketType
+from app.domain.money import parse
 
 _UNIFIED = re.compile(r"(?P<base>[^/:\s]+)/(?P<quote>[^/:\s]+)(?::(?P<settle>[^/:\s]+))?")
 _PERPETUAL = ".P"
+_MANY: Final = re.compile(r"10+|1?[KM]", re.IGNORECASE)
+"""How the names of instruments begin that count a coin by the thousand or the million."""
+
+SymbolMap = Mapping[str, Any]
+"""An owner's names for instruments, as a connection keeps them: a symbol, or `{"symbol": …, "multiplier": …}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an owner's map says of a name."""
+
+    symbol: str
+    multiplier: Decimal | None = None
+    """How many of the signal's coins one of the instrument's is; None says nothing of it."""
+
+    @classmethod
+    def read(cls, stored: str | Mapping[str, Any]) -> Self:
+        """From the JSON a connection keeps."""
+        if isinstance(stored, str):
+            return cls(stored)
+        told = stored.get("multiplier")
+        return cls(stored["symbol"], None if told is None else parse(told))
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The instrument that a signal's symbol means, and how many of the signal's coins one of its coins is."""
+
+    instrument: Instrument
+    multiplier: Decimal = Decimal(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +79,8 @@ def read(text: str) -> Wanted:
 
 
 def resolve(
-    text: str, instruments: Mapping[str, Instrument], market_type: MarketType, symbol_map: Mapping[str, str]
-) -> Instrument:
+    text: str, instruments: Mapping[str, Instrument], market_type: MarketType, symbol_map: SymbolMap
+) -> Resolved:
     """The one instrument of `market_type` that `text` means.
 
     An entry of the owner's `symbol_map` decides alone, upper or lower case alike. Raises Denied:
@@ -73,16 +106,21 @@ def resolve(
     if len(linear) > 1:
         names = ", ".join(sorted(each.symbol for each in linear))
         raise Denied("symbol_ambiguous", f"{text} could be any of {names}; say which in symbol_map.")
-    return linear[0]
+    return Resolved(linear[0])
 
 
-def _target(text: str, symbol_map: Mapping[str, str]) -> str | None:
+def names_of(symbol: str, symbol_map: SymbolMap) -> tuple[str, ...]:
+    """The owner's own names for an instrument."""
+    return tuple(name for name, target in symbol_map.items() if Target.read(target).symbol == symbol)
+
+
+def _target(text: str, symbol_map: SymbolMap) -> Target | None:
     """What the owner's map says of `text`: as it is written, else in another case, where that is unambiguous."""
     if text in symbol_map:
-        return symbol_map[text]
-    targets = {target for name, target in symbol_map.items() if name.upper() == text.upper()}
+        return Target.read(symbol_map[text])
+    targets = {Target.read(target) for name, target in symbol_map.items() if name.upper() == text.upper()}
     if len(targets) > 1:
-        names = ", ".join(sorted(targets))
+        names = ", ".join(sorted(target.symbol for target in targets))
         raise Denied("symbol_ambiguous", f"symbol_map sends {text} to any of {names}, depending on the case.")
     return next(iter(targets), None)
 
@@ -100,15 +138,27 @@ def _not_linear(instrument: Instrument) -> Denied:
 
 
 def _mapped(
-    text: str, target: str, instruments: Mapping[str, Instrument], market_type: MarketType
-) -> Instrument:
-    instrument = instruments.get(target)
+    text: str, target: Target, instruments: Mapping[str, Instrument], market_type: MarketType
+) -> Resolved:
+    symbol, instrument = target.symbol, instruments.get(target.symbol)
     if instrument is None:
         raise Denied(
-            "symbol_unknown", f"symbol_map sends {text} to {target}, which this venue does not list."
+            "symbol_unknown", f"symbol_map sends {text} to {symbol}, which this venue does not list."
         )
     if instrument.market_type is not market_type:
-        raise Denied("market_mismatch", f"symbol_map sends {text} to {target}, which is not {market_type}.")
+        raise Denied("market_mismatch", f"symbol_map sends {text} to {symbol}, which is not {market_type}.")
     if not _is_linear(instrument):
         raise _not_linear(instrument)
-    return instrument
+    if target.multiplier is None and _counts_by_many(instrument.base, read(text), instrument.quote):
+        raise Denied(
+            "symbol_ambiguous",
+            f"symbol_map sends {text} to {symbol}, which counts it in larger units; say its multiplier there.",
+        )
+    return Resolved(instrument, target.multiplier or Decimal(1))
+
+
+def _counts_by_many(base: str, wanted: Wanted, quote: str) -> bool:
+    """Whether a base like 1000PEPE is a signal's coin by the thousand."""
+    coin = wanted.pair[0] if wanted.pair is not None else wanted.compact.removesuffix(quote)
+    prefix = base[: len(base) - len(coin)]
+    return base.upper().endswith(coin.upper()) and _MANY.fullmatch(prefix) is not None

@@ -22,6 +22,7 @@ def access_of(connection: Connection) -> Access:
         native_protection=bool(connection.protection.get("native", True)),
         paper=connection.paper,
         credentials_sealed=connection.credentials_sealed,
+        margin_mode=connection.margin_mode,
     )
 
 

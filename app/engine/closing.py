@@ -22,6 +22,7 @@ from app.domain.positions import PositionStatus
 from app.engine import placing, protection, strikes, trades
 from app.engine.access import broker_of
 from app.engine.trades import Trade
+from app.store.audit import Action
 from app.store.connections import Connection
 from app.store.orders import Order
 from app.store.positions import Position
@@ -50,6 +51,7 @@ async def request_close(
         quantity = closing_quantity(position, portion)
         order = start(trade, quantity, CloseReason.MANUAL, desk.now())
         order.idempotency_key = idempotency_key
+        trades.write_down(trade, Action.CLOSE, owner, desk.now(), quantity=text(quantity))
     await desk.queue.close_position(order.id)
     return position
 

@@ -4,7 +4,7 @@ A connection is created inactive, tested, activated, and may go back at any time
 only: what is open stays watched and closable. Going inactive takes back every entry not filled yet.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -22,6 +22,7 @@ from app.desk import Desk
 from app.domain.errors import Conflict, Denied, EngineError, Forbidden, Invalid, NotFound
 from app.domain.exits import Protection
 from app.domain.market import MarketType
+from app.domain.money import text
 from app.domain.owners import Owner, Role
 from app.domain.risk import Limits
 from app.engine import offers, trades
@@ -29,7 +30,8 @@ from app.engine.access import access_of, snapshots_of
 from app.engine.lapsing import Ending
 from app.engine.notifying import notify
 from app.engine.withdrawing import cancel_entries, deny_waiting
-from app.store import connections
+from app.store import audit, connections
+from app.store.audit import Action
 from app.store.connections import Connection, ConnectionStatus, Kind
 from app.store.entitlements import Entitlement
 from app.store.executions import Execution, ExecutionStatus
@@ -56,7 +58,7 @@ class Terms(TypedDict, total=False):
     protection: Mapping[str, Any]
     leverage: Decimal | None
     margin_mode: str | None
-    symbol_map: Mapping[str, str]
+    symbol_map: Mapping[str, Any]
 
 
 _KEPT_PAPER_TERMS: Final = ("prices", "balance", "currency", "seed")
@@ -119,6 +121,8 @@ async def create(
     async with desk.sessions.begin() as session:
         await _check_room(session, desk, owner, now)
         session.add(connection)
+        await session.flush()
+        _write_down(session, Action.CREATE, owner, connection, now, **_words(connection, _SAID_AT_FIRST))
     return connection
 
 
@@ -131,6 +135,7 @@ async def change(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) ->
     await _check_against_offer(desk, owner, connection_id, terms)
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
+        before = _words(connection, terms)
         _check_paper_is_kept(connection, terms)
         if "credentials" in terms:
             await _check_nothing_open(session, connection, "The credentials cannot be changed now")
@@ -143,6 +148,8 @@ async def change(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) ->
         _set_plain(connection, terms)
         _check_terms(connection)
         connection.updated_at = now
+        after = _words(connection, terms)
+        _write_down(session, Action.CHANGE, owner, connection, now, before=before, after=after)
     return connection
 
 
@@ -151,9 +158,11 @@ async def test(desk: Desk, owner: Owner, connection_id: UUID) -> Examination:
 
     Raises NotFound, Forbidden `plan_required`, and Conflict when the credentials were changed meanwhile.
     """
+    now = desk.now()
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
-        await check_plan(session, desk, owner, desk.now())
+        await check_plan(session, desk, owner, now)
+        _write_down(session, Action.TEST, owner, connection, now, before=connection.status)
         if connection.status is not ConnectionStatus.ACTIVE:
             connection.status = ConnectionStatus.TESTING
     examination = await _examine(desk, access_of(connection))
@@ -211,6 +220,7 @@ async def activate(desk: Desk, owner: Owner, connection_id: UUID) -> Connection:
                 connection.starting_balances = {
                     currency: held["balance"] for currency, held in connection.balances.items()
                 }
+            _write_down(session, Action.ACTIVATE, owner, connection, now, before=connection.status)
             await _go(session, connection, ConnectionStatus.ACTIVE, "It receives signals now.", now)
     except IntegrityError as error:
         if _ACCOUNT_INDEX not in str(error.orig):
@@ -221,9 +231,11 @@ async def activate(desk: Desk, owner: Owner, connection_id: UUID) -> Connection:
 
 async def deactivate(desk: Desk, owner: Owner, connection_id: UUID) -> Connection:
     """Stop receiving signals and take back unfilled entries; what is open stays watched and closable."""
+    now = desk.now()
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
-        await _go(session, connection, ConnectionStatus.INACTIVE, "It was deactivated.", desk.now())
+        _write_down(session, Action.DEACTIVATE, owner, connection, now, before=connection.status)
+        await _go(session, connection, ConnectionStatus.INACTIVE, "It was deactivated.", now)
     await cancel_entries(desk, connection_id, _TAKEN_BACK)
     return connection
 
@@ -252,7 +264,9 @@ async def delete(desk: Desk, owner: Owner, connection_id: UUID, *, force: bool) 
         connection.credentials_hint = None
         connection.tested_version = None
         connection.updated_at = connection.deleted_at = now
-        _tell(session, connection, "deleted", _farewell(left), now, positions=[str(each.id) for each in left])
+        unmanaged = [str(each.id) for each in left]
+        _tell(session, connection, "deleted", _farewell(left), now, positions=unmanaged)
+        _write_down(session, Action.DELETE, owner, connection, now, name=connection.name, positions=unmanaged)
     await desk.brokers.forget(connection_id)
     log.info("connection_deleted", connection_id=str(connection_id), forced=force, left_open=len(left))
 
@@ -489,6 +503,30 @@ def _farewell(left: Sequence[Position]) -> str:
     if unprotected:
         sentences.append(f"Nobody watches stop and targets any more for {', '.join(unprotected)}.")
     return " ".join(sentences)
+
+
+_SAID_AT_FIRST: Final = (
+    "name", "kind", "exchange", "market_type", "sandbox", "paper", "sizing", "limits", "protection", "leverage",
+    "margin_mode", "symbol_map", "credentials",
+)  # fmt: skip
+
+
+def _words(connection: Connection, fields: Iterable[str]) -> dict[str, Any]:
+    """What the audit keeps of these fields; of credentials, which of their versions it is and nothing else."""
+    return {
+        field: connection.credentials_version if field == "credentials" else _word(getattr(connection, field))
+        for field in fields
+    }
+
+
+def _word(value: Any) -> Any:
+    return text(value) if isinstance(value, Decimal) else value
+
+
+def _write_down(
+    session: AsyncSession, action: Action, owner: Owner, connection: Connection, now: datetime, **detail: Any
+) -> None:
+    audit.record(session, action, owner, None, now, connection_id=connection.id, **detail)
 
 
 def _tell(

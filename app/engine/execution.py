@@ -135,6 +135,7 @@ def _intend(
         connection.protection,
         _management(connection, planned.funds),
         broker.traits,
+        multiplier=planned.multiplier,
     )
     order = trade.entry
     if order is None:

@@ -19,11 +19,12 @@ from app.brokers.port import ABSENT, Broker, Silence, VenueError
 from app.desk import Desk
 from app.domain.exits import CloseReason, NativeStyle, Plan, Protection, decide
 from app.domain.market import Quote
-from app.domain.orders import OrderReport, OrderStatus, Purpose
+from app.domain.orders import FINAL, OrderReport, OrderStatus, Purpose
 from app.domain.positions import PositionStatus, unrealized
 from app.domain.risk import Mode
 from app.domain.stops import best_of
 from app.engine import (
+    adopting,
     breaking,
     closing,
     guarding,
@@ -31,6 +32,7 @@ from app.engine import (
     losses,
     placing,
     protection,
+    reconciling,
     stops,
     strikes,
     trades,
@@ -72,6 +74,18 @@ class Watched:
         return entering | {position.symbol for position in self.positions}
 
 
+@dataclass(slots=True)
+class News:
+    """What a survey of the resting orders of a connection has brought."""
+
+    changed: set[UUID] = field(default_factory=set)
+    """Executions of which something is new."""
+    unclear: set[str] = field(default_factory=set)
+    """Symbols with an order that the venue did not tell of."""
+    lost_a_leg: bool = False
+    """Whether a protective order is gone that we did not cancel."""
+
+
 async def watch(desk: Desk) -> int:
     """One round over all connections that are due; answers how many were watched."""
     watched = await watch_open(desk)
@@ -111,6 +125,7 @@ async def _claim(desk: Desk) -> set[UUID]:
     open_somewhere = union(
         select(Position.connection_id).where(Position.status.in_(positions.OPEN)),
         select(Order.connection_id).where(Order.status == OrderStatus.OPEN),
+        select(Connection.id).where(Connection.reconcile_due_at <= desk.now()),
     )
     async with desk.sessions.begin() as session:
         ids = (await session.scalars(open_somewhere)).all()
@@ -187,26 +202,55 @@ async def _quotes(watched: Sequence[Watched]) -> Mapping[tuple[str, str], Quote]
 
 
 async def _survey(desk: Desk, watched: Watched) -> None:
-    """Ask the venue about the orders that rest there, and take over what has changed."""
-    if not watched.orders:
+    """Ask the venue about what rests there, and in larger steps what is held; take over what has changed."""
+    connection, broker = watched.connection, watched.broker
+    seen = None
+    if reconciling.is_due(connection, desk.now()):
+        seen = await reconciling.look(desk, connection, broker, may_confirm=True)
+    news = await _hear(desk, watched)
+    if news is None:
         return
+    if seen is None and news.lost_a_leg:
+        # A native order is gone that we did not cancel: whoever closed the position by hand took it along.
+        seen = await reconciling.look(desk, connection, broker, may_confirm=False)
+    if seen is not None:
+        await reconciling.reconcile(desk, connection, broker, seen, news.unclear)
+    for execution_id in news.changed:
+        await protection.after(desk, execution_id)
+
+
+async def _hear(desk: Desk, watched: Watched) -> News | None:
+    """Take over what the venue says of the orders that rest there; None when it does not answer."""
+    news = News()
+    if not watched.orders:
+        return news
     try:
         answers = await watched.broker.survey([order.key for order in watched.orders])
     except VenueError as failure:
         log.warning("survey_failed", connection_id=str(watched.connection.id), reason=failure.message)
         await strikes.of_read(desk, watched.connection.id, failure)
-        return
-    changed: set[UUID] = set()
+        return None
     for order in watched.orders:
         answer = answers.get(order.key.client_order_id)
         if isinstance(answer, OrderReport):
-            if _tells_news(order, answer) and await placing.record(desk, order, answer):
-                changed.add(order.execution_id)
+            if await adopting.adopt(desk, order, answer):
+                news.changed.add(order.execution_id)
+            if _tells_news(order, answer) and await placing.record(desk, watched.broker, order, answer):
+                news.changed.add(order.execution_id)
+                news.lost_a_leg |= _is_lost(order, answer)
         elif answer is ABSENT and await _miss(desk, order):
-            changed.add(order.execution_id)
+            news.changed.add(order.execution_id)
+            news.lost_a_leg |= order.purpose is Purpose.PROTECTION
+        else:
+            news.unclear.add(order.symbol)
     await guarding.prove(desk, (each for each in watched.orders if _stands(answers, each)))
-    for execution_id in changed:
-        await protection.after(desk, execution_id)
+    return news
+
+
+def _is_lost(order: Order, report: OrderReport) -> bool:
+    """Whether a protective order has ended without having done its work."""
+    has_ended = report.status in FINAL and report.status is not OrderStatus.FILLED
+    return order.purpose is Purpose.PROTECTION and has_ended
 
 
 def _stands(answers: Mapping[str, OrderReport | Silence], order: Order) -> bool:

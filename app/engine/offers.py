@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from app.brokers.crypto import listed_exchanges
 from app.brokers.crypto.credentials import KNOWN_FIELDS
+from app.brokers.crypto.tiers import Tier
 from app.brokers.paper.terms import RECORDING, SYNTHETIC
 from app.domain.errors import Invalid
 from app.domain.exits import NativeStyle
@@ -27,8 +28,8 @@ class Offer:
     """Whether a sandbox or demo account can be connected."""
     native_stops: bool
     """Whether the venue itself can hold stops and targets."""
-    tier: Literal["certified", "listed"]
-    """`certified`: passes the whole broker contract suite. `listed`: can be connected, at one's own risk."""
+    tier: Tier
+    """How far it is proven."""
     trigger_sources: Mapping[MarketType, tuple[TriggerSource, ...]] = field(default_factory=dict)
     """Which prices may wake stops, by market, the usual one first; a market that is left out offers no choice."""
 
@@ -41,7 +42,7 @@ PAPER: Final = Offer(
     credential_fields=(),
     sandbox=False,
     native_stops=True,
-    tier="certified",
+    tier=Tier.CERTIFIED,
     # There is one price, which is all of them.
     trigger_sources={kind: tuple(TriggerSource) for kind in (MarketType.SPOT, MarketType.SWAP)},
 )

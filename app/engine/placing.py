@@ -6,14 +6,19 @@ An order whose outcome is unknown stays `sending`, with `due_at` telling resolut
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import structlog
 
 from app.brokers.port import Broker, Refused, Silence, Unreachable, VenueError
 from app.desk import Desk
 from app.domain.exits import CloseReason
+from app.domain.market import MarketType
 from app.domain.orders import OrderReport, OrderStatus, Purpose
-from app.engine import strikes, telling, trades
+from app.engine import strikes, telling, trades, valuing
+from app.engine.trades import Trade
+from app.store import connections
+from app.store.connections import Connection
 from app.store.orders import Order
 
 log = structlog.get_logger(__name__)
@@ -52,7 +57,7 @@ async def send(desk: Desk, broker: Broker, order: Order) -> bool:
         await strikes.of_order(desk, order.connection_id, failure)
         return False
     log.info("order_acknowledged", **words, status=report.status, filled=str(report.filled_quantity))
-    await record(desk, order, report)
+    await record(desk, broker, order, report)
     return True
 
 
@@ -69,14 +74,24 @@ async def _record_failure(desk: Desk, order: Order, failure: VenueError, words: 
         await _look_soon(desk, order)
 
 
-async def record(desk: Desk, order: Order, report: OrderReport) -> bool:
+async def record(desk: Desk, broker: Broker, order: Order, report: OrderReport) -> bool:
     """Take over a report, unless another attempt has taken over meanwhile; True when it told something new."""
+    rates = await valuing.rates_of(desk, broker, order, report)
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, order.execution_id)
-        current = trade.order(order.id)
-        if current.attempt != order.attempt:
-            return False
-        return trades.apply(trade, current, report, desk.now())
+        return await take_over(trade, order, report, rates, desk.now())
+
+
+async def take_over(
+    trade: Trade, order: Order, report: OrderReport, rates: Mapping[str, Decimal], now: datetime
+) -> bool:
+    """The same within the caller's transaction, on the trade under its lock; `rates` as `valuing` finds them."""
+    current = trade.order(order.id)
+    if current.attempt != order.attempt:
+        return False
+    connection = await trade.session.get_one(Connection, order.connection_id)
+    is_spot = connection.market_type is MarketType.SPOT
+    return trades.apply(trade, current, report, now, rates=rates, holds_coins=is_spot)
 
 
 async def cancel(desk: Desk, broker: Broker, order: Order) -> bool:
@@ -91,7 +106,7 @@ async def cancel(desk: Desk, broker: Broker, order: Order) -> bool:
         return False
     if isinstance(report, Silence):
         return False
-    await record(desk, order, report)
+    await record(desk, broker, order, report)
     return report.status not in (OrderStatus.OPEN, OrderStatus.SENDING)
 
 
@@ -119,6 +134,10 @@ async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
             trades.refuse(trade, current, refusal.code, refusal.message, now)
         if current.purpose is not Purpose.ENTRY and current.attempt == 1:
             telling.exit_refused(session, trade.execution, current, refusal.message, now)
+    if order.purpose is not Purpose.ENTRY:
+        # What there is nothing to reduce for may have been closed by hand: the next round asks the venue.
+        async with desk.sessions.begin() as session:
+            await connections.reconcile_at(session, order.connection_id, now)
 
 
 async def _record_not_executed(desk: Desk, order: Order, failure: Unreachable) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -18,7 +19,7 @@ from app.brokers.port import Broker
 from app.desk import Desk
 from app.domain.errors import Conflict
 from app.domain.exits import CloseReason, NativeStyle, Protection, ProtectiveOrder, Rung, protective_orders
-from app.domain.money import ZERO, exact, round_to_tick
+from app.domain.money import ZERO, exact, round_to_tick, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
@@ -26,6 +27,7 @@ from app.domain.signals import Level, check_sides, ladder_of
 from app.engine import placing, trades
 from app.engine.access import broker_of
 from app.engine.trades import NEVER_ARRIVED, Trade
+from app.store.audit import Action
 from app.store.connections import Connection
 from app.store.orders import Order
 from app.store.positions import Position
@@ -36,6 +38,9 @@ log = structlog.get_logger(__name__)
 
 AGAIN = timedelta(seconds=2)
 """When to look again while an order of ours is still undecided."""
+
+DOUBT = timedelta(minutes=2)
+"""How long orders are held back while the venue seems to hold less than ours; our monitor watches meanwhile."""
 
 ROUNDS = 4
 """Compare-and-mend rounds of one run; what takes longer is taken up by the sweep."""
@@ -121,6 +126,9 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
         if position.protection is Protection.NATIVE:
             position.protection = Protection.SOFTWARE
         position.protect_due_at = now + AGAIN
+        if position.missing_since is not None and now - position.missing_since < DOUBT:
+            # Whoever closed it by hand took its orders with it: they are put back once it is clear what is left.
+            return None
     return difference
 
 
@@ -286,13 +294,21 @@ async def edit_plan(desk: Desk, owner: Owner, position_id: UUID, changes: PlanCh
         trade, position = await trades.locked_for(session, owner, position_id)
         if position.status is not PositionStatus.OPEN:
             raise Conflict("conflict", "The position is closed or being closed.")
+        before = _plan(position)
         _change(position, changes)
+        trades.write_down(trade, Action.EDIT, owner, now, before=before, after=_plan(position))
         position.protect_due_at = now
         # Until the venue has acknowledged the new orders, the monitor watches the new plan.
         position.protection = Protection.SOFTWARE
         trades.refresh(trade, now)
     await desk.queue.protect(position_id)
     return position
+
+
+def _plan(position: Position) -> dict[str, Any]:
+    """The exit plan as the audit keeps it."""
+    stop = None if position.stop_loss is None else text(position.stop_loss)
+    return {"stop_loss": stop, "take_profits": position.levels}
 
 
 def _change(position: Position, changes: PlanChange) -> None:

@@ -51,7 +51,7 @@ async def resolve(desk: Desk, order_id: UUID) -> None:
     answer = await _ask(broker, order)
     if isinstance(answer, OrderReport):
         log.info("order_found", order_id=str(order.id), status=answer.status)
-        if not await placing.record(desk, order, answer):
+        if not await placing.record(desk, broker, order, answer):
             await _keep_as_it_is(desk, order)
     else:
         await _record_silence(desk, broker, order, answer)

@@ -10,17 +10,16 @@ from enum import StrEnum
 from uuid import UUID
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.brokers.port import ABSENT, Silence
 from app.desk import Desk
 from app.domain.errors import Conflict, NotFound
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
-from app.engine import placing, protection, trades
+from app.engine import placing, protection, trades, valuing
 from app.engine.access import broker_of
 from app.engine.trades import Trade
-from app.store import audit, executions
+from app.store import executions
 from app.store.audit import Action
 from app.store.connections import Connection
 from app.store.orders import Order
@@ -60,7 +59,7 @@ async def _take_as_absent(desk: Desk, owner: Owner, execution_id: UUID) -> None:
             trades.put_back(trade, order, message, now, now)
         else:
             trades.refuse(trade, order, trades.NEVER_ARRIVED, message, now)
-        _write_down(session, owner, order, Finding.ABSENT, now)
+        _write_down(trade, owner, order, Finding.ABSENT, now)
     await protection.after(desk, execution_id)
 
 
@@ -76,9 +75,12 @@ async def _look_for(desk: Desk, owner: Owner, execution_id: UUID, exchange_order
     if isinstance(report, Silence):
         why = "knows no such order" if report is ABSENT else "cannot say what became of it"
         raise Conflict("conflict", f"The venue {why}; check the exchange_order_id, or say absent.")
-    await placing.record(desk, order, report)
+    rates = await valuing.rates_of(desk, broker, order, report)
+    now = desk.now()
     async with desk.sessions.begin() as session:
-        _write_down(session, owner, order, Finding.PLACED, desk.now())
+        trade = await trades.locked(session, execution_id)
+        await placing.take_over(trade, order, report, rates, now)
+        _write_down(trade, owner, order, Finding.PLACED, now)
     await protection.after(desk, execution_id)
 
 
@@ -101,15 +103,5 @@ def _in_review(trade: Trade) -> Order:
     return min(waiting, key=lambda order: order.purpose is not Purpose.ENTRY)
 
 
-def _write_down(session: AsyncSession, owner: Owner, order: Order, finding: Finding, now: datetime) -> None:
-    audit.record(
-        session,
-        Action.RESOLVE,
-        owner,
-        None,
-        now,
-        connection_id=order.connection_id,
-        execution_id=order.execution_id,
-        order_id=str(order.id),
-        finding=finding,
-    )
+def _write_down(trade: Trade, owner: Owner, order: Order, finding: Finding, now: datetime) -> None:
+    trades.write_down(trade, Action.RESOLVE, owner, now, order_id=str(order.id), finding=finding)

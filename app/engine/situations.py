@@ -1,7 +1,7 @@
 """Situations: what an entry is decided from. The venue's view, our own books, the owner's standing, the clock."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -9,19 +9,19 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.brokers.port import Account, Broker
+from app.brokers.port import Account, Broker, Holding, Unreachable
 from app.desk import Desk
 from app.domain import risk
 from app.domain.entries import Entry, Situation, check_course, decide
 from app.domain.errors import Denied
 from app.domain.market import Instrument, MarketType, Quote
-from app.domain.money import ZERO
+from app.domain.money import ZERO, summed
 from app.domain.orders import Side
 from app.domain.owners import Role
 from app.domain.risk import Exposure, Limits, Mode
 from app.domain.signals import Course
 from app.domain.sizing import Funds, Sizing
-from app.domain.symbols import resolve
+from app.domain.symbols import names_of, resolve
 from app.engine.access import broker_of
 from app.store import entitlements, orders, positions, trading
 from app.store.connections import Connection, ConnectionStatus
@@ -47,6 +47,10 @@ class View:
     instrument: Instrument
     quote: Quote | None
     account: Account
+    holdings: Sequence[Holding]
+    """What the account holds, where symbols are netted; it is not asked elsewhere."""
+    multiplier: Decimal
+    """How many of the signal's coins one of the instrument's is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class Planned:
 
     entry: Entry
     funds: Funds
+    multiplier: Decimal
 
 
 async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
@@ -73,11 +78,12 @@ async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
     risk.check_market(signal, connection.market_type)
     risk.check_age(signal, idea.published_at, Limits.read(connection.limits), desk.now())
     broker = await broker_of(desk, connection)
-    instrument = resolve(
-        signal.symbol, await broker.instruments(), connection.market_type, connection.symbol_map
-    )
-    quotes = await broker.quotes([instrument.symbol])
-    return View(broker, instrument, quotes.get(instrument.symbol), await broker.account())
+    meant = resolve(signal.symbol, await broker.instruments(), connection.market_type, connection.symbol_map)
+    symbol = meant.instrument.symbol
+    quotes = await broker.quotes([symbol])
+    account = await broker.account()
+    holdings = await broker.holdings() if broker.traits.netting else ()
+    return View(broker, meant.instrument, quotes.get(symbol), account, holdings, meant.multiplier)
 
 
 async def held_standing(session: AsyncSession, connection: Connection) -> Standing:
@@ -109,8 +115,10 @@ async def plan(
     if connection.sizing is None:
         raise Denied("connection_inactive", "The connection has no sizing.")
     situation = await _situate(session, desk, connection, idea, view, execution_id, now)
-    entry = decide(idea.course, Sizing.read(connection.sizing), Limits.read(connection.limits), situation)
-    return Planned(entry, situation.funds)
+    course = replace(idea.course, signal=idea.course.signal.scaled(view.multiplier))
+    sizing = Sizing.read(connection.sizing).scaled(view.multiplier)
+    entry = decide(course, sizing, Limits.read(connection.limits), situation)
+    return Planned(entry, situation.funds, view.multiplier)
 
 
 def _check_standing(
@@ -160,8 +168,12 @@ async def _situate(
             slippage=traits.slippage,
             leverage=leverage or Decimal(1),
         ),
-        exposure=await _exposure(session, connection.id, instrument.symbol, execution_id, now),
+        exposure=replace(
+            await _exposure(session, connection.id, instrument.symbol, execution_id, now),
+            foreign_quantity=await _foreign(session, connection.id, view),
+        ),
         netting=traits.netting,
+        aliases=names_of(instrument.symbol, connection.symbol_map),
     )
 
 
@@ -177,6 +189,27 @@ async def _held_value(session: AsyncSession, connection_id: UUID, currency: str)
         )
     )
     return value or ZERO
+
+
+async def _foreign(session: AsyncSession, connection_id: UUID, view: View) -> Decimal:
+    """What the account holds in the symbol beyond positions of ours, whichever its side.
+
+    Raises Unreachable when it may be what we have just closed: a venue's answer lags behind its own fills.
+    """
+    symbol = view.instrument.symbol
+    held = [holding.quantity for holding in view.holdings if holding.symbol == symbol]
+    if not held:
+        return ZERO
+    ours = await session.scalar(
+        select(func.sum(Position.remaining_quantity)).where(
+            Position.connection_id == connection_id, Position.symbol == symbol, Position.status.in_(OPEN)
+        )
+    )
+    foreign = max(summed(held) - (ours or ZERO), ZERO)
+    since = view.account.as_of - view.broker.traits.read_lag
+    if foreign and await orders.filled_lately(session, connection_id, symbol, since):
+        raise Unreachable("It does not show our last order in this symbol in what it holds yet.")
+    return foreign
 
 
 def _counts() -> ColumnElement[bool]:

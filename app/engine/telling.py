@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.domain.errors import Denied
 from app.domain.exits import CloseReason
-from app.domain.money import text
+from app.domain.money import ZERO, text
 from app.domain.orders import FINAL, Purpose
 from app.domain.owners import Role
 from app.domain.risk import Limits, Mode, OnDailyLoss
@@ -237,6 +237,68 @@ def position_closed(session: AsyncSession, position: Position, now: datetime) ->
         close_reason=reason,
         realized_pnl=text(position.realized_pnl),
         currency=position.currency,
+    )
+
+
+def left_without_us(session: AsyncSession, execution: Execution, order: Order, now: datetime) -> None:
+    """Something of a position was closed by hand at the venue, or by the venue itself."""
+    forced = order.reason is CloseReason.LIQUIDATION
+    who = "The venue liquidated" if forced else "Closed outside the engine:"
+    guess = "" if order.fees_complete else " No trade accounts for it, so the price is the last one seen."
+    _tell(
+        session,
+        execution,
+        NotificationType.LIQUIDATION if forced else NotificationType.CLOSE,
+        f"{order.symbol}: {'liquidated' if forced else 'closed outside the engine'}",
+        f"{who} {text(order.filled_quantity)} {order.symbol} at {text(order.average_price or ZERO)}.{guess}",
+        now,
+        position_id=order.position_id,
+        quantity=text(order.filled_quantity),
+        reason=order.reason or CloseReason.EXTERNAL,
+    )
+
+
+def size_added(session: AsyncSession, position: Position, now: datetime) -> None:
+    """The account holds more in a symbol than we opened."""
+    _tell(
+        session,
+        position,
+        NotificationType.RISK,
+        f"{position.symbol}: more is held than the engine opened",
+        f"The account holds {text(position.foreign_quantity)} {position.symbol} beyond the engine's position. "
+        "It is yours: the engine neither protects nor closes it.",
+        now,
+        position_id=position.id,
+        foreign_quantity=text(position.foreign_quantity),
+    )
+
+
+def delisted(session: AsyncSession, position: Position, now: datetime) -> None:
+    """The venue no longer lists the symbol of an open position."""
+    _tell(
+        session,
+        position,
+        NotificationType.RISK,
+        f"{position.symbol}: no longer traded at the venue",
+        f"The venue no longer lists {position.symbol}. The engine can neither protect nor close the "
+        f"{text(position.remaining_quantity)} still held; please look there.",
+        now,
+        position_id=position.id,
+    )
+
+
+def moved_by_hand(session: AsyncSession, position: Position, what: str, order: Order, now: datetime) -> None:
+    """An order of ours was changed at the venue, and the plan follows."""
+    price = order.trigger_price if what == "stop-loss" else order.price
+    _tell(
+        session,
+        position,
+        NotificationType.RISK,
+        f"{position.symbol}: {what} moved at the venue",
+        f"The {what} was moved to {text(price or ZERO)} at the venue; the exit plan follows it.",
+        now,
+        position_id=position.id,
+        order_id=str(order.id),
     )
 
 

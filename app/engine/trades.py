@@ -36,6 +36,7 @@ from app.domain.positions import (
     Figures,
     PositionSide,
     PositionStatus,
+    blended_rates,
     fold,
     is_over,
     rungs_left,
@@ -44,7 +45,8 @@ from app.domain.positions import (
 )
 from app.domain.signals import Level
 from app.engine import telling
-from app.store import executions, orders, positions
+from app.store import audit, executions, orders, positions
+from app.store.audit import Action
 from app.store.connections import Connection
 from app.store.executions import Execution, ExecutionStatus
 from app.store.orders import Order
@@ -149,6 +151,21 @@ async def locked_for(session: AsyncSession, owner: Owner, position_id: UUID) -> 
     return trade, trade.position or known
 
 
+def write_down(trade: Trade, action: Action, actor: Owner, now: datetime, **detail: Any) -> None:
+    """Keep in the audit what somebody did to a trade by hand."""
+    audit.record(
+        trade.session,
+        action,
+        actor,
+        None,
+        now,
+        connection_id=trade.execution.connection_id,
+        execution_id=trade.execution.id,
+        position_id=trade.position.id if trade.position else None,
+        **detail,
+    )
+
+
 def let_go(trade: Trade) -> None:
     """Stop looking after a trade whose connection goes: what only our monitor protected is protected no more."""
     for order in trade.orders:
@@ -160,9 +177,15 @@ def let_go(trade: Trade) -> None:
 
 
 def plan_of(
-    entry: Entry, terms: Mapping[str, Any], management: Mapping[str, Any], traits: Traits
+    entry: Entry,
+    terms: Mapping[str, Any],
+    management: Mapping[str, Any],
+    traits: Traits,
+    *,
+    multiplier: Decimal,
 ) -> dict[str, Any]:
-    """What an execution remembers of its decision until the position exists; `terms` are of protection."""
+    """What an execution remembers of its decision until the position exists; `terms` are of protection,
+    `multiplier` is for what its signal says later."""
     usual = traits.trigger_sources[0] if traits.trigger_sources else None
     source = terms.get("trigger_source") if usual else None
     instrument = entry.instrument
@@ -173,6 +196,7 @@ def plan_of(
         "native": traits.native_protection,
         "trigger_source": source or usual,
         "deadline_seconds": terms.get("deadline_seconds") or int(DEADLINE.total_seconds()),
+        "multiplier": text(multiplier),
         "quantity_unit": instrument.quantity_unit.value,
         "quantity_step": text(instrument.quantity_step),
         "price_tick": text(instrument.price_tick),
@@ -199,8 +223,20 @@ def closed_quantity(position: Position) -> Decimal:
     return position.quantity - position.remaining_quantity
 
 
-def apply(trade: Trade, order: Order, report: OrderReport, now: datetime) -> bool:
-    """Take over what the venue says of an order; False when it tells nothing new or comes too late."""
+def apply(
+    trade: Trade,
+    order: Order,
+    report: OrderReport,
+    now: datetime,
+    *,
+    rates: Mapping[str, Decimal],
+    holds_coins: bool,
+) -> bool:
+    """Take over what the venue says of an order; False when it tells nothing new or comes too late.
+
+    `rates` are the present prices of coins that fees were taken in, and `holds_coins` says whether the account holds
+    what it bought (spot) or nets it on margin.
+    """
     known = (order.status, order.filled_quantity, order.exchange_order_id)
     if known == (report.status, report.filled_quantity, report.exchange_order_id):
         return False
@@ -213,13 +249,18 @@ def apply(trade: Trade, order: Order, report: OrderReport, now: datetime) -> boo
     if order.status in FINAL:
         log.warning("order_was_not_final", order_id=str(order.id), filled=text(report.filled_quantity))
         order.code = order.message = None
-    fees = value_fees(report.fees, order.base, order.currency, report.average_price, {})
+    counted = {coin: parse(amount) for coin, amount in order.fees.items()}
+    told = {coin: parse(rate) for coin, rate in order.fee_rates.items()}
+    rates = blended_rates(told, counted, report.fees, rates)
+    price = report.average_price
+    fees = value_fees(report.fees, order.base, order.currency, price, rates, holds_coins=holds_coins)
     order.status = status_after(known_status, report)
     order.exchange_order_id = report.exchange_order_id
     order.filled_quantity = report.filled_quantity
     order.average_price = report.average_price
     order.leg = report.leg
     order.fees = {currency: text(amount) for currency, amount in report.fees.items()}
+    order.fee_rates = {coin: text(rate) for coin, rate in rates.items()}
     order.base_fee, order.fee_value, order.fees_complete = fees.base, fees.value, fees.complete
     _explain_end(order, report)
     order.acknowledged_at = order.acknowledged_at or now
@@ -460,6 +501,9 @@ def _open_position(
         unrealized_pnl=ZERO,
         dust=ZERO,
         funding=ZERO,
+        missing_quantity=ZERO,
+        foreign_quantity=ZERO,
+        foreign_orders=0,
         opened_at=entry.filled_at or now,
         created_at=now,
     )
@@ -468,6 +512,9 @@ def _open_position(
 
 
 def _take_over(position: Position, figures: Figures) -> None:
+    if position.remaining_quantity != figures.remaining:
+        # What the venue seemed to hold less than ours was seen beside another quantity.
+        position.missing_quantity, position.missing_since = ZERO, None
     position.quantity = figures.quantity
     position.remaining_quantity = figures.remaining
     position.entry_price = figures.entry_price

@@ -102,7 +102,8 @@ def apply(
     trade: Trade, event: Event, events: Sequence[Event], mark: Decimal | None, now: datetime
 ) -> Applied:
     """Apply one update to a trade under lock; `mark` is the price the position could be left at, where known."""
-    update = update_of(event)
+    # The update speaks of the signal's coins, and so may the position of a thousand at once.
+    update = update_of(event).scaled(_multiplier(trade))
     applied = Applied()
     # The ladder goes first: the stop is checked against the targets it will stand beside.
     for field in sorted(update.fields, reverse=True):
@@ -197,6 +198,10 @@ def _plan_changed(trade: Trade, position: Position, now: datetime) -> None:
 def _replan(trade: Trade, **changes: object) -> None:
     """Change what the position will be opened with."""
     trade.execution.plan = {**(trade.execution.plan or {}), **changes}
+
+
+def _multiplier(trade: Trade) -> Decimal:
+    return parse((trade.execution.plan or {}).get("multiplier", "1"))
 
 
 def _tick(trade: Trade) -> Decimal:

@@ -22,6 +22,7 @@ from app.engine.execution import deny
 from app.engine.lapsing import Ending
 from app.engine.trades import Trade
 from app.store import executions, orders
+from app.store.audit import Action
 from app.store.connections import Connection
 from app.store.executions import Execution, ExecutionStatus
 from app.store.orders import Order
@@ -92,7 +93,9 @@ async def cancel(desk: Desk, owner: Owner, execution_id: UUID) -> None:
             raise NotFound("execution")
         connection = await session.get_one(Connection, known.connection_id)
         trade = await trades.locked(session, execution_id)
-        entry = _withdrawn(trade, connection, desk.now())
+        before, now = trade.execution.status, desk.now()
+        entry = _withdrawn(trade, connection, now)
+        trades.write_down(trade, Action.CANCEL, owner, now, before=before)
     if entry is None:
         return
     broker = await broker_of(desk, connection)

@@ -1,7 +1,8 @@
 """Looks at everything an installation needs and says what is wrong with it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,12 +10,17 @@ from typing import Final
 
 from redis.asyncio import Redis
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from app.api.keys import PublishedKeys
+from app.api.problems import Unavailable
 from app.desk import open_desk
+from app.domain.owners import Owner, Role
 from app.engine.rekeying import MissingKeys, check_keys
 from app.settings import InvalidSettings, Settings, read_settings
+from app.store import ownership
 from app.store.workers import latest_heartbeat
 from migrations import head_revision
 
@@ -48,6 +54,8 @@ async def _examine(settings: Settings) -> list[Finding]:
     checks: dict[str, Callable[[Settings], Awaitable[str]]] = {
         "database": _database,
         "migrations": _migrations,
+        "isolation": _isolation,
+        "tokens": _tokens,
         "vault keys": _vault_keys,
         "redis": _redis,
         "worker": _worker,
@@ -81,6 +89,33 @@ async def _migrations(settings: Settings) -> str:
     return f"at {head}"
 
 
+async def _isolation(settings: Settings) -> str:
+    """Whether PostgreSQL itself keeps owners apart: try it as the API does, on behalf of nobody in particular."""
+    async with _session(settings) as session:
+        user = await session.scalar(text("SELECT current_user"))
+        try:
+            await ownership.bind(session, Owner(Role.USER, "doctor"))
+        except DBAPIError as error:
+            raise Unwell(
+                f"{user} may not act as {ownership.READER}; have an administrator run "
+                f"`GRANT {ownership.READER} TO {user}`"
+            ) from error
+        gaps = await ownership.gaps(session)
+    if gaps:
+        raise Unwell(f"what serves one owner could read of others {', '.join(gaps)}")
+    return f"owners are kept apart by {ownership.READER} and its policies"
+
+
+async def _tokens(settings: Settings) -> str:
+    if settings.jwt_jwks_url is None:
+        return "verified with the secret"
+    try:
+        await PublishedKeys(settings.jwt_jwks_url).find("doctor")
+    except Unavailable as error:
+        raise Unwell(f"{error.message} They are expected at {settings.jwt_jwks_url}") from None
+    return f"verified with the keys at {settings.jwt_jwks_url}"
+
+
 async def _vault_keys(settings: Settings) -> str:
     async with open_desk(settings) as desk:
         try:
@@ -100,12 +135,8 @@ async def _redis(settings: Settings) -> str:
 
 
 async def _worker(settings: Settings) -> str:
-    engine = create_async_engine(settings.database_url.get_secret_value(), poolclass=NullPool)
-    try:
-        async with AsyncSession(engine) as session:
-            seen = await latest_heartbeat(session)
-    finally:
-        await engine.dispose()
+    async with _session(settings) as session:
+        seen = await latest_heartbeat(session)
     if seen is None:
         raise Unwell("no worker has ever been seen")
     age = datetime.now(UTC) - seen
@@ -115,10 +146,16 @@ async def _worker(settings: Settings) -> str:
 
 
 async def _scalar(settings: Settings, query: str) -> object:
+    async with _session(settings) as session:
+        found: object = await session.scalar(text(query))
+        return found
+
+
+@asynccontextmanager
+async def _session(settings: Settings) -> AsyncIterator[AsyncSession]:
     engine = create_async_engine(settings.database_url.get_secret_value(), poolclass=NullPool)
     try:
-        async with engine.connect() as connection:
-            found: object = await connection.scalar(text(query))
-            return found
+        async with AsyncSession(engine) as session:
+            yield session
     finally:
         await engine.dispose()

@@ -5,6 +5,7 @@ from typing import Any, Final, Literal
 
 import jwt
 
+from app.local.parts import LocalFailure
 from app.settings import Settings
 
 JWT_ALGORITHM: Final = "HS256"
@@ -15,7 +16,12 @@ Role = Literal["user", "admin"]
 def bearer_token(
     settings: Settings, subject: str, role: Role, lifetime: timedelta, now: datetime, scope: str | None = None
 ) -> str:
-    """Sign a token for `subject`, valid from `now`; `scope` is space-separated, None leaves it out (all)."""
+    """Sign a token for `subject`, valid from `now`; `scope` is space-separated, None leaves it out (all).
+
+    Raises LocalFailure where tokens are the platform's to sign.
+    """
+    if settings.jwt_secret is None or settings.jwt_jwks_url is not None:
+        raise LocalFailure(f"Tokens come from the platform whose keys are at {settings.jwt_jwks_url}")
     claims: dict[str, Any] = {
         "sub": subject,
         "role": role,

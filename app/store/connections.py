@@ -110,6 +110,8 @@ class Connection(Base):
     """How often the venue has said that we are shut out since it last answered."""
     watch_due_at: Mapped[Moment | None]
     """When the monitor may look again: the lease that keeps two workers off the same account."""
+    reconcile_due_at: Mapped[Moment | None]
+    """When our books are held against the venue's again; null is at the next round."""
     created_at: Mapped[Moment]
     updated_at: Mapped[Moment]
     deleted_at: Mapped[Moment | None]
@@ -120,6 +122,11 @@ class Connection(Base):
             "ix_execution_connections_active",
             "status",
             postgresql_where=text("status = 'active' AND deleted_at IS NULL"),
+        ),
+        Index(
+            "ix_execution_connections_reconcile",
+            "reconcile_due_at",
+            postgresql_where=text("reconcile_due_at IS NOT NULL"),
         ),
         Index(
             "uq_execution_connections_account",
@@ -257,6 +264,13 @@ async def struck(session: AsyncSession, limits: Mapping[Strike, int]) -> Sequenc
         .order_by(Connection.id)
     )
     return rows.all()
+
+
+async def reconcile_at(session: AsyncSession, connection_id: UUID, due_at: datetime | None) -> None:
+    """Set when its books are held against the venue's again; None is at the next round."""
+    await session.execute(
+        update(Connection).where(Connection.id == connection_id).values(reconcile_due_at=due_at)
+    )
 
 
 def _sealed_under(length: int) -> Any:

@@ -75,6 +75,8 @@ class Order(Base):
     leg: Mapped[Leg | None] = mapped_column(checked(Leg, "leg"))
     fees: Mapped[Json] = mapped_column(default=dict)
     """As the venue took them: {"USDT": "0.12"}."""
+    fee_rates: Mapped[Json] = mapped_column(default=dict)
+    """What a coin that is neither base nor currency cost in `currency` when it was taken: {"BNB": "612.3"}."""
     base_fee: Mapped[Amount] = mapped_column(default=ZERO)
     fee_value: Mapped[Amount] = mapped_column(default=ZERO)
     """All fees in `currency`, as far as a rate was known."""
@@ -196,3 +198,13 @@ async def reserved(session: AsyncSession, connection_id: UUID, currency: str, as
         )
     )
     return total or ZERO
+
+
+async def filled_lately(session: AsyncSession, connection_id: UUID, symbol: str, since: datetime) -> bool:
+    """Whether an order of ours in a symbol has been filled since then."""
+    found = await session.scalar(
+        select(Order.id)
+        .where(Order.connection_id == connection_id, Order.symbol == symbol, Order.filled_at >= since)
+        .limit(1)
+    )
+    return found is not None

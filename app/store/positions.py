@@ -87,6 +87,16 @@ class Position(Base):
     price_tick: Mapped[Amount]
     min_quantity: Mapped[Amount]
     min_notional: Mapped[Amount | None]
+    missing_quantity: Mapped[Amount] = mapped_column(default=ZERO)
+    """What the venue seemed to hold less than ours at the last look; taken away when the next one agrees."""
+    missing_since: Mapped[Moment | None]
+    """When that was first seen; null while nothing is missing."""
+    foreign_quantity: Mapped[Amount] = mapped_column(default=ZERO)
+    """What the venue holds beyond ours on the same side of the symbol: the owner's own, left alone."""
+    foreign_orders: Mapped[int] = mapped_column(default=0)
+    """How many orders rest in the symbol that are not ours; they are left alone."""
+    delisted_at: Mapped[Moment | None]
+    """When the venue was first seen without this symbol; null while it is listed."""
     protect_due_at: Mapped[Moment | None]
     """When the venue's protective orders have to be brought in line with the plan; null when they are."""
     trigger_source: Mapped[TriggerSource | None] = mapped_column(checked(TriggerSource, "trigger_source"))

@@ -1,5 +1,7 @@
 """What the tests of the API set up: callers with their tokens, and rows as the engine would have left them."""
 
+import base64
+import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -95,6 +97,12 @@ class Platform:
 
     settings: Settings
 
+    @property
+    def secret(self) -> str:
+        """What it signs with."""
+        assert self.settings.jwt_secret is not None
+        return self.settings.jwt_secret.get_secret_value()
+
     def token(self, owner: Owner, **claims: Any) -> str:
         """A good token, except for the claims named; None leaves a claim out."""
         content = {
@@ -104,7 +112,18 @@ class Platform:
             "exp": datetime.now(UTC) + timedelta(hours=1),
         } | claims
         given = {name: value for name, value in content.items() if value is not None}
-        return jwt.encode(given, self.settings.jwt_secret.get_secret_value(), algorithm="HS256")
+        return jwt.encode(given, self.secret, algorithm="HS256")
+
+    def signed(self, body: bytes, now: datetime) -> dict[str, str]:
+        """The headers of an event, over bytes that need not be text."""
+        id_, sent_at = new_id().hex, int(now.timestamp())
+        key = base64.b64decode(self.settings.webhook_secrets[0].get_secret_value().removeprefix("whsec_"))
+        digest = hmac.digest(key, f"{id_}.{sent_at}.".encode() + body, "sha256")
+        return {
+            "webhook-id": id_,
+            "webhook-timestamp": str(sent_at),
+            "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+        }
 
     def bearer(self, owner: Owner, **claims: Any) -> dict[str, str]:
         """The header that carries such a token."""

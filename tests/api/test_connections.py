@@ -139,6 +139,11 @@ async def test_without_sizing_there_is_no_activation(api: Api, rows: Rows) -> No
         ({"paper": PAPER | {"fee_percent": "-1"}}, "paper.fee_percent"),
         ({"paper": PAPER | {"seed": 1.5}}, "paper.seed"),
         ({"symbol_map": {"XAU": 1}}, "symbol_map.XAU"),
+        ({"symbol_map": {"XAU": ""}}, "symbol_map.XAU.symbol"),
+        ({"symbol_map": {"XAU": {"multiplier": "10"}}}, "symbol_map.XAU.symbol"),
+        ({"symbol_map": {"XAU": {"symbol": "A/B", "multiplier": "0"}}}, "symbol_map.XAU.multiplier"),
+        ({"symbol_map": {"XAU": {"symbol": "A/B", "multiplier": "-1"}}}, "symbol_map.XAU.multiplier"),
+        ({"symbol_map": {"XAU": {"symbol": "A/B", "times": "10"}}}, "symbol_map.XAU.times"),
     ],
 )
 async def test_what_cannot_be_meant_is_named_and_nothing_is_written(
@@ -184,7 +189,10 @@ async def test_a_change_replaces_what_it_names(api: Api, rows: Rows) -> None:
     change = {
         "name": "Renamed",
         "limits": {"max_open_positions": 5, "deny_symbols": ["DOGE/USDT"]},
-        "symbol_map": {"XBT": "BTC/USDT"},
+        "symbol_map": {
+            "XBT": "BTC/USDT",
+            "PEPE/USDT": {"symbol": "1000PEPE/USDT:USDT", "multiplier": "1000"},
+        },
         "protection": {
             "native": False,
             "trailing": {"activation_percent": 1, "distance_percent": "0.50"},
@@ -206,7 +214,10 @@ async def test_a_change_replaces_what_it_names(api: Api, rows: Rows) -> None:
         "trigger_source": None,
         "deadline_seconds": None,
     }
-    assert changed["symbol_map"] == {"XBT": "BTC/USDT"}
+    assert changed["symbol_map"] == {
+        "XBT": "BTC/USDT",
+        "PEPE/USDT": {"symbol": "1000PEPE/USDT:USDT", "multiplier": "1000"},
+    }
     assert changed["paper"]["fee_percent"] == "0.2"
     assert changed["sizing"]["value"] == "100"
 

@@ -68,14 +68,16 @@ async def test_an_admin_reaches_one_owners_connection_and_leaves_a_trail(api: Ap
     await api.call(ADMIN_ANN, "POST", "/v1/admin/trading", 200, json={"state": "active", "reason": "drill"})
 
     trail = (await api.call(ADMIN_ANN, "GET", "/v1/admin/audit", 200))["items"]
-    assert [each["action"] for each in trail] == ["trading", "close_all", "mode"]
-    mode = trail[-1]
+    actions = [each["action"] for each in trail]
+    assert actions == ["trading", "close_all", "mode", "activate", "test", "create"]
+    mode = trail[2]
     assert mode | {"id": ""} == {
         "id": "",
         "action": "mode",
         "actor": {"role": "admin", "id": "ann"},
         "connection_id": id_,
         "execution_id": None,
+        "position_id": None,
         "reason": "odd",
         "detail": {"before": "active", "after": "halted"},
         "created_at": "2026-11-24T12:00:00Z",
@@ -86,7 +88,7 @@ async def test_an_admin_reaches_one_owners_connection_and_leaves_a_trail(api: Ap
         return [each["action"] for each in page["items"]]
 
     assert await found(action="trading") == ["trading"]
-    assert await found(connection_id=id_) == ["close_all", "mode"]
+    assert await found(connection_id=id_) == ["close_all", "mode", "activate", "test", "create"]
     assert await found(limit="1") == ["trading"]
     [told] = (await api.call(ANN, "GET", "/v1/notifications", 200, params={"type": "connection"}))["items"][
         :1

@@ -81,7 +81,7 @@ async def test_a_request_keeps_a_printable_id(http: httpx.AsyncClient, given: st
 
 
 class Broken:
-    """A desk of which nothing works."""
+    """A desk of which nothing works any more."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -91,11 +91,12 @@ class Broken:
 
 
 async def _ask(settings: Settings, desk: Any, platform: Platform) -> httpx.Response:
-    app = create_app(settings, desk)
+    app = create_app(settings)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://engine") as client,
     ):
+        app.state.desk = desk
         return await client.get("/v1/positions", headers=platform.bearer(ANN))
 
 

@@ -3,6 +3,7 @@
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from app.api.sessions import reading
+from app.api.sessions import reading_all, reading_of
 from app.api.wire import Amount, Instant, Percentage, PercentageOrZero, Portion, PositiveAmount, Text
 from app.desk import Desk
+from tests.api.scene import ANN
 
 
 @pytest.mark.parametrize(
@@ -62,9 +64,10 @@ def test_times_travel_in_utc() -> None:
     assert adapter.dump_python(moment, mode="json") == "2026-11-24T10:00:00.500000Z"
 
 
-async def test_a_reading_session_cannot_write(desk: Desk) -> None:
-    async with asynccontextmanager(reading)(desk) as session:
-        with pytest.raises(DBAPIError, match="read-only transaction"):
+@pytest.mark.parametrize("opened", [asynccontextmanager(reading_all), partial(reading_of, owner=ANN)])
+async def test_a_reading_session_cannot_write(desk: Desk, opened: Any) -> None:
+    async with opened(desk) as session:
+        with pytest.raises(DBAPIError, match=r"read-only transaction|permission denied"):
             await session.execute(text("DELETE FROM execution_notifications"))
     async with desk.sessions.begin() as writer:
         await writer.execute(text("DELETE FROM execution_notifications"))

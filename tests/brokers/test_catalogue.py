@@ -5,7 +5,7 @@ import pytest
 
 from app.brokers.crypto.catalogue import catalogue
 from app.brokers.crypto.credentials import KNOWN_FIELDS, for_class
-from app.brokers.crypto.profiles import CERTIFIED, Shape, profile_of, shaped
+from app.brokers.crypto.profiles import Shape, profile_of, shaped
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
 from app.domain.orders import client_order_id
@@ -37,13 +37,6 @@ def test_required_credentials_satisfy_the_class(exchange: str) -> None:
         pytest.skip("it trades neither spot nor swap")
     opened = getattr(library, exchange)(for_class(dict.fromkeys(entry.credential_fields, "x")))
     assert opened.check_required_credentials(False) is True
-
-
-def test_certified_is_who_passes_the_contract_on_every_market_it_offers() -> None:
-    certified = {entry.id for entry in catalogue().values() if entry.tier == "certified"}
-    assert "binance" in certified
-    assert "bybit" in certified
-    assert certified <= {exchange for exchange, _ in CERTIFIED}
 
 
 def test_what_nobody_has_looked_into_is_treated_with_caution() -> None:

@@ -302,6 +302,50 @@ class TestExpiry:
         assert floor.ticket(1).status is OrderStatus.FILLED
 
 
+class TestLiquidation:
+    """At a leverage of 5 a fifth of the entry is the margin; of it, the maintenance margin must be left."""
+
+    def test_a_long_is_closed_by_the_venue_where_its_margin_ends(self) -> None:
+        floor = swap(FLAT, candle(100, 100, 75, 90))
+        floor.place(Side.BUY, OrderType.LIMIT, "10", "100")
+        floor.place(Side.SELL, OrderType.TAKE_PROFIT, "10", "120")
+        floor.play()
+        forced = floor.books.tickets["liquidation-3"]
+        # 10 × 100 − 200 of margin is worth 80 apiece; slippage takes half a per cent of that.
+        assert (forced.status, forced.report().average_price) == (OrderStatus.FILLED, Decimal("79.6"))
+        assert floor.ticket(2).status is OrderStatus.CANCELLED
+        assert floor.books.ledger.net(SWAP.symbol).quantity == ZERO
+        assert floor.balance("USDT") == 10000 - 204 - 1 - Decimal("0.796")
+
+    def test_a_short_is_closed_above(self) -> None:
+        floor = swap(FLAT, candle(100, 125, 100, 110))
+        floor.place(Side.SELL, OrderType.LIMIT, "10", "100")
+        floor.play()
+        assert floor.books.tickets["liquidation-2"].report().average_price == Decimal("120.6")
+
+    def test_a_stop_on_the_way_comes_first(self) -> None:
+        floor = swap(FLAT, candle(100, 100, 75, 90))
+        floor.place(Side.BUY, OrderType.LIMIT, "10", "100")
+        floor.place(Side.SELL, OrderType.STOP, "10", trigger="85")
+        floor.play()
+        assert floor.ticket(2).status is OrderStatus.FILLED
+        assert "liquidation-3" not in floor.books.tickets
+
+    def test_the_maintenance_margin_has_to_be_left(self) -> None:
+        floor = swap(FLAT, candle(100, 100, 75, 90))
+        floor.instrument = replace(SWAP, maintenance_margin=Decimal("0.005"))
+        floor.place(Side.BUY, OrderType.LIMIT, "10", "100")
+        floor.play()
+        # 80 ÷ 0.995 = 80.4; slipped to the tick below.
+        assert floor.books.tickets["liquidation-2"].report().average_price == Decimal(80)
+
+    def test_without_leverage_a_long_is_never_liquidated(self) -> None:
+        floor = Floor(SWAP, [FLAT, candle(100, 100, 1, 1)], replace(terms_for(SWAP), leverage=Decimal(1)))
+        floor.place(Side.BUY, OrderType.LIMIT, "10", "100")
+        floor.play()
+        assert floor.books.ledger.net(SWAP.symbol).quantity == 10
+
+
 class TestFunds:
     def test_a_resting_buy_holds_back_its_cost_and_fee(self) -> None:
         floor = spot(FLAT)
@@ -326,16 +370,16 @@ class TestFunds:
         assert refusal.value.code == "insufficient_balance"
 
     def test_a_losing_position_may_always_be_reduced(self) -> None:
-        floor = swap(candle(100, 100, 70, 70), candle(70, 70, 70, 70))
+        floor = swap(candle(100, 100, 82, 82), candle(82, 82, 82, 82))
         floor.place(Side.BUY, OrderType.MARKET, "400")
         floor.play("1")
         assert floor.free("USDT") < ZERO
         floor.place(Side.SELL, OrderType.MARKET, "100")
         floor.place(Side.SELL, OrderType.MARKET, "100", reduce_only=True)
         assert floor.books.ledger.net(SWAP.symbol).quantity == 200
-        assert floor.place(Side.SELL, OrderType.STOP, "200", trigger="60").is_open
+        assert floor.place(Side.SELL, OrderType.STOP, "200", trigger="81").is_open
         with pytest.raises(Refused):
-            floor.place(Side.SELL, OrderType.MARKET, "210")
+            floor.place(Side.SELL, OrderType.MARKET, "400")
         with pytest.raises(Refused):
             floor.place(Side.BUY, OrderType.MARKET, "1")
 

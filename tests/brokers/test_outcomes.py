@@ -10,6 +10,7 @@ import pytest
 from app.brokers.crypto.exchange import Call
 from app.brokers.crypto.outcomes import of_order, of_read, words_of
 from app.brokers.crypto.profiles import profile_of
+from app.brokers.crypto.reports import status_of, without_size
 from app.brokers.port import ABSENT, Refused, Uncertain, Unreachable, VenueError
 from app.domain.market import MarketType
 from app.domain.orders import OrderReport, OrderStatus, OrderType, Side
@@ -176,6 +177,15 @@ class TestCodes:
         assert "signature" not in words_of(error, sent(status=None))
         call = Call(methods=["POST"], body={"retMsg": "error sign! my-key 5000"}, secrets=("my-key",))
         assert words_of(error, call) == "error sign! … 5000"
+
+
+@pytest.mark.parametrize("size", ["1000", None])
+def test_a_buy_that_was_told_its_cost_is_ended_by_its_fill(size: str | None) -> None:
+    order = {"side": "buy", "status": "closed", "amount": size, "filled": "0.049"}
+    assert status_of(without_size(order), Decimal("0.049")) is OrderStatus.FILLED
+    assert status_of(without_size({**order, "side": "sell", "amount": "1"}), Decimal("0.049")) is (
+        OrderStatus.CANCELLED
+    )
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ SETTLING: Final = timedelta(seconds=60)
 
 async def late_arrival(stage: Stage) -> None:
     """The connection breaks, and the order arrives 4.5 s later: within its validity."""
-    account = await stage.open_account(*SWAP)
+    account = await stage.open_account(*SPOT)
     stage.venue.faults.add(late(4.5))
     await stage.publish(account, "late-arrival")
     for _ in range(30):
@@ -93,7 +93,7 @@ async def late_recorder(stage: Stage) -> None:
 
 async def unseen_at_first(stage: Stage) -> None:
     """The answer is lost, and the venue's queries show the order only when it has long been settled."""
-    account = await stage.open_account(*SWAP)
+    account = await stage.open_account(*SPOT)
     stage.venue.faults.add(Fault("lost and unseen", Delivery.DROPPED, conditions=Conditions(lag=21)))
     await stage.publish(account, "unseen-at-first")
     await _settled(stage)
@@ -101,7 +101,7 @@ async def unseen_at_first(stage: Stage) -> None:
 
 async def unanswered_questions(stage: Stage) -> None:
     """The answer is lost, and so is every answer to the question what became of the order, for a while."""
-    account = await stage.open_account(*SWAP)
+    account = await stage.open_account(*SPOT)
     stage.venue.faults.add(ANSWER_LOST)
     stage.venue.faults.add(server_error(executed=False), looks, times=40)
     await stage.publish(account, "unanswered-questions")

@@ -11,7 +11,7 @@ async def test_with_every_rule_in_place_every_scene_ends_well(play: Play) -> Non
     told = await play(*SCENES)
     assert told["broken"] == {}, told["findings"]
     assert told["counts"]["signals"] == len(SCENES) + 1
-    assert told["counts"]["second attempts"] == 2
+    assert told["counts"]["second attempts"] >= 2
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)

@@ -16,6 +16,7 @@ from app.domain.positions import (
     Figures,
     Filled,
     PositionSide,
+    blended_rates,
     fold,
     is_over,
     rungs_left,
@@ -79,6 +80,35 @@ def test_fees_are_valued_in_the_positions_currency(
         )
         == expected
     )
+
+
+def test_on_margin_a_fee_in_the_base_coin_leaves_the_position_whole() -> None:
+    fees = {"BNB": D("0.01")}
+    assert value_fees(fees, "BNB", "USDT", D("300"), {}, holds_coins=False) == paid("3")
+    assert value_fees(fees, "BNB", "USDT", D("300"), {}) == paid("3", base="0.01")
+
+
+@pytest.mark.parametrize(
+    ("known", "counted", "total", "now", "blended"),
+    [
+        ({}, {}, "0.01", "300", "300"),
+        ({"BNB": "300"}, {"BNB": "0.01"}, "0.01", None, "300"),  # nothing new: the stored rate stays
+        ({"BNB": "300"}, {"BNB": "0.01"}, "0.04", "340", "330"),
+        ({"BNB": "300"}, {"BNB": "0.01"}, "0.04", None, None),  # a part without a rate
+        ({}, {"BNB": "0.01"}, "0.04", "340", None),
+        ({}, {}, "0.01", None, None),
+    ],
+)
+def test_a_fee_keeps_the_rate_of_the_moment_it_was_taken(
+    known: dict[str, str], counted: dict[str, str], total: str, now: str | None, blended: str | None
+) -> None:
+    rates = blended_rates(
+        {coin: D(rate) for coin, rate in known.items()},
+        {coin: D(amount) for coin, amount in counted.items()},
+        {"BNB": D(total)},
+        {} if now is None else {"BNB": D(now)},
+    )
+    assert rates == ({} if blended is None else {"BNB": D(blended)})
 
 
 # Worked out by hand

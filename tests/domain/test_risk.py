@@ -59,6 +59,15 @@ def passes(check: Callable[[], object]) -> bool:
 # Mode
 
 
+def test_a_name_of_the_symbol_map_counts_in_the_owners_lists() -> None:
+    aliases = ("GOLD", "PEPE/USDT")
+    assert passes(lambda: check_symbol(SWAP, Limits(allow_symbols=["gold"]), aliases))
+    assert passes(lambda: check_symbol(SWAP, Limits(allow_symbols=["PEPEUSDT"]), aliases))
+    assert not passes(lambda: check_symbol(SWAP, Limits(deny_symbols=["GOLD"]), aliases))
+    assert not passes(lambda: check_symbol(SWAP, Limits(allow_symbols=["SILVER"]), aliases))
+    assert passes(lambda: check_symbol(SWAP, Limits(deny_symbols=["GOLD"])))
+
+
 def test_only_an_active_mode_opens_positions() -> None:
     assert passes(lambda: check_mode(Mode.ACTIVE))
     assert outcome(lambda: check_mode(Mode.REDUCING)) == No(

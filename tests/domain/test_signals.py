@@ -40,6 +40,39 @@ def at(seconds: int) -> datetime:
 # The ladder
 
 
+def test_another_unit_of_the_coin_scales_every_price_and_the_quantity() -> None:
+    signal = Signal(
+        "PEPE/USDT",
+        Side.BUY,
+        OrderType.LIMIT,
+        entry_price=Decimal("0.00001"),
+        stop_loss=Decimal("0.000009"),
+        take_profits=(Level(Decimal("0.000012"), Decimal("0.5")),),
+        quantity=Decimal(5000),
+    )
+    scaled = signal.scaled(Decimal(1000))
+    assert (scaled.entry_price, scaled.stop_loss) == (Decimal("0.01"), Decimal("0.009"))
+    assert scaled.take_profits == (Level(Decimal("0.012"), Decimal("0.5")),)
+    assert scaled.quantity == 5
+    assert signal.scaled(Decimal(1)) == signal
+    assert scaled.scaled(1 / Decimal(1000)) == signal
+    bare = Signal("PEPE/USDT", Side.BUY)
+    assert bare.scaled(Decimal(1000)) == bare
+
+
+def test_another_unit_of_the_coin_scales_an_update() -> None:
+    update = Update(
+        NOON,
+        frozenset({"stop_loss", "take_profits"}),
+        Decimal("0.000009"),
+        ((Decimal("0.000012"), None),),
+    )
+    scaled = update.scaled(Decimal(1000))
+    assert (scaled.stop_loss, scaled.take_profits) == (Decimal("0.009"), ((Decimal("0.012"), None),))
+    assert (scaled.timestamp, scaled.fields) == (update.timestamp, update.fields)
+    assert replace(update, stop_loss=None).scaled(Decimal(1000)).stop_loss is None
+
+
 def test_a_single_target_may_leave_its_portion_out() -> None:
     assert ladder_of([(D(110), None)], Side.BUY) == (Level(D(110), D(1)),)
     assert ladder_of([(D(110), D("0.4"))], Side.BUY) == (Level(D(110), D("0.4")),)

@@ -64,6 +64,24 @@ def sized(
 # The five formulas
 
 
+@pytest.mark.parametrize(
+    ("strategy", "value"),
+    [
+        (Strategy.FIXED, "0.002"),
+        (Strategy.FIXED_AMOUNT, "2"),
+        (Strategy.PERCENTAGE, "2"),
+        (Strategy.SIGNAL_BASED, "2"),
+        (Strategy.RISK_PERCENTAGE, "2"),
+    ],
+)
+def test_in_another_unit_of_the_coin_only_what_counts_coins_changes(strategy: Strategy, value: str) -> None:
+    sizing = Sizing(strategy, Decimal(2), max_quantity=Decimal(5000), max_notional=Decimal(100))
+    scaled = sizing.scaled(Decimal(1000))
+    assert (scaled.strategy, scaled.value) == (strategy, Decimal(value))
+    assert (scaled.max_quantity, scaled.max_notional) == (Decimal(5), Decimal(100))
+    assert Sizing(strategy, Decimal(2)).scaled(Decimal(1000)).max_quantity is None
+
+
 def test_fixed_is_the_quantity_down_to_the_step() -> None:
     assert sized(terms(Strategy.FIXED, "0.5")) == D("0.5")
     assert sized(terms(Strategy.FIXED, "0.5019")) == D("0.501")

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from app.domain.market import Instrument, MarketType
-from app.domain.symbols import Wanted, read, resolve
+from app.domain.symbols import Resolved, SymbolMap, Wanted, names_of, read, resolve
 from tests.domain.samples import SPOT, SWAP, No, outcome
 
 MT = MarketType
@@ -54,11 +55,11 @@ FX = listing(
 def resolved(
     text: str,
     market_type: MarketType = MT.SPOT,
-    symbol_map: Mapping[str, str] | None = None,
+    symbol_map: SymbolMap | None = None,
     instruments: Mapping[str, Instrument] = CRYPTO,
 ) -> object:
     """The symbol that `text` means, or the denial."""
-    return outcome(lambda: resolve(text, instruments, market_type, symbol_map or {}).symbol)
+    return outcome(lambda: resolve(text, instruments, market_type, symbol_map or {}).instrument.symbol)
 
 
 # Reading
@@ -168,10 +169,37 @@ def test_what_could_be_two_is_ambiguous_and_the_candidates_are_named() -> None:
 def test_the_map_decides_alone() -> None:
     assert resolved("BTCUSDT", MT.SPOT, {"BTCUSDT": "BTC/USDC"}) == "BTC/USDC"
     assert resolved("GOLD", MT.SPOT, {"GOLD": "ETH/BTC"}) == "ETH/BTC"
-    assert resolved("PEPE.P", MT.SWAP, {"PEPE.P": "1000PEPE/USDT:USDT"}) == "1000PEPE/USDT:USDT"
     # Also where the text alone would be refused.
     assert resolved("BTCUSDT.P", MT.SPOT, {"BTCUSDT.P": "BTC/USDT"}) == "BTC/USDT"
     assert resolved("GBPUSD", MT.FX, {"GBPUSD": "GBPUSD.m"}, FX) == "GBPUSD.m"
+
+
+PEPES = "1000PEPE/USDT:USDT"
+
+
+@pytest.mark.parametrize("name", ["PEPE/USDT", "PEPE/USDT:USDT", "PEPEUSDT", "PEPEUSDT.P", "pepe-usdt"])
+def test_a_coin_by_the_thousand_wants_its_multiplier(name: str) -> None:
+    assert resolved(name, MT.SWAP, {name: PEPES}) == No(
+        "symbol_ambiguous",
+        f"symbol_map sends {name} to {PEPES}, which counts it in larger units; say its multiplier there.",
+    )
+    assert resolved(name, MT.SWAP, {name: {"symbol": PEPES}}) == resolved(name, MT.SWAP, {name: PEPES})
+    told = {name: {"symbol": PEPES, "multiplier": "1000"}}
+    assert resolve(name, CRYPTO, MT.SWAP, told) == Resolved(CRYPTO[PEPES], Decimal(1000))
+    one = {name: {"symbol": PEPES, "multiplier": "1"}}
+    assert resolve(name, CRYPTO, MT.SWAP, one) == Resolved(CRYPTO[PEPES], Decimal(1))
+
+
+def test_its_own_name_and_another_name_altogether_need_none() -> None:
+    assert resolve("1000PEPE/USDT", CRYPTO, MT.SWAP, {}) == Resolved(CRYPTO[PEPES], Decimal(1))
+    assert resolve("FROG", CRYPTO, MT.SWAP, {"FROG": PEPES}) == Resolved(CRYPTO[PEPES], Decimal(1))
+    assert resolve("BTC/USDT", CRYPTO, MT.SPOT, {}).multiplier == 1
+
+
+def test_an_instrument_is_known_by_every_name_of_the_map() -> None:
+    names = {"GOLD": "BTC/USDT", "XAU": {"symbol": "BTC/USDT", "multiplier": "2"}, "PEPE": PEPES}
+    assert names_of("BTC/USDT", names) == ("GOLD", "XAU")
+    assert names_of("ETH/BTC", names) == ()
 
 
 def test_an_entry_of_the_map_is_not_escaped_by_writing_it_otherwise() -> None:

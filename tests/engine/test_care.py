@@ -250,6 +250,8 @@ async def test_a_round_asks_and_writes_in_bulk(desk: Desk, clock: Clock) -> None
         await publish(desk, f"s{number}", stop_loss="15000")
     await execute_all(desk)
     assert len(await positions(desk)) == 24
+    clock.move(5)
+    await monitoring.watch(desk)  # the first round also asks each venue what it holds
     statements: list[str] = []
     engine = desk.sessions.kw["bind"].sync_engine
     event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))

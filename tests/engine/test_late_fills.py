@@ -18,6 +18,8 @@ from app.domain.money import ZERO
 from app.domain.orders import OrderKey, OrderReport, OrderRequest, OrderStatus, Purpose
 from app.domain.positions import PositionStatus
 from app.engine import closing, monitoring, placing, protection
+from app.engine.access import broker_of
+from app.store.connections import Connection
 from app.store.executions import ExecutionStatus
 from app.store.notifications import Notification, NotificationType
 from app.store.orders import Order
@@ -110,7 +112,9 @@ async def hear(desk: Desk, order: Order, status: OrderStatus, filled: str) -> No
         average_price=Decimal(19900),
         fees={"USDT": Decimal("0.1")},
     )
-    await placing.record(desk, order, report)
+    async with desk.sessions() as session:
+        connection = await session.get_one(Connection, order.connection_id)
+    await placing.record(desk, await broker_of(desk, connection), order, report)
     await protection.after(desk, order.execution_id)
 
 

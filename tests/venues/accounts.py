@@ -14,7 +14,7 @@ GRAIN = Decimal("0.00000001")
 
 
 class FeesIn(StrEnum):
-    """What spot fees are taken from: what was received, always the quote currency, or BNB while there is any."""
+    """What fees are taken from: what was received (on spot), the quote currency, or BNB while there is any."""
 
     RECEIVED = "received"
     QUOTE = "quote"
@@ -73,6 +73,16 @@ class Position:
         return realized
 
 
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a venue took beside the fees of trades."""
+
+    market: Market
+    currency: str
+    amount: Decimal
+    time: int
+
+
 @dataclass(slots=True, eq=False)
 class Account:
     """One account at one exchange, behind one API key."""
@@ -93,6 +103,7 @@ class Account:
     live: dict[str, Order] = field(default_factory=dict)
     by_client_id: dict[str, list[Order]] = field(default_factory=dict)
     fills: list[Fill] = field(default_factory=list)
+    charges: list[Charge] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Count the deposits in."""
@@ -196,6 +207,8 @@ class Account:
                 changes[listing.quote] = changes.get(listing.quote, ZERO) + fill.realized
             for currency, amount in changes.items():
                 balances[currency] = balances.get(currency, ZERO) + amount
+        for charge in self.charges:
+            balances[charge.currency] = balances.get(charge.currency, ZERO) - charge.amount
         assert {k: v for k, v in balances.items() if v} == {k: v for k, v in self.balances.items() if v}
         assert {k: v for k, v in held.items() if v} == {
             key: position.quantity for key, position in self.positions.items() if position.quantity

@@ -133,7 +133,9 @@ class BinanceSpot(BinanceApi):
                 {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 100},
             ],
             "exchangeFilters": [],
-            "symbols": [self.symbol_info(market) for market in self.floor.markets.values()],
+            "symbols": [
+                self.symbol_info(market) for market in self.floor.markets.values() if not market.gone
+            ],
         }
 
     def symbol_info(self, market: Market) -> dict[str, Any]:
@@ -149,7 +151,7 @@ class BinanceSpot(BinanceApi):
         }
         return {
             "symbol": market.id,
-            "status": "TRADING",
+            "status": "BREAK" if market.closed else "TRADING",
             "baseAsset": listing.base,
             "baseAssetPrecision": 8,
             "quoteAsset": listing.quote,

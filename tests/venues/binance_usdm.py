@@ -20,11 +20,14 @@ from tests.venues.binance import (
 )
 from tests.venues.clock import Clock
 from tests.venues.floor import Floor, Rejection, Why
-from tests.venues.orders import Book, Fill, Kind, Listing, Market, Order, Status, Trigger
+from tests.venues.orders import Book, Fill, Force, Kind, Listing, Market, Order, Status, Trigger
 from tests.venues.wire import Intent, Params, Refusal, plain
 
 HOSTS = frozenset({"fapi.binance.com", "demo-fapi.binance.com", "testnet.binancefuture.com"})
 FEES = FeeRates(maker=Decimal("0.0002"), taker=Decimal("0.0005"))
+
+INSURANCE = Decimal("0.0125")
+"""What a liquidation costs of the position's worth, beside the fee."""
 
 ALGO_TYPES = ("STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET")
 DAY = 86_400_000
@@ -90,7 +93,8 @@ class BinanceUsdm(BinanceApi):
             ("POST", "/fapi/v1/positionSide/dual"): Route(Intent.SET, self.set_position_mode),
             ("POST", "/fapi/v1/leverage"): Route(Intent.SET, self.set_leverage),
             ("POST", "/fapi/v1/marginType"): Route(Intent.SET, self.set_margin_type),
-            ("GET", "/fapi/v1/income"): Route(Intent.ACCOUNT, lambda _: [], 30),
+            ("GET", "/fapi/v1/income"): Route(Intent.ACCOUNT, self.income, 30),
+            ("GET", "/fapi/v1/forceOrders"): Route(Intent.LOOK, self.force_orders, 20),
             ("POST", "/fapi/v1/order"): Route(Intent.PLACE, self.place, 0),
             ("GET", "/fapi/v1/order"): Route(Intent.LOOK, self.query),
             ("GET", "/fapi/v1/openOrder"): Route(Intent.LOOK, self.query_open),
@@ -129,7 +133,7 @@ class BinanceUsdm(BinanceApi):
             ],
             "exchangeFilters": [],
             "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}],
-            "symbols": [symbol_info(market) for market in self.floor.markets.values()],
+            "symbols": [symbol_info(market) for market in self.floor.markets.values() if not market.gone],
         }
 
     def day_tickers(self, call: Call) -> Any:
@@ -499,6 +503,45 @@ class BinanceUsdm(BinanceApi):
         self.within_a_week(call.params)
         return [trade_report(fill) for fill in self.trades(call)]
 
+    def force(self, account: Account, position: Position, force: Force) -> None:
+        """Close a position: an order named autoclose, and for a liquidation a charge for the insurance fund."""
+        is_liquidation = force is Force.LIQUIDATION
+        name = f"autoclose-{position.market.id}-{len(account.orders)}" if is_liquidation else "adl_autoclose"
+        words = {"type": "LIMIT", "timeInForce": "IOC", "space": "order", "reduceOnly": "True"}
+        charge = INSURANCE if is_liquidation else ZERO
+        self.floor.force(account, position, force, client_id=name, words=words, charge=charge)
+
+    def force_orders(self, call: Call) -> list[dict[str, Any]]:
+        """The orders by which positions were closed, of both kinds unless one is named."""
+        wanted = call.params.get("autoCloseType")
+        if wanted not in (None, "LIQUIDATION", "ADL"):
+            raise refused(-1130, "Data sent for parameter 'autoCloseType' is not valid.")
+        forced = [order for order in call.account.orders.values() if order.force is not None]
+        return [
+            self.report(order)
+            for order in self.shown(forced, call.params)
+            if wanted is None or (order.force is Force.ADL) == (wanted == "ADL")
+        ]
+
+    def income(self, call: Call) -> list[dict[str, Any]]:
+        """What came in and went out beside trades: here, charges for the insurance fund alone."""
+        if call.params.get("incomeType") not in (None, "INSURANCE_CLEAR"):
+            return []
+        return [
+            {
+                "symbol": charge.market.id,
+                "incomeType": "INSURANCE_CLEAR",
+                "income": plain(-charge.amount, 8),
+                "asset": charge.currency,
+                "time": charge.time,
+                "info": "INSURANCE_CLEAR",
+                "tranId": number,
+                "tradeId": "",
+            }
+            for number, charge in enumerate(call.account.charges, 9_000_001)
+            if call.params.get("symbol") in (None, charge.market.id)
+        ]
+
     def query_algo(self, call: Call) -> dict[str, Any]:
         """One conditional order; one that triggered says `FINISHED`, nothing filled, and whom to ask."""
         return self.algo_report(self.algo_named(call, refused(-2013, "Order does not exist.")))
@@ -747,7 +790,7 @@ def symbol_info(market: Market) -> dict[str, Any]:
         "contractType": "PERPETUAL",
         "deliveryDate": 4_133_404_800_000,
         "onboardDate": 1_569_398_400_000,
-        "status": "TRADING",
+        "status": "SETTLING" if market.closed else "TRADING",
         "baseAsset": listing.base,
         "quoteAsset": listing.quote,
         "marginAsset": listing.quote,

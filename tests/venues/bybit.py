@@ -15,7 +15,7 @@ from tests.venues.accounts import Account, FeeRates, Position, grains
 from tests.venues.clock import Clock
 from tests.venues.floor import Floor, Rejection, Why, quantity_for, trigger_for
 from tests.venues.limits import Bans, Window
-from tests.venues.orders import Attached, Book, Fill, Kind, Listing, Market, Order, Status, Trigger
+from tests.venues.orders import Attached, Book, Fill, Force, Kind, Listing, Market, Order, Status, Trigger
 from tests.venues.wire import (
     Conditions,
     Intent,
@@ -160,7 +160,8 @@ class Bybit:
         found = [
             spot_info(market) if market.kind is Kind.SPOT else linear_info(market)
             for market in self.markets_in(call.params)
-            if call.params.get("status", "Trading") == "Trading"
+            if call.params.get("status", "Trading") == ("Closed" if market.closed else "Trading")
+            and not market.gone
         ]
         return {"category": category, "list": found, "nextPageCursor": ""}
 
@@ -302,7 +303,8 @@ class Bybit:
             books = (Book.LONG, Book.SHORT) if account.hedged else (Book.BOTH,)
             found = [account.positions.get((market.id, book), Position(market, book)) for book in books]
         else:
-            found = account.open_positions
+            coin = params.get("settleCoin")
+            found = [p for p in account.open_positions if coin in (None, p.market.listing.quote)]
         rows = [self.position_row(account, position) for position in found]
         return {"category": params.required("category"), "list": rows, "nextPageCursor": ""}
 
@@ -529,11 +531,23 @@ class Bybit:
             if fill.order.market.kind is kind
             and self.floor.is_visible(fill.order)
             and wanted.items() <= {**named(fill.order), "symbol": fill.order.market.id}.items()
+            and params.get("execType") in (None, "", exec_type(fill))
             and fill.time >= since
             and (until is None or fill.time <= until)
         ]
         rows = [execution_row(fill) for fill in reversed(found[-(params.integer("limit") or 50) :])]
         return {"category": params.required("category"), "list": rows, "nextPageCursor": ""}
+
+    def force(self, account: Account, position: Position, force: Force) -> None:
+        """Close a position; what it costs is the fee of its trades."""
+        words = {
+            "timeInForce": "IOC",
+            "orderType": "Market",
+            "orderFilter": "Order",
+            "stopOrderType": "",
+            "createType": "CreateByLiq" if force is Force.LIQUIDATION else "CreateByAdl_PassThrough",
+        }
+        self.floor.force(account, position, force, client_id="", words=words, charge=ZERO)
 
     def market(self, params: Params) -> Market:
         """The market a request names. Raises Refusal."""
@@ -947,6 +961,12 @@ def cancel_word(order: Order) -> str:
     return "UNKNOWN"
 
 
+def exec_type(fill: Fill) -> str:
+    """Bybit's word for why a trade happened."""
+    forced = {Force.LIQUIDATION: "BustTrade", Force.ADL: "AdlTrade"}
+    return forced[fill.order.force] if fill.order.force else "Trade"
+
+
 def execution_row(fill: Fill) -> dict[str, Any]:
     """What is said of a fill."""
     order, value = fill.order, fill.price * fill.quantity
@@ -965,7 +985,7 @@ def execution_row(fill: Fill) -> dict[str, Any]:
         "execId": str(uuid.uuid5(uuid.NAMESPACE_OID, f"fill {fill.number}")),
         "execPrice": plain(fill.price),
         "execQty": plain(fill.quantity),
-        "execType": "Trade",
+        "execType": exec_type(fill),
         "execValue": plain(value),
         "execTime": str(fill.time),
         "feeCurrency": fill.fee_currency,

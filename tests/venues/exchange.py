@@ -26,7 +26,7 @@ from tests.venues.bybit import Bybit
 from tests.venues.clock import Clock
 from tests.venues.faults import Delivery, Fault, Faults, Page
 from tests.venues.floor import Floor
-from tests.venues.orders import Kind, Listing, Market, Order
+from tests.venues.orders import Force, Kind, Listing, Market, Order
 from tests.venues.wire import CALM, Conditions, Dialect, Reply, WireRequest
 
 LISTINGS = (
@@ -106,6 +106,20 @@ class Exchange:
             if (market := floor.market_of(symbol)) is not None:
                 floor.pin(market, None if price is None else Decimal(price))
 
+    def liquidate(self, symbol: str, force: Force = Force.LIQUIDATION) -> None:
+        """Let the exchanges close every position of a symbol by themselves, at the present price."""
+        for dialect in (self.usdm, self.bybit):
+            for account in dialect.floor.accounts.values():
+                for position in account.open_positions:
+                    if position.market.listing.symbol == symbol:
+                        dialect.force(account, position, force)
+
+    def delist(self, symbol: str, *, gone: bool = False) -> None:
+        """Stop trading a symbol, at all exchanges; with `gone` they do not even describe it any more."""
+        for floor in self.floors:
+            if (market := floor.market_of(symbol)) is not None:
+                floor.close_market(market, gone=gone)
+
     def thin(self, symbol: str, fraction: Decimal | str) -> None:
         """From now on, one point of the price fills only this fraction of an order."""
         for market in self.markets(symbol):
@@ -175,7 +189,7 @@ class Exchange:
     ) -> web.StreamResponse:
         reply = Reply({})
         if fault.executed and fault.late is None:
-            reply = self._answer(request, fault.conditions)
+            reply = fault.alter(self._answer(request, fault.conditions))
         elif fault.late is not None:
             self._carry_out_later(request, fault, fault.late)
         if fault.slow:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -49,6 +49,8 @@ class Fault:
     """The answer is held back for this many seconds."""
     page: Page | None = None
     conditions: Conditions = CALM
+    alter: Callable[[Reply], Reply] = lambda reply: reply
+    """What is said of it in place of the truth."""
 
 
 ANSWER_LOST = Fault("answer lost", Delivery.DROPPED)
@@ -107,6 +109,11 @@ def reject(payload: Any, status: int = 400, headers: Mapping[str, str] | None = 
     """Never carried out; this is said instead, in the venue's own words."""
     page = Page(status, Reply(payload).text(), "application/json", headers or {})
     return Fault(f"rejected: {page.text}", Delivery.REPLACED, executed=False, page=page)
+
+
+def altered(name: str, change: Callable[[Any], Any]) -> Fault:
+    """Carried out; the payload of the answer is changed on its way."""
+    return Fault(name, alter=lambda reply: replace(reply, payload=change(reply.payload)))
 
 
 def any_request(_: WireRequest) -> bool:

@@ -7,9 +7,9 @@ from itertools import count
 
 from app.domain.money import ZERO, exact, floor_to_step
 from app.domain.orders import Side
-from tests.venues.accounts import Account, FeeRates, FeesIn, grains, spot_claim
+from tests.venues.accounts import Account, Charge, FeeRates, FeesIn, Position, grains, spot_claim
 from tests.venues.clock import Clock
-from tests.venues.orders import Attached, Book, Fill, Kind, Listing, Market, Order, Status, Trigger
+from tests.venues.orders import Attached, Book, Fill, Force, Kind, Listing, Market, Order, Status, Trigger
 
 
 class Why(Enum):
@@ -144,6 +144,44 @@ class Floor:
             currency: account.deposits.get(currency, ZERO) + amount,
         }
         account.change(currency, amount)
+
+    @exact
+    def force(
+        self,
+        account: Account,
+        position: Position,
+        force: Force,
+        *,
+        client_id: str,
+        words: Mapping[str, str],
+        charge: Decimal,
+    ) -> Order:
+        """Close a position by an order of the venue's own, and take `charge` of its worth beside the fee."""
+        order = Order(
+            market=position.market,
+            client_id=client_id,
+            side=Side.SELL if position.quantity > 0 else Side.BUY,
+            quantity=abs(position.quantity),
+            reduce_only=True,
+            book=position.book,
+            stays=False,
+            force=force,
+            words=dict(words),
+        )
+        self._accept(account, order)
+        self._take(account, order)
+        if taken := grains(order.value * charge):
+            currency = position.market.listing.quote
+            account.change(currency, -taken)
+            account.charges.append(Charge(position.market, currency, taken, self.clock.milliseconds()))
+        return order
+
+    @exact
+    def close_market(self, market: Market, *, gone: bool) -> None:
+        """Trade a market no longer: what rests in it ends, what is held stays held."""
+        market.closed, market.gone = True, gone
+        for order, account in list(self._resting[market].items()):
+            self._end(account, order, Status.EXPIRED, "the market is closed")
 
     @exact
     def attach(
@@ -332,13 +370,13 @@ class Floor:
         rates, listing = self.fees[order.market.kind], order.market.listing
         rate = rates.maker if maker else rates.taker
         in_quote = grains(quantity * price * rate)
-        if listing.kind is Kind.SWAP:
-            return in_quote, listing.quote
-        bnb = self.market(Kind.SPOT, f"BNB{listing.quote}")
+        bnb = self.market(listing.kind, f"BNB{listing.quote}")
         if account.fees_in is FeesIn.BNB and bnb is not None:
             in_bnb = grains(in_quote * Decimal("0.75") / bnb.price)
             if account.balances.get("BNB", ZERO) >= in_bnb:
                 return in_bnb, "BNB"
+        if listing.kind is Kind.SWAP:
+            return in_quote, listing.quote
         if order.side is Side.BUY and account.fees_in is not FeesIn.QUOTE:
             return grains(quantity * rate), listing.base
         return in_quote, listing.quote

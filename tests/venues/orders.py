@@ -26,6 +26,13 @@ class Book(StrEnum):
     SHORT = "short"
 
 
+class Force(StrEnum):
+    """Why a venue closes a position by itself."""
+
+    LIQUIDATION = "liquidation"
+    ADL = "adl"
+
+
 class Status(Enum):
     """Where an order stands. A final order may be filled in part."""
 
@@ -78,6 +85,10 @@ class Market:
         self.price = listing.price
         self.pinned: Decimal | None = None
         """Where the mark price is held while the last price moves on; None lets it follow."""
+        self.closed = False
+        """No longer traded: it is described as settling, and nothing rests in it any more."""
+        self.gone = False
+        """No longer described at all, whatever is still held in it."""
         self.fraction = ONE
         """How much of an order's quantity one point of the price fills; below 1, orders fill in parts."""
         self.minutes: dict[int, tuple[Decimal, Decimal, Decimal, Decimal]] = {}
@@ -186,6 +197,8 @@ class Order:
     """Orders of one group cancel each other."""
     until: int | None = None
     attached: tuple[Attached, ...] = ()
+    force: Force | None = None
+    """The venue itself placed it, for this reason."""
     words: dict[str, str] = field(default_factory=dict)
 
     number: int = 0

@@ -6,6 +6,7 @@ import ccxt.async_support as ccxt
 import pytest
 
 from tests.venues.exchange import Exchange, Keys
+from tests.venues.orders import Force
 from tests.venues.redirect import connected
 from tests.venues.tools import code_of, new_id
 
@@ -221,3 +222,33 @@ class TestRefusals:
         order = await usdm.create_order(SWAP, "limit", "buy", 0.5, 19000, terms)
         await venue.advance(701)
         assert (await usdm.fetch_order(order["id"], SWAP))["status"] == "expired"
+
+
+class TestForced:
+    async def test_what_was_forced_is_listed_with_what_it_cost(self, venue: Exchange, usdm: Any) -> None:
+        for force in Force:
+            await usdm.create_order(SWAP, "market", "buy", 0.5)
+            venue.liquidate(SWAP, force)
+        assert await held(usdm) == []
+        forced = await usdm.fapiPrivateGetForceOrders({"symbol": "BTCUSDT"})
+        assert [row["clientOrderId"][:9] for row in forced] == ["autoclose", "adl_autoc"]
+        only = {"symbol": "BTCUSDT", "autoCloseType": "ADL"}
+        assert [row["orderId"] for row in await usdm.fapiPrivateGetForceOrders(only)] == [
+            forced[1]["orderId"]
+        ]
+        trades = await usdm.fetch_my_trades(SWAP)
+        assert {str(row["orderId"]) for row in forced} <= {trade["order"] for trade in trades}
+        (charge,) = await usdm.fapiPrivateGetIncome({"symbol": "BTCUSDT", "incomeType": "INSURANCE_CLEAR"})
+        assert (charge["income"], charge["asset"]) == ("-125.00000000", "USDT")
+        venue.audit()
+
+    async def test_a_delisted_contract_is_described_and_no_longer_open(
+        self, venue: Exchange, usdm: Any
+    ) -> None:
+        await usdm.create_order(SWAP, "market", "buy", 0.5)
+        await stop_at(usdm, 19000, new_id())
+        venue.delist(SWAP)
+        markets = await usdm.load_markets(True)
+        assert markets[SWAP]["active"] is False
+        assert await usdm.fetch_open_orders(SWAP, params={"trigger": True}) == []
+        assert await held(usdm) == [("long", 0.5)]

@@ -6,6 +6,7 @@ import ccxt.async_support as ccxt
 import pytest
 
 from tests.venues.exchange import Exchange, Keys
+from tests.venues.orders import Force
 from tests.venues.redirect import connected
 from tests.venues.tools import code_of, new_id
 
@@ -219,3 +220,21 @@ class TestTheDoor:
             async with connected(venue, "bybit", keys) as client:
                 told = await client.private_get_v5_user_query_api()
                 assert ("Withdraw" in told["result"]["permissions"]["Wallet"]) is allowed
+
+
+class TestForced:
+    async def test_trades_say_what_they_were(self, venue: Exchange, bybit: Any) -> None:
+        for force in Force:
+            await bybit.create_order(SWAP, "market", "buy", 0.5)
+            venue.liquidate(SWAP, force)
+        assert await held(bybit) == []
+        assert len(await bybit.fetch_my_trades(SWAP)) == 2
+        for kind in ("BustTrade", "AdlTrade"):
+            (trade,) = await bybit.fetch_my_trades(SWAP, params={"execType": kind})
+            assert (trade["side"], trade["amount"], trade["info"]["execType"]) == ("sell", 0.5, kind)
+        venue.audit()
+
+    async def test_positions_are_told_for_one_settle_coin_at_a_time(self, bybit: Any) -> None:
+        await bybit.create_order(SWAP, "market", "buy", 0.5)
+        assert await bybit.fetch_positions(None, {"settleCoin": "USDC"}) == []
+        assert await held(bybit) == [("long", 0.5)]

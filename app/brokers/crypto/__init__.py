@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from app.brokers.directory import Access
+from app.brokers.limits.ledger import Ledger
 from app.brokers.port import Broker
 from app.domain.market import MarketType
 from app.vault import Vault
@@ -23,10 +24,19 @@ if TYPE_CHECKING:
 class LazyCryptoVenue:
     """Opens accounts at exchanges, and ccxt with the first of them."""
 
-    def __init__(self, vault: Vault, endpoints: Mapping[str, str], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        endpoints: Mapping[str, str],
+        now: Callable[[], datetime],
+        ledger: Ledger,
+        egress: str,
+    ) -> None:
         self._vault = vault
         self._endpoints = endpoints
         self._now = now
+        self._ledger = ledger
+        self._egress = egress
         self._venue: CryptoVenue | None = None
         self._importing = asyncio.Lock()
 
@@ -52,12 +62,23 @@ class LazyCryptoVenue:
     def _import(self) -> "CryptoVenue":
         from app.brokers.crypto.venue import CryptoVenue
 
-        return CryptoVenue(self._vault, self._endpoints, self._now)
+        return CryptoVenue(self._vault, self._endpoints, self._now, self._ledger, self._egress)
 
 
-def open_crypto(vault: Vault, endpoints: Mapping[str, str], now: Callable[[], datetime]) -> LazyCryptoVenue:
-    """All exchanges, for one process; requests of those in `endpoints` are sent there instead."""
-    return LazyCryptoVenue(vault, endpoints, now)
+def open_crypto(
+    vault: Vault,
+    endpoints: Mapping[str, str],
+    now: Callable[[], datetime],
+    *,
+    ledger: Ledger | None = None,
+    egress: str = "default",
+) -> LazyCryptoVenue:
+    """All exchanges, for one process; requests of those in `endpoints` are sent there instead.
+
+    `ledger` is the rate budget, which without one is this process's alone; `egress` names the address that requests
+    leave from, equal for all processes behind the same one.
+    """
+    return LazyCryptoVenue(vault, endpoints, now, ledger or Ledger(), egress)
 
 
 async def listed_exchanges() -> "Mapping[str, Entry]":

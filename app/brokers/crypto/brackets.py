@@ -17,6 +17,9 @@ STOP: Final = "s"
 LEGS: Final = {TARGET: Leg.TARGET, STOP: Leg.STOP}
 """What is put behind a bracket's id to name a leg, and which one that is."""
 
+_ID_LENGTH: Final = 32
+"""Of a client order id of ours here."""
+
 _STOP_TYPE: Final = "STOP_LOSS"
 
 
@@ -51,6 +54,12 @@ async def place(exchange: Any, request: OrderRequest) -> None:
     )
 
 
+def list_id_of(client_order_id: str) -> str:
+    """The bracket's own id in that of one of its legs; any other id as it is."""
+    is_leg = len(client_order_id) == _ID_LENGTH + 1 and client_order_id[-1] in LEGS
+    return client_order_id[:-1] if is_leg else client_order_id
+
+
 async def cancel(exchange: Any, symbol: str, client_order_id: str) -> None:
     """Take both legs back."""
     market = exchange.market(symbol)
@@ -68,8 +77,12 @@ def merged(client_order_id: str, list_id: str, legs: Sequence[OrderReport]) -> O
         else max(legs, key=lambda leg: (leg.status is OrderStatus.CANCELLED, str(leg.time)))
     )
     is_open = any(leg.status is OrderStatus.OPEN for leg in legs)
+    stops = [leg.trigger_price for leg in legs if leg.trigger_price is not None]
     return replace(
         spoken,
+        trigger_price=next(iter(stops), None),
+        # A stop that sells at market has no price of its own.
+        price=next((leg.price for leg in legs if leg.trigger_price is None), None),
         client_order_id=client_order_id,
         exchange_order_id=list_id,
         status=OrderStatus.OPEN if is_open else spoken.status,

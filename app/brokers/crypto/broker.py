@@ -3,23 +3,35 @@
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
+
+import ccxt.async_support as library
 
 from app.brokers.crypto import brackets
 from app.brokers.crypto.exchange import Call, Surroundings, calling
-from app.brokers.crypto.limiter import Urgency
+from app.brokers.crypto.history import fills_of, symbols_held
 from app.brokers.crypto.markets import Listed, amount
 from app.brokers.crypto.outcomes import is_not_found, of_order, of_read
 from app.brokers.crypto.permissions import Key, key_of
-from app.brokers.crypto.profiles import LookUp, Profile, shaped
+from app.brokers.crypto.profiles import LookUp, MarketBuy, Profile, shaped
 from app.brokers.crypto.public import PublicMarket
-from app.brokers.crypto.reports import Answer, fees_of_trades, fees_told, filled_of, id_of, report_of
-from app.brokers.crypto.requests import creation, naming, room
-from app.brokers.crypto.settings import VenueSettings
+from app.brokers.crypto.reports import (
+    Answer,
+    fees_of_trades,
+    fees_told,
+    filled_of,
+    id_of,
+    report_of,
+    without_size,
+)
+from app.brokers.crypto.requests import creation, is_bought_for_money, naming, room
+from app.brokers.crypto.settings import VenueSettings, Wanted
+from app.brokers.limits.buckets import Urgency
 from app.brokers.port import (
     ABSENT,
     CANNOT_SAY,
@@ -27,6 +39,7 @@ from app.brokers.port import (
     Balance,
     Holding,
     Refused,
+    Resting,
     Silence,
     Traits,
     Uncertain,
@@ -34,6 +47,7 @@ from app.brokers.port import (
     VenueError,
 )
 from app.domain.exits import NativeStyle
+from app.domain.holdings import Fill
 from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import ZERO, exact, floor_to_step, text
 from app.domain.orders import (
@@ -47,8 +61,13 @@ from app.domain.orders import (
 )
 from app.domain.positions import PositionSide
 
+T = TypeVar("T")
+
 PATIENCE: Final = (0.0, 0.1, 0.3, 0.8)
 """Seconds before each look at an order that was just sent or cancelled: some venues show it a moment later."""
+
+LONGEST_LOOK: Final = 3.0
+"""Seconds after which no further look is begun: a look-up may itself have waited for its turn."""
 
 KEY_IS_KNOWN_FOR: Final = timedelta(minutes=5)
 """How long what a venue told of a key is believed."""
@@ -60,6 +79,13 @@ LOOK_BACK: Final = timedelta(minutes=1)
 
 _MOST: Final = 500
 
+LISTS: Final = (
+    ("fetchOpenOrders", "fetch_open_orders"),
+    ("fetchClosedOrders", "fetch_closed_orders"),
+    ("fetchOrders", "fetch_orders"),
+)
+"""Where an order is looked for that cannot be asked for by itself: what says that a class has it, and its name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -67,7 +93,7 @@ class Terms:
 
     exchange: str
     market_type: MarketType
-    leverage: Decimal
+    wanted: Wanted
     key_digest: str
     """Stands for the account where the venue does not name it."""
 
@@ -90,7 +116,7 @@ class CryptoBroker:
         self._exchange = exchange
         self._market = market
         self._surroundings = surroundings
-        self._venue_settings = VenueSettings(exchange, terms.leverage)
+        self._venue_settings = VenueSettings(exchange, profile, terms.wanted)
         self._key: tuple[datetime, Key] | None = None
         self._sent: dict[str, datetime] = {}
 
@@ -128,13 +154,14 @@ class CryptoBroker:
             try:
                 balance = await self._exchange.fetch_balance(self._balance_params())
                 key = await self._known_key()
+                balances = _balances(_told(balance, call))
+                equity = {each: _equity(balance, each, held.total) for each, held in balances.items()}
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
                 raise of_read(error, call) from None
-        balances = _balances(balance)
         return Account(
             identity=key.identity or self._terms.key_digest,
             balances=balances,
-            equity={currency: _equity(balance, currency, held.total) for currency, held in balances.items()},
+            equity=equity,
             permissions=key.permissions,
             as_of=as_of,
         )
@@ -147,10 +174,11 @@ class CryptoBroker:
         is_hedged = await self._settle_terms(request, listed)
         if await self._is_passed(request):
             raise Refused(PASSED)
+        quote = await self._reckoning_quote(request)
         self._note_sending(request)
         with calling(Call(urgency=_urgency(request), signed_at=request.signed_at)) as call:
             try:
-                acknowledged = await self._send(request, listed, is_hedged=is_hedged)
+                acknowledged = await self._send(request, listed, quote, is_hedged=is_hedged)
             except Exception as error:  # noqa: BLE001 - as above; a cancelled task passes through and stays unknown
                 raise of_order(error, call, self._profile) from None
         return await self._unless_passed(request, await self._truth(request, acknowledged))
@@ -159,12 +187,13 @@ class CryptoBroker:
         """Take an order back and report what became of it. Raises VenueError; Refused without such an order."""
         await self._ready()
         failure: VenueError | None = None
-        with calling(Call(urgency=Urgency.PROTECTION)) as call:
+        # Taking back is the first half of leaving.
+        with calling(Call(urgency=Urgency.EXIT)) as call:
             try:
                 await self._take_back(key)
             except Exception as error:  # noqa: BLE001 - as above
                 failure = None if is_not_found(error) else of_read(error, call)
-        seen = await self._look_again(key)
+        seen = await self._look_again(key, Urgency.EXIT)
         if isinstance(seen, OrderReport) and seen.status is not OrderStatus.OPEN:
             return seen
         if failure is not None:
@@ -175,8 +204,11 @@ class CryptoBroker:
 
     async def find(self, key: OrderKey) -> OrderReport | Silence:
         """What the venue knows of one order. ABSENT only where a clean look-up proves it."""
+        return await self._look(key, Urgency.PROTECTION)
+
+    async def _look(self, key: OrderKey, urgency: Urgency) -> OrderReport | Silence:
         try:
-            return await self._look_up(key)
+            return await self._look_up(key, urgency)
         except VenueError:
             return CANNOT_SAY
 
@@ -187,20 +219,50 @@ class CryptoBroker:
         for symbol, where in sorted(rooms):
             resting |= await self._untouched(symbol, dict(where), keys)
         rest = [key for key in keys if key.client_order_id not in resting]
-        found = await asyncio.gather(*(self.find(key) for key in rest))
+        found = await asyncio.gather(*(self._look(key, Urgency.POLL) for key in rest))
         return resting | {key.client_order_id: each for key, each in zip(rest, found, strict=True)}
 
     async def holdings(self) -> Sequence[Holding]:
         """Everything the account holds, in base units. Raises VenueError; empty means flat."""
         listings = await self._ready()
+        known = await self._market.known()
         with calling(Call()) as call:
             try:
                 if self._terms.market_type is MarketType.SWAP:
-                    return _positions(await self._exchange.fetch_positions(), listings)
+                    held = symbols_held(await self._all_positions(), self._exchange.markets)
+                    return _positions(_told(held, call), known)
                 balance = await self._exchange.fetch_balance(self._balance_params())
+                return _coins(_balances(_told(balance, call)), listings)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
-        return _coins(_balances(balance), listings)
+
+    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+        """The newest trades of the account in a symbol without those of `ours`. Raises VenueError."""
+        await self._ready()
+        listed = (await self._market.known()).get(symbol)
+        if listed is None:
+            raise Refused(f"{symbol} is not known here.", code="symbol_unknown")
+        with calling(Call()) as call:
+            try:
+                known = {name for key in ours for name in await self._venue_ids(key)}
+                return _told(await fills_of(self._exchange, self._profile, listed, since, known), call)
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+
+    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
+        """Every order that rests in these symbols, wherever its type lives. Raises VenueError."""
+        listings = await self._ready()
+        rooms = [dict[str, Any](), *(dict(where) for where in self._profile.rooms.values())]
+        found: list[Resting] = []
+        with calling(Call()) as call:
+            try:
+                for symbol in symbols:
+                    for where in rooms if symbol in listings else ():
+                        orders = await self._exchange.fetch_open_orders(symbol, None, None, dict(where))
+                        found += [Resting(symbol, self._own_id(order)) for order in orders]
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+        return found
 
     async def close(self) -> None:
         """Let go of the exchange object; session and markets are shared."""
@@ -220,6 +282,35 @@ class CryptoBroker:
                 f"{symbol} cannot be traded on a {self._terms.market_type} account.", code="market_mismatch"
             )
         return listed
+
+    async def _all_positions(self) -> Sequence[Answer]:
+        """Every position the venue tells of. Raises ccxt's errors."""
+        if not self._profile.settle_coins:
+            found: Sequence[Answer] = await self._exchange.fetch_positions()
+            return found
+        asked = [{"settleCoin": coin} for coin in self._profile.settle_coins]
+        return [each for params in asked for each in await self._exchange.fetch_positions(None, params)]
+
+    async def _venue_ids(self, key: OrderKey) -> list[str]:
+        """The ids under which the trades of an order of ours are listed. Raises ccxt's errors."""
+        if key.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
+            legs = [replace(key, client_order_id=key.client_order_id + letter) for letter in brackets.LEGS]
+            found = [await self._order(replace(leg, exchange_order_id=None)) for leg in legs]
+            return [name for order in found if (name := id_of(order)) is not None]
+        names = [key.exchange_order_id] if key.exchange_order_id is not None else []
+        if self._profile.real_order and key.type in self._profile.rooms:
+            order = await self._order(key)
+            became = None if order is None else self._real_order(order)
+            names += [became] if became is not None else []
+        return names
+
+    def _own_id(self, order: Answer) -> str | None:
+        """The client order id of an order as our books know it."""
+        told = order.get("clientOrderId")
+        if told in (None, ""):
+            return None
+        is_bracketed = self._profile.style is NativeStyle.BRACKET
+        return brackets.list_id_of(str(told)) if is_bracketed else str(told)
 
     def _check_fresh(self, request: OrderRequest) -> None:
         if self._surroundings.now() - request.signed_at > self._traits.validity:
@@ -269,17 +360,38 @@ class CryptoBroker:
             try:
                 if not request.reduce_only:
                     await self._venue_settings.prepare(request.symbol)
-                return await self._venue_settings.is_hedged()
+                return await self._venue_settings.is_hedged(request.symbol)
             except Exception as error:  # noqa: BLE001 - as above; nothing of the order has been sent
                 failure = of_read(error, call)
                 raise failure if isinstance(failure, Refused) else Unreachable(failure.message) from None
 
-    async def _send(self, request: OrderRequest, listed: Listed, *, is_hedged: bool) -> str | None:
+    async def _reckoning_quote(self, request: OrderRequest) -> Quote | None:
+        """The quote by which a market buy is told what it may cost, where the venue takes no quantity for it."""
+        if not is_bought_for_money(request, self._profile):
+            return None
+        try:
+            quote = (await self.quotes([request.symbol])).get(request.symbol)
+        except Uncertain as failure:
+            raise Unreachable(failure.message) from None
+        if quote is None:
+            raise Unreachable("There is no price to reckon the cost by; it was not sent.")
+        return quote
+
+    async def _send(
+        self, request: OrderRequest, listed: Listed, quote: Quote | None, *, is_hedged: bool
+    ) -> str | None:
         """Create the order; the venue's id, or None for a bracket, which is found by ours. Raises ccxt's errors."""
         if request.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
             await brackets.place(self._exchange, request)
             return None
-        create = creation(request, listed, self._profile, is_hedged=is_hedged)
+        create = creation(
+            replace(request, signed_at=self._surroundings.clock.at(request.signed_at)),
+            listed,
+            self._profile,
+            is_hedged=is_hedged,
+            quote=quote,
+            margin_mode=self._terms.wanted.margin_mode,
+        )
         order = await self._exchange.create_order(
             create.symbol, create.type, create.side, create.amount, create.price, create.params
         )
@@ -291,7 +403,7 @@ class CryptoBroker:
     async def _truth(self, request: OrderRequest, acknowledged: str | None) -> OrderReport:
         """What became of an order that was just taken. Until the venue shows it, it stands open and unfilled."""
         key = replace(request.key, exchange_order_id=acknowledged)
-        seen = await self._look_again(key, until_final=request.type is OrderType.MARKET)
+        seen = await self._look_again(key, _urgency(request), until_final=request.type is OrderType.MARKET)
         if isinstance(seen, OrderReport):
             return seen
         # It was acknowledged: not being shown yet is a venue's read lag, never absence.
@@ -305,22 +417,27 @@ class CryptoBroker:
             average_price=None,
         )
 
-    async def _look_again(self, key: OrderKey, *, until_final: bool = True) -> OrderReport | Silence:
+    async def _look_again(
+        self, key: OrderKey, urgency: Urgency, *, until_final: bool = True
+    ) -> OrderReport | Silence:
         """Look until the order is seen, and final where that is expected; else what the last look brought."""
         seen: OrderReport | Silence = CANNOT_SAY
+        began = asyncio.get_running_loop().time()
         for wait in PATIENCE:
+            if asyncio.get_running_loop().time() - began > LONGEST_LOOK:
+                break
             await asyncio.sleep(wait)
-            seen = await self.find(key)
+            seen = await self._look(key, urgency)
             if isinstance(seen, OrderReport) and not (until_final and seen.status is OrderStatus.OPEN):
                 return seen
         return seen
 
-    async def _look_up(self, key: OrderKey) -> OrderReport | Silence:
+    async def _look_up(self, key: OrderKey, urgency: Urgency) -> OrderReport | Silence:
         """One look. Raises VenueError when it fails."""
         listed = (await self._ready()).get(key.symbol)
         if listed is None:
             return CANNOT_SAY
-        with calling(Call(urgency=Urgency.PROTECTION)) as call:
+        with calling(Call(urgency=urgency)) as call:
             try:
                 if key.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
                     seen = await self._bracket(key, listed)
@@ -360,19 +477,24 @@ class CryptoBroker:
         exchange, has = self._exchange, self._exchange.has
         where = room(key, self._profile)
         if key.exchange_order_id is not None and has["fetchOrder"] is True:
-            return await self._order_or_none(key.exchange_order_id, key.symbol, where)
-        since = int((key.signed_at - LOOK_BACK).timestamp() * 1000)
-        for flag, method in (
-            ("fetchOpenOrders", "fetch_open_orders"),
-            ("fetchClosedOrders", "fetch_closed_orders"),
-            ("fetchOrders", "fetch_orders"),
-        ):
+            # Some classes ask for single orders on one of their markets only.
+            with suppress(library.NotSupported):
+                return await self._order_or_none(key.exchange_order_id, key.symbol, where)
+        since = self._since(key)
+        for flag, method in LISTS:
             if has[flag] is not True:
                 continue
             start = None if flag == "fetchOpenOrders" else since
-            if found := _named(await getattr(exchange, method)(key.symbol, start, None, dict(where)), key):
-                return found
+            with suppress(library.NotSupported):
+                if found := _named(
+                    await getattr(exchange, method)(key.symbol, start, None, dict(where)), key
+                ):
+                    return found
         return None
+
+    def _since(self, key: OrderKey) -> int:
+        """From when on the venue is asked for what became of a claim, by its own clock, in milliseconds."""
+        return int((self._surroundings.clock.at(key.signed_at) - LOOK_BACK).timestamp() * 1000)
 
     async def _bracket(self, key: OrderKey, listed: Listed) -> OrderReport | Silence:
         legs: list[OrderReport] = []
@@ -400,6 +522,8 @@ class CryptoBroker:
             if real is None:
                 raise Uncertain("The venue does not show what the triggered order became.")
             order = real
+        if key.type is OrderType.MARKET and self._profile.market_buy is not MarketBuy.QUANTITY:
+            order = without_size(order)
         filled = filled_of(order)
         fees = fees_told(order, self._profile.fee_detail) if filled > ZERO else {}
         trades: Sequence[Answer] = ()
@@ -420,7 +544,7 @@ class CryptoBroker:
         elif exchange.has["fetchOrderTrades"] is True:
             found = await exchange.fetch_order_trades(name, key.symbol)
         elif exchange.has["fetchMyTrades"]:
-            since = int((key.signed_at - LOOK_BACK).timestamp() * 1000)
+            since = self._since(key)
             found = await exchange.fetch_my_trades(key.symbol, since, None, {})
         else:
             raise Uncertain("The venue does not say what orders cost.")
@@ -486,6 +610,13 @@ def digest_of(credentials: Mapping[str, str]) -> str:
     named = credentials.get("apiKey") or credentials.get("walletAddress") or credentials.get("uid")
     secret = named or "".join(value for _, value in sorted(credentials.items()))
     return hashlib.sha256(secret.encode()).hexdigest()[:32]
+
+
+def _told(answer: T, call: Call) -> T:
+    """An answer of a call in which everything was one. Raises Uncertain: a proxy's page reads like "nothing"."""
+    if not call.is_clean:
+        raise Uncertain("The venue's answer cannot be read.")
+    return answer
 
 
 def _named(orders: Sequence[Answer], key: OrderKey) -> Answer | None:

@@ -1,19 +1,18 @@
 """The catalogue: what ccxt itself says can be connected, with what we know of each exchange."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import ccxt.async_support as library
 
 from app.brokers.crypto.credentials import fields_of
-from app.brokers.crypto.profiles import CERTIFIED, profile_of
+from app.brokers.crypto.profiles import Practice, profile_of
+from app.brokers.crypto.tiers import Tier, tier_of
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
 from app.domain.orders import TriggerSource
-
-Tier = Literal["certified", "listed"]
 
 _MARKET_TYPES: Final = (MarketType.SPOT, MarketType.SWAP)
 _PRACTICE: Final = frozenset({"bitget"})
@@ -34,7 +33,7 @@ class Entry:
     trigger_sources: Mapping[MarketType, tuple[TriggerSource, ...]]
     """Which prices may wake its stops, where there is a choice."""
     tier: Tier
-    """Certified only where every market type it offers passes the contract suite."""
+    """What is proven on every market type it offers."""
 
 
 @lru_cache
@@ -49,18 +48,24 @@ def _entry(exchange: str) -> Entry | None:
     market_types = tuple(kind for kind in _MARKET_TYPES if described.has.get(kind.value))
     if not market_types:
         return None
-    is_certified = all((exchange, kind) in CERTIFIED for kind in market_types)
     return Entry(
         id=exchange,
         name=described.name,
         market_types=market_types,
         credential_fields=fields_of(described.requiredCredentials),
-        has_sandbox=bool(described.urls.get("test") or described.urls.get("demo")) or exchange in _PRACTICE,
+        has_sandbox=_has_practice(exchange, described, market_types),
         native_styles={kind: profile_of(exchange, kind).style for kind in market_types},
         trigger_sources={
             kind: tuple(triggers)
             for kind in market_types
             if (triggers := profile_of(exchange, kind).triggers)
         },
-        tier="certified" if is_certified else "listed",
+        tier=tier_of(exchange, market_types),
     )
+
+
+def _has_practice(exchange: str, described: Any, market_types: Collection[MarketType]) -> bool:
+    """Whether practice accounts can be reached on every market."""
+    if any(profile_of(exchange, kind).practice is Practice.NONE for kind in market_types):
+        return False
+    return bool(described.urls.get("test") or described.urls.get("demo")) or exchange in _PRACTICE

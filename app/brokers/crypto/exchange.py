@@ -1,6 +1,6 @@
 """The exchange object: an unmodified class of ccxt below a thin layer of ours.
 
-The layer decides when a request goes (our limiter), by which clock it is signed (the time of the claim), and
+The layer decides when a request goes (the rate budget), by which clock it is signed (the time of the claim), and
 remembers of each call what an error alone does not tell: whether anything was sent, and what came back.
 """
 
@@ -15,9 +15,13 @@ from typing import Any, Final
 
 import ccxt.async_support as library
 
-from app.brokers.crypto.limiter import Limiter, Stopped, Urgency
-from app.brokers.crypto.profiles import VALIDITY, Profile
+from app.brokers.crypto.answers import code_in
+from app.brokers.crypto.clock import VenueClock
+from app.brokers.crypto.profiles import VALIDITY, Deadline, Practice, Profile
+from app.brokers.crypto.tariffs import Asked, Toll
 from app.brokers.crypto.transport import Line, Transport
+from app.brokers.limits.buckets import Urgency
+from app.brokers.limits.gate import Stopped
 from app.brokers.port import Refused, Unreachable
 
 Params = dict[str, Any]
@@ -40,8 +44,8 @@ CREDENTIALS: Final = (
 _UNREADABLE: Final = ("<", "{", "[")
 """How an answer begins that is a page, or JSON that was cut off."""
 
-_LONG_SILENCE: Final = 60.0
-_NO_RETRY_AFTER: Final = 5.0
+PATIENCE: Final = 10.0
+"""Seconds a request that nothing dates waits for its turn; a claimed order waits for as long as it is valid."""
 
 
 @dataclass(slots=True)
@@ -77,6 +81,18 @@ def _present() -> Call:
     return _CALL.get() or Call()
 
 
+@dataclass(slots=True)
+class _Request:
+    """One request of a call, of which several may be under way at once."""
+
+    asked: Asked
+    sent_at: float = 0.0
+    """By the clock of the rate budget."""
+
+
+_REQUEST: ContextVar[_Request] = ContextVar("request")
+
+
 @contextmanager
 def calling(call: Call) -> Iterator[Call]:
     """Everything asked inside belongs to `call`."""
@@ -93,8 +109,8 @@ class Surroundings:
 
     transport: Transport
     line: Line
-    limiter: Limiter
     now: Callable[[], datetime]
+    clock: VenueClock = field(default_factory=VenueClock)
 
 
 class _Layer:
@@ -102,17 +118,34 @@ class _Layer:
 
     id: str
     surroundings: Surroundings
+    toll: Toll
+    deadline: Deadline | None
     credential_codes: frozenset[str]
 
-    async def throttle(self, cost: float | None = None) -> None:
-        """Wait for a turn at our limiter, not at ccxt's."""
+    async def fetch2(
+        self, path: str, api: Any = "public", method: str = "GET", params: Any = None, config: Any = None
+    ) -> Any:
+        """Carry out one request when its turn has come; ccxt's own throttler is off."""
+        call = _present()
+        params, config = {} if params is None else params, config or {}
+        units = self.calculate_rate_limiter_cost(api, method, path, params, config)  # type: ignore[attr-defined]
+        section = api if isinstance(api, str) else str(api[0])
+        asked = Asked(method, path, float(units or 1), section)
         try:
-            await self.surroundings.limiter.pass_through(float(cost or 1), _present().urgency)
+            async with self.toll.turn(asked, call.urgency, self._patience(call)):
+                _REQUEST.set(_Request(asked))
+                return await super().fetch2(path, api, method, params, config)  # type: ignore[misc]
         except Stopped:
             raise Unreachable(f"{self.id} has asked us to slow down; nothing was sent.") from None
 
+    def _patience(self, call: Call) -> float:
+        if call.signed_at is None:
+            return PATIENCE
+        return (VALIDITY - (self.surroundings.now() - call.signed_at)).total_seconds()
+
     def _moment(self) -> datetime:
-        return _present().signed_at or self.surroundings.now()
+        """The time of the claim, or of sending, as the venue's clock shows it."""
+        return self.surroundings.clock.at(_present().signed_at or self.surroundings.now())
 
     def milliseconds(self) -> int:
         """The clock requests are signed by."""
@@ -126,6 +159,17 @@ class _Layer:
         """The same in microseconds."""
         return int(self._moment().timestamp() * 1_000_000)
 
+    def sign(self, *what: Any, **more: Any) -> Any:
+        """Sign a request; one that places an order says until when it may be accepted, where headers say that."""
+        signed = super().sign(*what, **more)  # type: ignore[misc]
+        acts = _present().signed_at is not None and signed["method"] != "GET"
+        if acts and self.deadline is not None and self.deadline.is_header:
+            signed["headers"] = {
+                **signed["headers"],
+                self.deadline.key: str(self.deadline.of(self._moment())),
+            }
+        return signed
+
     async def fetch(self, url: str, method: str = "GET", headers: Any = None, body: Any = None) -> Any:
         """Send one request; a claim that is too old by now is not sent any more."""
         call = _present()
@@ -135,7 +179,11 @@ class _Layer:
             )
         call.methods.append(method)
         call.status = call.body = None
-        return await super().fetch(url, method, headers, body)  # type: ignore[misc]
+        _REQUEST.get().sent_at = self.toll.now()
+        try:
+            return await super().fetch(url, method, headers, body)  # type: ignore[misc]
+        finally:
+            await self.toll.tell()
 
     def handle_errors(self, status: int, reason: str, url: str, method: str, headers: Any, *rest: Any) -> Any:
         """Note what came back before the class makes an error of it."""
@@ -143,9 +191,14 @@ class _Layer:
         call.status, call.body = status, rest[1]
         call.credential_codes = self.credential_codes
         call.secrets = tuple(filter(None, (getattr(self, each, None) for each in CREDENTIALS)))
-        if status in (418, 429):
-            self.surroundings.limiter.stop(_retry_after(headers, status))
-        handled = super().handle_errors(status, reason, url, method, headers, *rest)  # type: ignore[misc]
+        request = _REQUEST.get()
+        self.toll.heed(request.asked, code_in(call.body), status, headers, request.sent_at)
+        try:
+            handled = super().handle_errors(status, reason, url, method, headers, *rest)  # type: ignore[misc]
+        except library.BaseError as error:
+            if isinstance(error, library.InvalidNonce) or _doubts_time(call.body):
+                self.surroundings.clock.doubt()
+            raise
         if call.body is None:
             call.is_clean = False
             if str(rest[0] or "").lstrip()[:1] in _UNREADABLE and status < 400:
@@ -153,12 +206,20 @@ class _Layer:
         return handled
 
 
-def _retry_after(headers: Mapping[str, str], status: int) -> float:
-    """Seconds the venue asks for, or what is usual."""
-    given = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
-    if given.isdecimal():
-        return float(given)
-    return _LONG_SILENCE if status == 418 else _NO_RETRY_AFTER
+def _doubts_time(body: Any) -> bool:
+    """Whether an answer has the code that several venues share for a time outside their window."""
+    return isinstance(body, dict) and str(body.get("code")) == "-1021"
+
+
+_TABLES: Final = ("api", "exceptions", "features")
+"""What is large in an exchange object, the same in all of a class, and never changed once it was made."""
+
+
+@lru_cache
+def _tables(exchange: str) -> Mapping[str, Any]:
+    """The tables of one object, for all others of its class: nine tenths of what each would hold by itself."""
+    first = getattr(library, exchange)()
+    return {name: getattr(first, name) for name in _TABLES}
 
 
 @lru_cache
@@ -170,6 +231,7 @@ def exchange_of(
     exchange: str,
     profile: Profile,
     surroundings: Surroundings,
+    toll: Toll,
     credentials: Mapping[str, str] = MappingProxyType({}),
     *,
     sandbox: bool,
@@ -177,18 +239,24 @@ def exchange_of(
     """An exchange object, with the credentials of one account or without any. Raises Refused."""
     options = {"maxRetriesOnFailure": 0, **profile.options, **profile.alone}
     if profile.window_option is not None:
-        options[profile.window_option] = int(VALIDITY.total_seconds() * 1000)
+        options[profile.window_option] = VALIDITY // profile.window_unit
     opened = _layered(exchange)(
         {
             "number": str,
-            "enableRateLimit": True,
+            "enableRateLimit": False,
             "timeout": TIMEOUT_MS,
             "session": surroundings.line,
+            # Without an account it is a market table of megabytes, which nobody looks at again.
+            "enableLastHttpResponse": bool(credentials),
             "options": options,
             **credentials,
         }
     )
     opened.surroundings = surroundings
+    opened.toll = toll
+    for name, table in _tables(exchange).items():
+        setattr(opened, name, table)
+    opened.deadline = profile.deadline
     opened.credential_codes = profile.credential_codes
     opened.ssl_context = surroundings.transport.tls
     opened.timeout_on_exit = 0
@@ -200,11 +268,15 @@ def exchange_of(
 def _practise(opened: Any, profile: Profile) -> None:
     """Point an exchange object at the venue's practice accounts, before it loads any market."""
     try:
-        if profile.is_demo:
+        if profile.practice is Practice.NONE:
+            raise library.NotSupported(opened.id)
+        if profile.practice is Practice.DEMO:
             opened.enable_demo_trading(True)
         else:
             opened.set_sandbox_mode(True)
-    except (library.NotSupported, KeyError):
+    except (library.NotSupported, KeyError, TypeError):
+        # A class without such an address fails in its own way. The session is everybody's, so there is none to close.
+        opened.session = None
         raise Refused(
             f"{opened.name} has no sandbox that can be connected.", code="terms_not_served"
         ) from None

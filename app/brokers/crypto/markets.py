@@ -54,12 +54,15 @@ def amount(value: object) -> Decimal:
 
 def listings_of(markets: Mapping[str, Mapping[str, Any]], precision_mode: int) -> dict[str, Listed]:
     """Every spot and swap symbol that is open for trading, by unified symbol."""
-    listed = (_listed(market, precision_mode) for market in markets.values() if _is_open(market))
+    is_open = {name: market for name, market in markets.items() if market.get("active") is not False}
+    return known_of(is_open, precision_mode)
+
+
+def known_of(markets: Mapping[str, Mapping[str, Any]], precision_mode: int) -> dict[str, Listed]:
+    """Every spot and swap symbol that is described, open for trading or not."""
+    described = (market for market in markets.values() if market.get("type") in ("spot", "swap"))
+    listed = (_listed(market, precision_mode) for market in described)
     return {each.instrument.symbol: each for each in listed if each is not None}
-
-
-def _is_open(market: Mapping[str, Any]) -> bool:
-    return market.get("type") in ("spot", "swap") and market.get("active") is not False
 
 
 @exact

@@ -5,10 +5,11 @@ misuses. Everything else that came after a request had left is Uncertain; only a
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import ccxt.async_support as library
 
+from app.brokers.crypto.answers import code_in, parts
 from app.brokers.crypto.exchange import Call
 from app.brokers.crypto.profiles import Profile
 from app.brokers.port import BANNED, CREDENTIALS_REFUSED, Refused, Uncertain, Unreachable, VenueError
@@ -33,7 +34,6 @@ _REFUSALS: Final[Mapping[type[Exception], str]] = {
 }
 """Exactly these classes, none of their children, mean no whichever venue raised them."""
 
-_CODE_KEYS: Final = ("code", "retCode", "ret_code", "err-code", "err_code", "sCode", "label", "error_code")
 _TEXT_KEYS: Final = ("msg", "retMsg", "ret_msg", "err-msg", "err_msg", "sMsg", "message", "error", "detail")
 
 
@@ -101,18 +101,9 @@ def is_not_found(error: Exception) -> bool:
     return isinstance(error, library.OrderNotFound)
 
 
-def code_in(body: Any) -> str | None:
-    """The venue's own code in an answer."""
-    for part in _parts(body):
-        for key in _CODE_KEYS:
-            if isinstance(part.get(key), str | int) and str(part[key]) not in ("", "0"):
-                return str(part[key])
-    return None
-
-
 def words_of(error: Exception, call: Call) -> str:
     """What went wrong in the venue's own words. Never the text of the error: it may hold a signed URL."""
-    for part in _parts(call.body):
+    for part in parts(call.body):
         for key in _TEXT_KEYS:
             if isinstance(part.get(key), str) and part[key].strip():
                 return _redacted(str(part[key]), call.secrets).strip()[:_LONGEST_MESSAGE]
@@ -127,12 +118,3 @@ def _redacted(words: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
         words = words.replace(secret, "…")
     return words
-
-
-def _parts(body: Any) -> list[Mapping[str, Any]]:
-    """The objects of an answer that may hold a code: those further in say it more exactly."""
-    if isinstance(body, list):
-        return [part for each in body[:1] for part in _parts(each)]
-    if not isinstance(body, dict):
-        return []
-    return [*_parts(body.get("data")), body]

@@ -6,7 +6,7 @@ protection to our monitor: an exchange nobody has looked into is slower, never w
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
@@ -18,6 +18,8 @@ from app.domain.orders import OrderType, TriggerSource
 VALIDITY: Final = timedelta(seconds=5)
 """How long after its claim a request may still be accepted."""
 
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
 CAUTIOUS_SETTLE: Final = timedelta(seconds=60)
 """Where nothing is known of a venue's processing time."""
 
@@ -27,6 +29,7 @@ class Shape(StrEnum):
 
     HEX32 = "hex32"
     HEX28 = "hex28"
+    HEX20 = "hex20"
     HEX_0X = "0x_hex32"
     INTEGER63 = "integer63"
     INTEGER45 = "integer45"
@@ -41,6 +44,42 @@ class LookUp(StrEnum):
     """Open, then closed orders, filtered by the venue."""
     LISTED = "listed"
     """Open, then closed orders, searched here."""
+
+
+class Practice(StrEnum):
+    """How the practice accounts of a venue are reached."""
+
+    SANDBOX = "sandbox"
+    DEMO = "demo"
+    NONE = "none"
+    """Not at all, whatever the class says: what it calls a test address is the live one, or another venue's."""
+
+
+class MarketBuy(StrEnum):
+    """What a market buy is told to take: venues without a quantity for it are told what it may cost."""
+
+    QUANTITY = "quantity"
+    COST = "cost"
+    """The money, beside the quantity: the class sends it instead."""
+    SPENT = "spent"
+    """The money in place of the quantity: the class passes it on as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """The moment after which a venue's matching engine refuses an order, where orders can name one."""
+
+    key: str
+    is_header: bool = False
+    is_text: bool = False
+    """Written as RFC 3339; else milliseconds since 1970."""
+    grace: timedelta = timedelta(0)
+    """What is added to the validity where the venue wants a deadline to be some way off when it arrives."""
+
+    def of(self, signed_at: datetime) -> str | int:
+        """The deadline of a claim as the venue writes it."""
+        ends = signed_at + VALIDITY + self.grace
+        return f"{ends:%Y-%m-%dT%H:%M:%SZ}" if self.is_text else int(ends.timestamp() * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +115,19 @@ class Profile:
     """Whether a clean look-up that finds nothing may be believed."""
     settle: timedelta = CAUTIOUS_SETTLE
     window_option: str | None = None
-    """The option of the class that holds the validity window in milliseconds, where it signs one."""
+    """The option of the class that holds the validity window, where it signs one."""
+    window_unit: timedelta = _MILLISECOND
+    """What that option counts."""
+    deadline: Deadline | None = None
+    """How an order says until when it may be accepted, where it does that by a moment."""
+    market_buy: MarketBuy = MarketBuy.QUANTITY
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the class, other than the window."""
     alone: Mapping[str, Any] = field(default_factory=dict)
     """Options that make the class load the markets of this type only."""
-    is_demo: bool = False
-    """Whether its practice accounts are reached by demo trading instead of the sandbox."""
+    order_params: Mapping[str, Any] = field(default_factory=dict)
+    """What else every order is created with."""
+    practice: Practice = Practice.SANDBOX
     style: NativeStyle = NativeStyle.NONE
     triggers: Mapping[TriggerSource, Trigger] = field(default_factory=dict)
     """Which prices may wake its stops, the usual one first; empty where there is no choice."""
@@ -108,8 +153,24 @@ class Profile:
     """The same for statuses of HTTP."""
     uncertain: frozenset[str] = frozenset()
     """Codes that say nothing, whatever error the class makes of them."""
+    forced_types: tuple[str, ...] = ()
+    """Under which `execType` each the venue lists trades that it forced; other trades are listed without them."""
+    forced_orders: str | None = None
+    """The method of the class that lists the orders by which the venue closed positions."""
+    forced_charges: tuple[str, str] | None = None
+    """The method that lists incomes, and the type of those that a forced order costs beside its fees."""
+    settle_coins: tuple[str, ...] = ()
+    """Positions are told for one settle coin at a time; these are asked for."""
+    read_lag: timedelta = timedelta(seconds=30)
+    """How far what is told of holdings may lag behind fills."""
     places_by_get: bool = False
     """Whether orders are sent with GET, so that no method tells a read from a write."""
+    margin_in_orders: bool = False
+    """Whether every order says its margin mode, so that there is none to set."""
+    one_margin_mode: bool = False
+    """Whether the margin mode is the account's, not a symbol's."""
+    side_field: str | None = None
+    """What of a position's row is not zero where the account is hedged, if the class does not tell otherwise."""
     holds_hedged: bool = False
     """Whether the class takes `hedged` for accounts with a long and a short side."""
 
@@ -130,6 +191,7 @@ _BINANCE_REFUSALS: Final = {
     **_codes("symbol_unknown", -1121),
 }
 _BINANCE: Final = Profile(
+    read_lag=timedelta(seconds=10),
     client_id=ClientId("newClientOrderId", "origClientOrderId"),
     look_up=LookUp.ONE,
     is_proven=True,
@@ -166,7 +228,7 @@ _BINANCE_SWAP: Final = replace(
     _BINANCE,
     alone={"fetchMarkets": {"types": ["linear"]}, "defaultType": "swap", "defaultSubType": "linear"},
     taker_fee=Decimal("0.0005"),
-    is_demo=True,
+    practice=Practice.DEMO,
     style=NativeStyle.STOP_AND_TARGETS,
     triggers={
         TriggerSource.MARK: Trigger({"workingType": "MARK_PRICE"}, "fetch_mark_prices", "markPrice"),
@@ -174,6 +236,8 @@ _BINANCE_SWAP: Final = replace(
     },
     rooms={OrderType.STOP: {"trigger": True}},
     real_order=("actualOrderId",),
+    forced_orders="fapiPrivateGetForceOrders",
+    forced_charges=("fapiPrivateGetIncome", "INSURANCE_CLEAR"),
     refusals={
         **_BINANCE_REFUSALS,
         **_codes(_POOR, -2018, -2019),
@@ -187,6 +251,7 @@ _BINANCE_SWAP: Final = replace(
     },
 )
 _BYBIT: Final = Profile(
+    read_lag=timedelta(seconds=10),
     client_id=ClientId("orderLinkId", "orderLinkId"),
     look_up=LookUp.FILTERED,
     is_proven=True,
@@ -248,72 +313,141 @@ _BYBIT_SWAP: Final = replace(
         TriggerSource.LAST: Trigger({"triggerBy": "LastPrice"}, "fetch_tickers", "last"),
         TriggerSource.INDEX: Trigger({"triggerBy": "IndexPrice"}, "fetch_tickers", "indexPrice"),
     },
+    forced_types=("BustTrade", "AdlTrade"),
+    settle_coins=("USDT", "USDC"),
     holds_hedged=True,
+    one_margin_mode=True,
+    side_field="positionIdx",
 )
 
 
-def _found_by_id(create: str, look_up: str, **more: Any) -> Profile:
-    return Profile(client_id=ClientId(create, look_up), look_up=LookUp.ONE, is_proven=True, **more)
+WINDOWED_SETTLE: Final = timedelta(seconds=20)
+"""The validity with what a venue may take to process and show an order, and clocks that differ."""
 
 
-def _sent_as(create: str, shape: Shape = Shape.HEX32) -> Profile:
+def _sent_as(create: str, shape: Shape = Shape.HEX32, **more: Any) -> Profile:
     """Our id reaches the venue; what its listings leave out is not known, so absence is never believed."""
-    return Profile(client_id=ClientId(create, create, shape))
+    return Profile(client_id=ClientId(create, create, shape), **more)
 
+
+def _windowed(profile: Profile, option: str = "recvWindow", unit: timedelta = _MILLISECOND) -> Profile:
+    """Its requests name how long after their time they may arrive."""
+    return replace(profile, window_option=option, window_unit=unit, settle=WINDOWED_SETTLE)
+
+
+def _ending(profile: Profile, deadline: Deadline) -> Profile:
+    """Its orders name the moment after which they are refused."""
+    return replace(profile, deadline=deadline, settle=WINDOWED_SETTLE)
+
+
+def _bought_for_money(profile: Profile) -> Profile:
+    return replace(profile, market_buy=MarketBuy.COST)
+
+
+_OKX: Final = _ending(
+    Profile(client_id=ClientId("clOrdId", "clOrdId"), look_up=LookUp.ONE, margin_in_orders=True),
+    Deadline("expTime", is_header=True),
+)
+_GATE: Final = _ending(
+    Profile(client_id=ClientId("clientOrderId", "text", Shape.HEX28)),
+    Deadline("x-gate-exptime", is_header=True),
+)
+_KUCOIN: Final = Profile(
+    client_id=ClientId("clientOid", "clientOid"), look_up=LookUp.ONE, margin_in_orders=True
+)
+_BITGET: Final = Profile(
+    client_id=ClientId("clientOid", "clientOrderId"), look_up=LookUp.ONE, margin_in_orders=True
+)
 
 _ANY: Final[Mapping[str, Profile]] = {
-    "okx": _found_by_id("clOrdId", "clOrdId"),
-    "myokx": _found_by_id("clOrdId", "clOrdId"),
-    "okxus": _found_by_id("clOrdId", "clOrdId"),
-    "kucoin": _found_by_id("clientOid", "clientOid"),
-    "bitget": _found_by_id("clientOid", "clientOrderId"),
-    "cryptocom": _found_by_id("client_oid", "client_oid"),
-    "hyperliquid": replace(_sent_as("clientOrderId", Shape.HEX_0X), client_id=ClientId(shape=Shape.HEX_0X)),
-    "kraken": _sent_as("cl_ord_id"),
+    "okx": _OKX,
+    "myokx": _OKX,
+    "okxus": _OKX,
+    "kucoin": _KUCOIN,
+    "kucoinfutures": _KUCOIN,
+    "bitget": _BITGET,
+    # Its look-up by our id sends an empty order id beside it, so it is asked by its own id or in lists.
+    "cryptocom": _sent_as("client_oid"),
+    "hyperliquid": Profile(
+        client_id=ClientId(shape=Shape.HEX_0X),
+        # The class would sign a referral and a builder's fee in the owner's name.
+        options={"refSet": True, "builderFee": False},
+    ),
+    # It refuses a deadline that is less than two seconds away.
+    "kraken": _ending(_sent_as("cl_ord_id"), Deadline("deadline", is_text=True, grace=timedelta(seconds=2))),
     "krakenfutures": _sent_as("cliOrdId"),
     "coinbase": _sent_as("client_order_id"),
-    "gate": Profile(client_id=ClientId("clientOrderId", "text", Shape.HEX28)),
-    "mexc": replace(_sent_as("clientOrderId"), window_option="recvWindow"),
-    "bingx": replace(_sent_as("clientOrderId"), window_option="recvWindow"),
-    "htx": Profile(client_id=ClientId("clientOrderId")),
-    "deribit": replace(_sent_as("label"), places_by_get=True),
-    "phemex": _sent_as("clOrdID"),
+    "gate": _GATE,
+    "gateeu": _GATE,
+    "mexc": _sent_as("clientOrderId"),
+    "bingx": _sent_as("clientOrderId", order_params={"recvWindow": VALIDITY // _MILLISECOND}),
+    "deribit": _ending(_sent_as("label", places_by_get=True), Deadline("valid_until")),
+    "phemex": _windowed(_sent_as("clOrdID"), "x-phemex-request-expiry", timedelta(seconds=1)),
     "poloniex": _sent_as("clientOrderId"),
-    "upbit": _sent_as("identifier"),
-    "lbank": _sent_as("custom_id"),
+    "upbit": _sent_as("identifier", market_buy=MarketBuy.COST),
+    "lbank": _sent_as("custom_id", market_buy=MarketBuy.COST),
     "bitfinex": _sent_as("cid", Shape.INTEGER45),
     "bitstamp": _sent_as("client_order_id"),
     "delta": _sent_as("client_order_id"),
     "bithumb": _sent_as("client_order_id"),
     "onetrading": _sent_as("client_id"),
     "btse": _sent_as("clOrderID"),
-    "deepcoin": _sent_as("clOrdId"),
+    "blofin": Profile(margin_in_orders=True),
+    "deepcoin": _sent_as("clOrdId", margin_in_orders=True),
     "woo": _sent_as("clientOrderId", Shape.INTEGER63),
     "woofipro": _sent_as("clientOrderId"),
-    "coinmate": _sent_as("clientOrderId", Shape.INTEGER63),
+    "coinmate": _sent_as("clientOrderId", Shape.INTEGER63, market_buy=MarketBuy.SPENT),
+    "luno": Profile(market_buy=MarketBuy.SPENT),
     "lighter": _sent_as("clientOrderId", Shape.INTEGER45),
     "dydx": _sent_as("clientId", Shape.INTEGER45),
+    "bequant": _sent_as("client_order_id"),
+    "hitbtc": _sent_as("client_order_id"),
+    "fmfwio": _sent_as("client_order_id"),
+    "blockchaincom": _sent_as("clOrdId", Shape.HEX20, practice=Practice.NONE),
+    "weex": Profile(practice=Practice.NONE),
+    "btcturk": _sent_as("newClientOrderId"),
+    "coinsph": _windowed(_sent_as("newClientOrderId", market_buy=MarketBuy.COST)),
+    "cryptomus": _sent_as("clientOrderId", market_buy=MarketBuy.COST),
+    "hashkey": _windowed(_sent_as("clientOrderId")),
+    "indodax": Profile(market_buy=MarketBuy.COST),
+    "tokocrypto": _windowed(_sent_as("clientId", market_buy=MarketBuy.COST)),
+    "toobit": _windowed(_sent_as("newClientOrderId")),
+    "bitrue": _windowed(_sent_as("clientOrderId")),
+    "xt": _sent_as("clientOrderId"),
 }
 
 _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
     ("binance", MarketType.SPOT): _BINANCE_SPOT,
     ("binance", MarketType.SWAP): _BINANCE_SWAP,
-    ("binanceus", MarketType.SPOT): replace(_BINANCE_SPOT, alone={}),
+    ("binanceus", MarketType.SPOT): replace(
+        _BINANCE_SPOT, alone={}, is_proven=False, settle=CAUTIOUS_SETTLE, style=NativeStyle.NONE
+    ),
     ("binanceusdm", MarketType.SWAP): _BINANCE_SWAP,
     ("bybit", MarketType.SPOT): _BYBIT_SPOT,
     ("bybit", MarketType.SWAP): _BYBIT_SWAP,
+    **{
+        (exchange, kind): replace(profile, is_proven=False, settle=CAUTIOUS_SETTLE, style=NativeStyle.NONE)
+        for exchange in ("bybiteu", "bybitid")
+        for kind, profile in ((MarketType.SPOT, _BYBIT_SPOT), (MarketType.SWAP, _BYBIT_SWAP))
+    },
+    ("mexc", MarketType.SPOT): _windowed(_ANY["mexc"]),
+    ("xt", MarketType.SPOT): _windowed(_bought_for_money(_ANY["xt"])),
+    **{
+        (exchange, MarketType.SPOT): _bought_for_money(_ANY.get(exchange, Profile()))
+        for exchange in (
+            "bitget",
+            "btse",
+            "coinbase",
+            "digifinex",
+            "gate",
+            "gateeu",
+            "htx",
+            "poloniex",
+            "toobit",
+        )
+    },
+    ("bitrue", MarketType.SWAP): _bought_for_money(_ANY["bitrue"]),
 }
-
-CERTIFIED: Final = frozenset(
-    {
-        ("binance", MarketType.SPOT),
-        ("binance", MarketType.SWAP),
-        ("binanceusdm", MarketType.SWAP),
-        ("bybit", MarketType.SPOT),
-        ("bybit", MarketType.SWAP),
-    }
-)
-"""What passes the contract suite of brokers against a simulator of its wire protocol."""
 
 
 def profile_of(exchange: str, market_type: MarketType) -> Profile:
@@ -328,6 +462,8 @@ def shaped(hex32: str, shape: Shape) -> str:
             return hex32
         case Shape.HEX28:
             return hex32[:28]
+        case Shape.HEX20:
+            return hex32[:20]
         case Shape.HEX_0X:
             return f"0x{hex32}"
         case Shape.INTEGER63:

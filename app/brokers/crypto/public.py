@@ -1,4 +1,7 @@
-"""Public markets: listings and quotes of one exchange, asked for without a key and shared by all who look there."""
+"""Public markets: listings and quotes of one exchange, asked for without a key and shared by all who look there.
+
+They are asked for with the urgency of protection: few requests serve every account, and no exit is found without them.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -6,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from app.brokers.crypto.clock import VenueClock
 from app.brokers.crypto.exchange import Call, Surroundings, calling
-from app.brokers.crypto.markets import Listed, decimal, listings_of
+from app.brokers.crypto.markets import Listed, decimal, known_of, listings_of
 from app.brokers.crypto.outcomes import of_read
 from app.brokers.crypto.profiles import Trigger
+from app.brokers.limits.buckets import Urgency
 from app.brokers.port import Uncertain
 from app.domain.market import Instrument, Quote
 
@@ -28,6 +33,7 @@ class PublicMarket:
         self._exchange = exchange
         self._surroundings = surroundings
         self._listings: Mapping[str, Listed] = {}
+        self._known: Mapping[str, Listed] = {}
         self._loaded_at: datetime | None = None
         self._loading = asyncio.Lock()
 
@@ -40,9 +46,16 @@ class PublicMarket:
                 await self._load()
         return self._listings
 
-    async def lend(self, exchange: Any) -> None:
-        """Let an account's exchange object use this market table."""
+    async def known(self) -> Mapping[str, Listed]:
+        """The same with what can no longer be traded, and what this process has seen before it went."""
         await self.listings()
+        return self._known
+
+    async def lend(self, exchange: Any) -> None:
+        """Let an account's exchange object use this market table, and sign by the venue's clock."""
+        await self.listings()
+        with calling(Call()):
+            await self._surroundings.clock.know(self._exchange, self._surroundings.now)
         if exchange.markets is not self._exchange.markets:
             exchange.set_markets_from_exchange(self._exchange)
 
@@ -57,14 +70,15 @@ class PublicMarket:
         if not known:
             return {}
         asked_at = self._surroundings.now()
-        quotes = [_quote(ticker, asked_at) for ticker in (await self._tickers(known)).values()]
+        clock, tickers = self._surroundings.clock, await self._tickers(known)
+        quotes = [_quote(ticker, asked_at, clock) for ticker in tickers.values()]
         return {quote.symbol: quote for quote in quotes if quote is not None and quote.symbol in known}
 
     async def references(self, trigger: Trigger, symbols: Sequence[str]) -> Mapping[str, Decimal]:
         """The present prices that stops may go by, by symbol; those unknown are left out. Raises VenueError."""
         listings = await self.listings()
         known = [symbol for symbol in symbols if symbol in listings]
-        with calling(Call()) as call:
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 answers = await getattr(self._exchange, trigger.method)(known) if known else {}
             except Exception as error:  # noqa: BLE001 - as above
@@ -79,7 +93,7 @@ class PublicMarket:
         """
         if not self._exchange.has["fetchOHLCV"] or "1m" not in (self._exchange.timeframes or {}):
             return {}
-        with calling(Call()) as call:
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 rows = await self._exchange.fetch_ohlcv(symbol, "1m", since=int(since.timestamp() * 1000))
                 bars = {datetime.fromtimestamp(int(row[0]) / 1000, UTC): _bar(row) for row in rows}
@@ -95,20 +109,22 @@ class PublicMarket:
         return self._loaded_at is not None and self._surroundings.now() - self._loaded_at < REFRESH
 
     async def _load(self) -> None:
-        with calling(Call()) as call:
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 markets = await self._exchange.load_markets(True)
+                listings = listings_of(markets, self._exchange.precisionMode)
+                known = known_of(markets, self._exchange.precisionMode)
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
                 failure = of_read(error, call)
                 if self._loaded_at is None:
                     raise failure from None
                 return
-        self._listings = listings_of(markets, self._exchange.precisionMode)
+        self._listings, self._known = listings, {**self._known, **known}
         self._loaded_at = self._surroundings.now()
 
     async def _tickers(self, symbols: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         exchange = self._exchange
-        with calling(Call()) as call:
+        with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 if exchange.has["fetchBidsAsks"] is True:
                     return dict(await exchange.fetch_bids_asks(list(symbols)))
@@ -126,11 +142,14 @@ def _bar(row: Sequence[Any]) -> Bar:
     return open_, high, low, close
 
 
-def _quote(ticker: Mapping[str, Any], asked_at: datetime) -> Quote | None:
-    """None without both sides. What carries no time is as old as the question."""
-    bid, ask = decimal(ticker.get("bid")), decimal(ticker.get("ask"))
-    if not bid or not ask:
+def _quote(ticker: Mapping[str, Any], asked_at: datetime, clock: VenueClock) -> Quote | None:
+    """None without both sides, or where they cannot be read. What carries no time is as old as the question."""
+    try:
+        bid, ask = decimal(ticker.get("bid")), decimal(ticker.get("ask"))
+        moment = ticker.get("timestamp")
+        told_at = clock.ours(datetime.fromtimestamp(int(moment) / 1000, UTC)) if moment else asked_at
+    except (ArithmeticError, ValueError, TypeError, OSError):
         return None
-    moment = ticker.get("timestamp")
-    told_at = datetime.fromtimestamp(int(moment) / 1000, UTC) if moment else asked_at
+    if bid is None or ask is None or bid <= 0 or ask <= 0:
+        return None
     return Quote(symbol=ticker["symbol"], bid=bid, ask=ask, time=told_at)

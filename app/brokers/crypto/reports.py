@@ -24,6 +24,9 @@ _STATUSES: Final = {
     "rejected": OrderStatus.REJECTED,
 }
 
+_TRIGGERED: Final = frozenset({OrderType.STOP, OrderType.OCO})
+_PRICED: Final = frozenset({OrderType.LIMIT, OrderType.TAKE_PROFIT, OrderType.OCO})
+
 _LEGS: Final = {OrderType.STOP: Leg.STOP, OrderType.TAKE_PROFIT: Leg.TARGET}
 
 
@@ -31,6 +34,11 @@ def id_of(order: Answer | None) -> str | None:
     """The venue's id in an answer."""
     given = None if order is None else order.get("id")
     return None if given in (None, "") else str(given)
+
+
+def without_size(order: Answer) -> Answer:
+    """A buy that was told its cost: what it was to bring is an estimate, so its fill ends it, not its size."""
+    return {**order, "amount": None} if order.get("side") == "buy" else order
 
 
 @exact
@@ -51,6 +59,11 @@ def fees_told(order: Answer, fee_detail: str | None) -> dict[str, Decimal] | Non
     if isinstance(detail, Mapping) and detail:
         return {str(currency): trimmed(amount(cost)) for currency, cost in detail.items()}
     return _summed([fee for fee in order.get("fees") or [order.get("fee")] if fee])
+
+
+def fees_of(trade: Answer) -> dict[str, Decimal] | None:
+    """Fees of one trade by currency; None where it does not tell them."""
+    return _summed([fee for fee in trade.get("fees") or [trade.get("fee")] if fee])
 
 
 @exact
@@ -130,7 +143,21 @@ def report_of(
         fees=fees,
         leg=_LEGS.get(key.type) if filled > ZERO else None,
         time=_time_of(order),
+        trigger_price=_trigger_of(order) if key.type in _TRIGGERED else None,
+        price=_positive(order.get("price")) if key.type in _PRICED else None,
     )
+
+
+def _trigger_of(order: Answer) -> Decimal | None:
+    """Where its stop waits; classes put it under one of these names."""
+    told = (_positive(order.get(field)) for field in ("triggerPrice", "stopLossPrice", "stopPrice"))
+    return next((price for price in told if price is not None), None)
+
+
+def _positive(value: object) -> Decimal | None:
+    """A price; venues write zero for none."""
+    price = decimal(value)
+    return trimmed(price) if price is not None and price > ZERO else None
 
 
 def _time_of(order: Answer) -> datetime | None:

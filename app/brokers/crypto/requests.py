@@ -5,11 +5,11 @@ from decimal import Decimal
 from typing import Any
 
 from app.brokers.crypto.markets import Listed
-from app.brokers.crypto.profiles import Profile, Shape
+from app.brokers.crypto.profiles import MarketBuy, Profile, Shape
 from app.brokers.port import Refused
-from app.domain.market import MarketType
-from app.domain.money import text
-from app.domain.orders import OrderKey, OrderRequest, OrderType
+from app.domain.market import MarketType, Quote
+from app.domain.money import exact, text
+from app.domain.orders import OrderKey, OrderRequest, OrderType, Side
 
 Params = dict[str, Any]
 
@@ -26,17 +26,30 @@ class Creation:
     params: Params
 
 
-def creation(request: OrderRequest, listed: Listed, profile: Profile, *, is_hedged: bool) -> Creation:
-    """The call that places an order. Raises Refused for a type this venue has no single order for."""
-    params: Params = {profile.client_id.create: _native(request.client_order_id, profile)}
-    if request.type is OrderType.STOP and profile.triggers:
-        usual = next(iter(profile.triggers))
-        params |= profile.triggers[request.trigger_source or usual].params
-    if listed.instrument.market_type is MarketType.SWAP:
-        if request.reduce_only or request.type in (OrderType.STOP, OrderType.TAKE_PROFIT):
-            params["reduceOnly"] = True
-        if is_hedged and profile.holds_hedged:
-            params["hedged"] = True
+def is_bought_for_money(request: OrderRequest, profile: Profile) -> bool:
+    """Whether this order is told what it may cost, not what it is to bring."""
+    is_market_buy = request.type is OrderType.MARKET and request.side is Side.BUY
+    return is_market_buy and profile.market_buy is not MarketBuy.QUANTITY
+
+
+def creation(
+    request: OrderRequest,
+    listed: Listed,
+    profile: Profile,
+    *,
+    is_hedged: bool,
+    quote: Quote | None = None,
+    margin_mode: str | None = None,
+) -> Creation:
+    """The call that places an order; what is bought for money is reckoned at the ask of `quote`.
+
+    `margin_mode` is what the connection asks for, where the venue takes it with each order.
+
+    Raises Refused for a type this venue has no single order for.
+    """
+    params = _native_params(request, listed, profile, is_hedged=is_hedged)
+    if profile.margin_in_orders and margin_mode is not None and listed.instrument.settle is not None:
+        params["marginMode"] = margin_mode
     if request.type is OrderType.STOP:
         if request.trigger_price is None:
             raise Refused("A stop order has a trigger price.")
@@ -46,15 +59,46 @@ def creation(request: OrderRequest, listed: Listed, profile: Profile, *, is_hedg
     is_limit = request.type in (OrderType.LIMIT, OrderType.TAKE_PROFIT)
     if is_limit and request.price is None:
         raise Refused(f"A {request.type} order has a price.")
+    amount = number(listed.contracts(request.quantity))
+    if is_bought_for_money(request, profile):
+        cost = number(_cost(request, quote))
+        if profile.market_buy is MarketBuy.COST:
+            params["cost"] = cost
+        else:
+            amount = cost
     return Creation(
         symbol=request.symbol,
         type="limit" if is_limit else "market",
         side=request.side.value,
-        amount=number(listed.contracts(request.quantity)),
+        amount=amount,
         # A price beside a market order makes some venues buy for an amount of money instead.
         price=number(request.price) if is_limit and request.price is not None else None,
         params=params,
     )
+
+
+def _native_params(request: OrderRequest, listed: Listed, profile: Profile, *, is_hedged: bool) -> Params:
+    """Our id, the deadline, what the venue wants with this type, and what an exit on margin says."""
+    params: Params = {profile.client_id.create: _native(request.client_order_id, profile)}
+    params |= profile.order_params
+    if request.type is OrderType.STOP and profile.triggers:
+        usual = next(iter(profile.triggers))
+        params |= profile.triggers[request.trigger_source or usual].params
+    if profile.deadline is not None and not profile.deadline.is_header:
+        params[profile.deadline.key] = profile.deadline.of(request.signed_at)
+    if listed.instrument.market_type is MarketType.SWAP:
+        if request.reduce_only or request.type in (OrderType.STOP, OrderType.TAKE_PROFIT):
+            params["reduceOnly"] = True
+        if is_hedged and profile.holds_hedged:
+            params["hedged"] = True
+    return params
+
+
+@exact
+def _cost(request: OrderRequest, quote: Quote | None) -> Decimal:
+    if quote is None:
+        raise Refused("There is no price to reckon by what a market buy may cost.")
+    return request.quantity * quote.ask
 
 
 def naming(key: OrderKey, profile: Profile) -> Params:

@@ -6,13 +6,13 @@ of it: its error tables are chosen by the URLs it believes in.
 
 import ssl
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Any
 
 import aiohttp
 import certifi
 from yarl import URL
 
-CONNECTIONS_PER_HOST: Final = 20
+from app.brokers.crypto.bounds import BoundedResponse
 
 
 class Transport:
@@ -26,8 +26,11 @@ class Transport:
     def session(self) -> aiohttp.ClientSession:
         """The session, opened on first use inside the running loop."""
         if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self.tls, limit=0, limit_per_host=CONNECTIONS_PER_HOST)
-            self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
+            # The rate budget bounds how many requests are under way: what it lets through waits for nothing more.
+            connector = aiohttp.TCPConnector(ssl=self.tls, limit=0)
+            self._session = aiohttp.ClientSession(
+                connector=connector, response_class=BoundedResponse, trust_env=False
+            )
             # Some venues take orders by GET, and aiohttp repeats a GET whose connection dropped: that is two orders.
             self._session._retry_connection = False
         return self._session

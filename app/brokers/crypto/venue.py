@@ -3,19 +3,24 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 import ccxt.async_support as library
+from yarl import URL
 
 from app.brokers.crypto.broker import CryptoBroker, Terms, digest_of
 from app.brokers.crypto.credentials import for_class
 from app.brokers.crypto.exchange import Surroundings, exchange_of
-from app.brokers.crypto.limiter import Limiter
 from app.brokers.crypto.markets import amount
 from app.brokers.crypto.profiles import VALIDITY, profile_of
 from app.brokers.crypto.public import PublicMarket
+from app.brokers.crypto.settings import Wanted
+from app.brokers.crypto.tariffs import Toll, tariff_of
 from app.brokers.crypto.transport import Transport
 from app.brokers.directory import Access
+from app.brokers.limits.gate import Gate
+from app.brokers.limits.ledger import Ledger
 from app.brokers.port import TERMS_NOT_SERVED, Refused, Traits
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
@@ -32,12 +37,22 @@ ASSUMED_FEE: Final = Decimal("0.001")
 class CryptoVenue:
     """All crypto accounts of one process."""
 
-    def __init__(self, vault: Vault, endpoints: Mapping[str, str], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        endpoints: Mapping[str, str],
+        now: Callable[[], datetime],
+        ledger: Ledger,
+        egress: str,
+    ) -> None:
         self._vault = vault
         self._endpoints = endpoints
         self._now = now
+        self._ledger = ledger
+        self._egress = egress
         self._transport = Transport()
         self._surroundings: dict[tuple[str, bool], Surroundings] = {}
+        self._gates: dict[str, Gate] = {}
         self._markets: dict[tuple[object, ...], PublicMarket] = {}
 
     async def open(self, access: Access) -> CryptoBroker:
@@ -45,8 +60,12 @@ class CryptoVenue:
         _check_served(access.exchange, access.market_type)
         credentials = self._unsealed(access)
         profile = profile_of(access.exchange, access.market_type)
+        account = digest_of(credentials)
         surroundings = self._around(access.exchange, sandbox=access.sandbox)
-        exchange = exchange_of(access.exchange, profile, surroundings, credentials, sandbox=access.sandbox)
+        toll = self._toll(access.exchange, access.market_type, account, sandbox=access.sandbox)
+        exchange = exchange_of(
+            access.exchange, profile, surroundings, toll, credentials, sandbox=access.sandbox
+        )
         style = profile.style if access.native_protection else NativeStyle.NONE
         traits = Traits(
             netting=access.market_type is MarketType.SWAP,
@@ -57,9 +76,11 @@ class CryptoVenue:
             validity=VALIDITY,
             settle=profile.settle,
             trigger_sources=tuple(profile.triggers),
+            read_lag=profile.read_lag,
             expires_orders=False,
         )
-        terms = Terms(access.exchange, access.market_type, access.leverage, digest_of(credentials))
+        wanted = Wanted(access.leverage, access.margin_mode)
+        terms = Terms(access.exchange, access.market_type, wanted, account)
         market = self.market(access.exchange, access.market_type, sandbox=access.sandbox)
         return CryptoBroker(terms, profile, traits, exchange, market, surroundings)
 
@@ -87,7 +108,8 @@ class CryptoVenue:
         key = (exchange, sandbox, part)
         if key not in self._markets:
             surroundings = self._around(exchange, sandbox=sandbox)
-            keyless = exchange_of(exchange, profile, surroundings, sandbox=sandbox)
+            toll = self._toll(exchange, market_type, None, sandbox=sandbox)
+            keyless = exchange_of(exchange, profile, surroundings, toll, sandbox=sandbox)
             name = ":".join(("crypto", exchange, "sandbox" if sandbox else "live", part))
             self._markets[key] = PublicMarket(name, keyless, surroundings)
         return self._markets[key]
@@ -102,15 +124,35 @@ class CryptoVenue:
         for market in self._markets.values():
             await market.close()
         self._markets.clear()
+        for gate in self._gates.values():
+            await gate.close()
+        self._gates.clear()
         await self._transport.close()
 
     def _around(self, exchange: str, *, sandbox: bool) -> Surroundings:
         key = (exchange, sandbox)
         if key not in self._surroundings:
             line = self._transport.to(self._endpoints.get(exchange))
-            spacing = getattr(library, exchange)().rateLimit / 1000
-            self._surroundings[key] = Surroundings(self._transport, line, Limiter(spacing), self._now)
+            self._surroundings[key] = Surroundings(self._transport, line, self._now)
         return self._surroundings[key]
+
+    def _toll(self, exchange: str, market_type: MarketType, account: str | None, *, sandbox: bool) -> Toll:
+        """What an account, or whoever asks without a key, pays at an exchange: the address with all others."""
+        tariff = tariff_of(exchange, market_type.value, _pace(exchange))
+        api = f"{tariff.name}:{'sandbox' if sandbox else 'live'}"
+        # Requests that are sent somewhere else leave for the venue from there.
+        endpoint = self._endpoints.get(exchange)
+        egress = self._egress if endpoint is None else URL(endpoint).host_port_subcomponent
+        address = f"{api}:from:{egress}"
+        if address not in self._gates:
+            self._gates[address] = Gate(self._ledger, address)
+        return Toll(self._gates[address], tariff, None if account is None else f"{api}:of:{account}")
+
+
+@lru_cache
+def _pace(exchange: str) -> float:
+    """Seconds between two units of cost, as the class keeps them."""
+    return float(getattr(library, exchange)().rateLimit) / 1000
 
 
 def _check_served(exchange: str, market_type: MarketType) -> None:

@@ -145,6 +145,7 @@ class Page:
         self.account.balances = {
             currency: money.text(total) for currency, total in books.ledger.balances.items()
         }
+        self.account.orders_taken = books.taken
         for name, ticket in books.tickets.items():
             if ticket is not self.books.tickets.get(name):
                 self._write_order(session, ticket)
@@ -156,7 +157,6 @@ class Page:
         row = self.orders.get(ticket.request.client_order_id)
         if row is None:
             row = _row_of(self.account.connection_id, ticket)
-            self.account.orders_taken = ticket.number
             session.add(row)
         row.take(ticket)
 
@@ -175,12 +175,6 @@ class Outline:
     symbols: frozenset[str]
     settled_at: datetime | None
     """None for an account that was never used."""
-
-
-def symbols_of(books: Books) -> set[str]:
-    """The symbols an account has resting orders or swap positions in."""
-    held = {symbol for symbol, net in books.ledger.nets.items() if net.quantity}
-    return held | {ticket.request.symbol for ticket in books.resting}
 
 
 async def outlined(session: AsyncSession, connection_id: UUID) -> Outline:
@@ -213,6 +207,7 @@ async def opened(
             {row.symbol: Net(row.quantity, row.cost) for row in positions},
         ),
         {row.client_order_id: row.ticket() for row in orders},
+        account.orders_taken,
     )
     return Page(
         account,
@@ -220,6 +215,23 @@ async def opened(
         {row.symbol: row for row in positions},
         books,
     )
+
+
+async def filled_since(
+    session: AsyncSession, connection_id: UUID, symbol: str, since: datetime
+) -> list[Ticket]:
+    """The orders of a symbol that have filled and last changed since then, oldest change first."""
+    rows = await session.scalars(
+        select(PaperOrder)
+        .where(
+            PaperOrder.account_id == connection_id,
+            PaperOrder.symbol == symbol,
+            PaperOrder.changed_at >= since,
+            PaperOrder.filled > money.ZERO,
+        )
+        .order_by(PaperOrder.changed_at, PaperOrder.number)
+    )
+    return [row.ticket() for row in rows]
 
 
 def _locked(connection_id: UUID) -> Select[PaperAccount]:

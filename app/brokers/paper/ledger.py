@@ -35,6 +35,19 @@ class Net:
         return self.quantity * mark - self.cost
 
     @exact
+    def liquidated_at(self, leverage: Decimal, maintenance: Decimal) -> Decimal | None:
+        """Where its own margin, the entry notional ÷ leverage, has shrunk to the maintenance margin; None for never.
+
+        Each position stands for itself, as on isolated margin: what else the account holds does not save it.
+        """
+        size = abs(self.quantity)
+        if not size:
+            return None
+        value, sign = abs(self.cost), self.entry_side.sign
+        price = value * (1 - sign / leverage) / (size * (1 - sign * maintenance))
+        return price if price > ZERO else None
+
+    @exact
     def reducible_by(self, side: Side) -> Decimal:
         """The largest quantity of `side` that only reduces it."""
         return max(-self.quantity * side.sign, ZERO)

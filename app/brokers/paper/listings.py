@@ -18,7 +18,7 @@ MIN_NOTIONAL: Final = Decimal(5)
 """Smallest order, in quote currency."""
 
 MAINTENANCE_MARGIN: Final = Decimal("0.005")
-"""What swaps of this size ask for at most venues. The paper venue states it and never liquidates."""
+"""What swaps of this size ask for at most venues. The paper venue liquidates below it."""
 
 HALF_SPREAD: Final = Decimal("0.0001")
 """Bid and ask of the synthetic market stand this fraction of the base price from the middle."""

@@ -13,7 +13,7 @@ from app.brokers.paper.ledger import Claim, Ledger, Marked, Standing, booked, cl
 from app.brokers.paper.listings import Listing
 from app.brokers.paper.tape import Band, Point, path, reached
 from app.brokers.paper.terms import Terms
-from app.brokers.paper.tickets import Level, Ticket, levels_of
+from app.brokers.paper.tickets import FORCED, Level, Ticket, levels_of
 from app.brokers.port import Unreachable
 from app.domain.market import Instrument, Quote
 from app.domain.money import ceil_to_step, exact, floor_to_step
@@ -26,6 +26,14 @@ class Books:
 
     ledger: Ledger
     tickets: Mapping[str, Ticket] = field(default_factory=dict)
+    taken: int = 0
+    """The number of the last order the account has placed, or the venue for it."""
+
+    @property
+    def symbols(self) -> set[str]:
+        """The symbols whose prices can change something: of resting orders, and of swap positions."""
+        held = {symbol for symbol, net in self.ledger.nets.items() if net.quantity}
+        return held | {ticket.request.symbol for ticket in self.resting}
 
     @property
     def resting(self) -> list[Ticket]:
@@ -39,7 +47,10 @@ class Books:
     def with_tickets(self, tickets: Iterable[Ticket]) -> "Books":
         """The books with these orders in place of what was known of them."""
         changed = {ticket.request.client_order_id: ticket for ticket in tickets}
-        return replace(self, tickets={**self.tickets, **changed}) if changed else self
+        if not changed:
+            return self
+        taken = max(self.taken, *(ticket.number for ticket in changed.values()))
+        return replace(self, tickets={**self.tickets, **changed}, taken=taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +65,9 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A resting order whose level a point has reached."""
+    """A resting order whose level a point has reached; no order, where the venue liquidates."""
 
-    ticket: Ticket
+    ticket: Ticket | None
     level: Level
     price: Decimal
     """What it fills at."""
@@ -65,7 +76,7 @@ class Hit:
     def priority(self) -> tuple[bool, Decimal, int]:
         """The price on its way meets the nearest level first, and the older of two orders at the same."""
         nearness = self.level.price if self.level.rising else self.level.price.copy_negate()
-        return self.level.rising, nearness, self.ticket.number
+        return self.level.rising, nearness, self.ticket.number if self.ticket else 0
 
 
 def matched(
@@ -75,7 +86,7 @@ def matched(
 
     Orders of a symbol that is no longer listed rest until they expire.
     """
-    for symbol in sorted({ticket.request.symbol for ticket in books.resting}):
+    for symbol in sorted(books.symbols):
         listing = listings.get(symbol)
         if listing is not None:
             books = _matched_along(books, listing, terms, since, until)
@@ -150,20 +161,26 @@ def _matched_along(books: Books, listing: Listing, terms: Terms, since: datetime
     """One symbol's orders along its path, from one point that touches any of them to the next."""
     symbol = listing.instrument.symbol
     after, last = reached(listing.tape, since), reached(listing.tape, until)
-    while resting := books.resting_in(symbol):
-        point = next(path(listing.tape, after, last, _band_of(resting, listing)), None)
+    while True:
+        band = _band_of(books.resting_in(symbol), _liquidation_of(books, listing, terms), listing)
+        point = next(path(listing.tape, after, last, band), None)
         if point is None:
-            break
+            return books
         books = _matched_at(books, listing, terms, point)
         after = point.number
-    return books
 
 
 def _matched_at(books: Books, listing: Listing, terms: Terms, point: Point) -> Books:
     symbol = listing.instrument.symbol
     books = _expired(books, books.resting_in(symbol), point.time)
-    hits = (_hit(ticket, listing, terms, point) for ticket in books.resting_in(symbol))
+    hits = [
+        *(_hit(ticket, listing, terms, point) for ticket in books.resting_in(symbol)),
+        _liquidation_hit(books, listing, terms, point),
+    ]
     for hit in sorted((hit for hit in hits if hit is not None), key=lambda hit: hit.priority):
+        if hit.ticket is None:
+            books = _liquidated(books, listing, terms, hit.price, point.time)
+            continue
         ticket = books.tickets[hit.ticket.request.client_order_id]
         # An order before this one at the same point may have closed the position it was to reduce.
         if ticket.is_open:
@@ -173,14 +190,54 @@ def _matched_at(books: Books, listing: Listing, terms: Terms, point: Point) -> B
     return books
 
 
-def _band_of(tickets: Iterable[Ticket], listing: Listing) -> Band:
-    """The middle prices between the nearest levels: as long as it stays there, none of these orders fills."""
+def _liquidation_of(books: Books, listing: Listing, terms: Terms) -> tuple[Side, Level] | None:
+    """Where the venue closes the position of a symbol, and by an order of which side; None for nowhere."""
+    net, instrument = books.ledger.net(listing.instrument.symbol), listing.instrument
+    price = net.liquidated_at(terms.leverage, instrument.maintenance_margin)
+    if price is None:
+        return None
+    return net.entry_side.opposite, Level(price, rising=net.entry_side is Side.SELL, leg=None)
+
+
+def _liquidation_hit(books: Books, listing: Listing, terms: Terms, point: Point) -> Hit | None:
+    liquidation = _liquidation_of(books, listing, terms)
+    if liquidation is None:
+        return None
+    side, level = liquidation
+    price = listing.price_for(side, point.price)
+    if not level.is_reached_by(price):
+        return None
+    at = price if point.gap else level.price
+    return Hit(None, level, slipped(at, side, terms.slippage, listing.instrument.price_tick))
+
+
+def _liquidated(books: Books, listing: Listing, terms: Terms, price: Decimal, time: datetime) -> Books:
+    """The books after the venue closed all of a position, by an order of its own."""
+    symbol, number = listing.instrument.symbol, books.taken + 1
+    net = books.ledger.net(symbol)
+    if not net.quantity:
+        return books
+    request = OrderRequest(
+        client_order_id=f"{FORCED}{number}",
+        symbol=symbol,
+        side=net.entry_side.opposite,
+        type=OrderType.MARKET,
+        quantity=net.quantity.copy_abs(),
+        signed_at=time,
+        reduce_only=True,
+    )
+    ticket = Ticket(request, number, OrderStatus.OPEN, time, message="Liquidated.")
+    execution = Execution(request.quantity, price, time)
+    return executed(books, ticket, execution, listing.instrument, terms)
+
+
+def _band_of(tickets: Iterable[Ticket], liquidation: tuple[Side, Level] | None, listing: Listing) -> Band:
+    """The middle prices between the nearest levels: as long as it stays there, nothing happens."""
     lows: list[Decimal] = []
     highs: list[Decimal] = []
-    for ticket in tickets:
-        for level in levels_of(ticket.request):
-            middle = listing.middle_for(ticket.request.side, level.price)
-            (highs if level.rising else lows).append(middle)
+    waiting = [(ticket.request.side, level) for ticket in tickets for level in levels_of(ticket.request)]
+    for side, level in waiting + ([liquidation] if liquidation else []):
+        (highs if level.rising else lows).append(listing.middle_for(side, level.price))
     return Band(max(lows, default=None), min(highs, default=None))
 
 

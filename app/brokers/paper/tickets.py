@@ -4,10 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Final
 
 from app.brokers.paper.ledger import Fill
+from app.domain.holdings import Fill as Trade
 from app.domain.money import ZERO, exact, stored
 from app.domain.orders import Leg, OrderReport, OrderRequest, OrderStatus, OrderType, Side, merged_fees
+
+FORCED: Final = "liquidation-"
+"""How the client order ids begin under which the venue itself trades."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,21 @@ class Ticket:
             leg=self.leg,
             time=self.time,
             message=self.message,
+            trigger_price=self.request.trigger_price,
+            price=self.request.price,
+        )
+
+    @exact
+    def as_fill(self) -> Trade:
+        """All it has filled, as one trade."""
+        return Trade(
+            exchange_order_id=str(self.number),
+            side=self.request.side,
+            quantity=self.filled,
+            price=stored(self.cost / self.filled),
+            time=self.time,
+            fees=dict(self.fees),
+            forced=self.request.client_order_id.startswith(FORCED),
         )
 
 

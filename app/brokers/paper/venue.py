@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.brokers.directory import Access
 from app.brokers.paper.admission import admitted
-from app.brokers.paper.book import opened, outlined, symbols_of
+from app.brokers.paper.book import filled_since, opened, outlined
 from app.brokers.paper.listings import Board, Listing, PaperMarket, recorded_market, synthetic_market
 from app.brokers.paper.live import LiveMarket, PublicSources
 from app.brokers.paper.matching import Books, matched, standings_of
@@ -34,11 +34,13 @@ from app.brokers.port import (
     Holding,
     Permissions,
     Refused,
+    Resting,
     Silence,
     Traits,
     Uncertain,
     Unreachable,
 )
+from app.domain.holdings import Fill
 from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import ZERO
 from app.domain.orders import OrderKey, OrderReport, OrderRequest, OrderStatus, TriggerSource, client_order_id
@@ -46,6 +48,9 @@ from app.domain.positions import PositionSide
 
 VALIDITY: Final = timedelta(seconds=5)
 SETTLE: Final = timedelta(seconds=8)
+
+READ_LAG: Final = timedelta(seconds=5)
+"""The book never lags behind itself; this leaves the engine's own records time to catch up."""
 
 UNSETTLED: Final = timedelta(minutes=1)
 """How far an account's settled time may lag behind while nothing happens: it spares a write at every look."""
@@ -79,6 +84,7 @@ class PaperVenue:
             slippage=terms.allowance,
             validity=VALIDITY,
             settle=SETTLE,
+            read_lag=READ_LAG,
         )
         return PaperBroker(
             access.connection_id, terms, traits, await self._board(terms), self._sessions, self._now
@@ -134,7 +140,6 @@ class Visit:
     books: Books
     listings: Mapping[str, Listing]
     moment: datetime
-    next_number: int
 
     def quotes(self, symbols: Iterable[str]) -> dict[str, Quote]:
         """The quotes of the moment, of those symbols that have one."""
@@ -214,7 +219,7 @@ class PaperBroker:
             visit.books = admitted(
                 visit.books,
                 request,
-                visit.next_number,
+                visit.books.taken + 1,
                 visit.listings,
                 quotes,
                 self._terms,
@@ -266,6 +271,24 @@ class PaperBroker:
             if total > ZERO and coin not in money
         ]
 
+    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+        """What other orders than `ours` have filled since then: an order here is filled as one trade."""
+        async with self._visit():
+            pass  # what the prices did until now is written down
+        async with self._book() as session:
+            tickets = await filled_since(session, self._connection_id, symbol, since)
+        known = {key.client_order_id for key in ours}
+        return [ticket.as_fill() for ticket in tickets if ticket.request.client_order_id not in known]
+
+    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
+        """Every order that rests in these symbols."""
+        async with self._visit() as visit:
+            return [
+                Resting(ticket.request.symbol, ticket.request.client_order_id)
+                for ticket in visit.books.resting
+                if ticket.request.symbol in symbols
+            ]
+
     async def close(self) -> None:
         """Nothing to let go of: sessions and market belong to the venue."""
 
@@ -278,23 +301,29 @@ class PaperBroker:
         `symbols` are those whose prices are needed beside those of its orders and positions. Raises Uncertain when
         the database fails, whether or not it had committed, and Unreachable when prices cannot be had.
         """
+        seen = await self._looked_up(symbols)
+        async with self._book() as session:
+            page = await opened(session, self._connection_id, self._terms, client_order_ids, self._now())
+            if seen.lacks(page.books):
+                raise Unreachable("The account changed while its prices were asked for; ask again.")
+            since = page.account.settled_at
+            # Another process may have settled by a clock ahead of ours: time never runs back here.
+            moment = max(self._now(), since)
+            books = matched(page.books, seen.listings, self._terms, since, moment)
+            visit = Visit(books, seen.listings, moment)
+            yield visit
+            known_until = self._board.settled_by(since, moment)
+            if visit.books is not page.books:
+                page.write(session, visit.books, moment)
+            elif books.symbols and known_until - since > UNSETTLED:
+                page.write(session, visit.books, known_until)
+
+    @asynccontextmanager
+    async def _book(self) -> AsyncIterator[AsyncSession]:
+        """The database, in one transaction. Raises Uncertain when it fails, whether or not it had committed."""
         try:
-            seen = await self._looked_up(symbols)
             async with self._sessions.begin() as session:
-                page = await opened(session, self._connection_id, self._terms, client_order_ids, self._now())
-                if seen.lacks(page.books):
-                    raise Unreachable("The account changed while its prices were asked for; ask again.")
-                since = page.account.settled_at
-                # Another process may have settled by a clock ahead of ours: time never runs back here.
-                moment = max(self._now(), since)
-                books = matched(page.books, seen.listings, self._terms, since, moment)
-                visit = Visit(books, seen.listings, moment, page.account.orders_taken + 1)
-                yield visit
-                known_until = self._board.settled_by(since, moment)
-                if visit.books is not page.books:
-                    page.write(session, visit.books, moment)
-                elif books.resting and known_until - since > UNSETTLED:
-                    page.write(session, visit.books, known_until)
+                yield session
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise Uncertain(f"The paper venue's book failed: {type(error).__name__}.") from error
 
@@ -302,7 +331,7 @@ class PaperBroker:
         """The prices a visit needs, asked for before anything is locked. Raises VenueError."""
         if not self._board.is_asked:
             return _Prices(await self._board.known(symbols, None), None)
-        async with self._sessions() as session:
+        async with self._book() as session:
             outline = await outlined(session, self._connection_id)
         asked = {*symbols, *outline.symbols}
         return _Prices(await self._board.known(asked, outline.settled_at), frozenset(asked))
@@ -327,7 +356,7 @@ class _Prices:
 
     def lacks(self, books: Books) -> bool:
         """Whether the account holds or wants something that was not asked for."""
-        return self.asked is not None and not self.asked.issuperset(symbols_of(books))
+        return self.asked is not None and not self.asked.issuperset(books.symbols)
 
 
 def _quotes_of(listings: Mapping[str, Listing], symbols: Iterable[str], moment: datetime) -> dict[str, Quote]:

@@ -1,7 +1,7 @@
 """Simulated exchanges under the contract's hand, reached through the unmodified ccxt classes."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
 
@@ -27,6 +27,10 @@ class ExchangeStage:
     keys: Keys
     leverage: Decimal = Decimal(5)
     native: bool = True
+    margin_mode: str | None = None
+    sandbox: bool = False
+    skew: timedelta = timedelta(0)
+    """How far our clock is ahead of the exchange's."""
     connection_id: UUID = field(default_factory=uuid4)
     vault: Vault = field(default_factory=lambda: Vault([vault_key_bytes(new_vault_key())]))
     accounts: LazyCryptoVenue | None = None
@@ -44,8 +48,8 @@ class ExchangeStage:
         return "BTC/USDT" if self.market_type is MarketType.SPOT else "BTC/USDT:USDT"
 
     def now(self) -> datetime:
-        """The exchange's clock."""
-        return self.venue.clock.now()
+        """Our clock, which is the exchange's unless a test says otherwise."""
+        return self.venue.clock.now() + self.skew
 
     async def move(self, price: int) -> None:
         """Let the price walk."""
@@ -77,11 +81,12 @@ class ExchangeStage:
             kind="crypto",
             exchange=self.exchange,
             market_type=self.market_type,
-            sandbox=False,
+            sandbox=self.sandbox,
             leverage=self.leverage,
             native_protection=self.native,
             paper=None,
             credentials_sealed=self.vault.seal(credentials, connection_id=self.connection_id, version=1),
+            margin_mode=self.margin_mode,
         )
 
 

@@ -385,6 +385,46 @@ class TestProtection:
         assert await held(stage) == ZERO
 
 
+class TestWhatOthersDid:
+    async def test_trades_that_are_not_ours_are_told_once_and_with_their_fees(self, stage: Stage) -> None:
+        since, entry = stage.now(), order(stage, Side.BUY, OrderType.MARKET)
+        ours = replace(entry.key, exchange_order_id=(await stage.broker.place(entry)).exchange_order_id)
+        await stage.advance(1)
+        by_hand = await sell(stage, Decimal("0.2"))
+        [fill] = await stage.broker.fills(stage.symbol, since, [ours])
+        assert (fill.side, fill.quantity, fill.price) == (Side.SELL, Decimal("0.2"), by_hand.average_price)
+        assert (fill.fees, fill.forced) == (by_hand.fees, False)
+        assert fill.exchange_order_id == by_hand.exchange_order_id
+        assert len(await stage.broker.fills(stage.symbol, since, [])) == 2
+        await stage.advance(60)
+        assert await stage.broker.fills(stage.symbol, stage.now(), []) == []
+
+    async def test_what_a_protective_order_of_ours_became_is_ours(self, stage: Stage) -> None:
+        since, entry = stage.now(), order(stage, Side.BUY, OrderType.MARKET)
+        ours = [replace(entry.key, exchange_order_id=(await stage.broker.place(entry)).exchange_order_id)]
+        is_bracket = stage.broker.traits.native_style is NativeStyle.BRACKET
+        kind, target = (OrderType.OCO, 21000) if is_bracket else (OrderType.STOP, None)
+        request = order(stage, Side.SELL, kind, price=target, trigger=19000, reduce_only=True)
+        report = await stage.broker.place(request)
+        assert report.trigger_price in (None, Decimal(19000))
+        ours.append(replace(request.key, exchange_order_id=report.exchange_order_id))
+        await stage.move(18900)
+        assert await held(stage) == ZERO
+        assert await stage.broker.fills(stage.symbol, since, ours) == []
+
+    async def test_what_rests_is_named_as_it_was_sent(self, stage: Stage) -> None:
+        await buy(stage)
+        limit = order(stage, Side.BUY, OrderType.LIMIT, price=15000)
+        is_bracket = stage.broker.traits.native_style is NativeStyle.BRACKET
+        kind, target = (OrderType.OCO, 21000) if is_bracket else (OrderType.STOP, None)
+        stop = order(stage, Side.SELL, kind, price=target, trigger=19000, reduce_only=True)
+        for request in (limit, stop):
+            await stage.broker.place(request)
+        resting = await stage.broker.resting([stage.symbol])
+        assert {each.client_order_id for each in resting} == {limit.client_order_id, stop.client_order_id}
+        assert {each.symbol for each in resting} == {stage.symbol}
+
+
 class TestMoney:
     async def test_a_round_trip_costs_its_loss_and_its_fees_to_the_last_decimal(self, stage: Stage) -> None:
         start = await stage.broker.account()

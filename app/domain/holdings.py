@@ -1,0 +1,134 @@
+"""Holdings: our books beside what the venue holds, and how what is gone without us is accounted for. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from app.domain.money import ZERO, exact, floor_to_step
+from app.domain.orders import Side, merged_fees
+
+
+@dataclass(frozen=True, slots=True)
+class Stake:
+    """What our books say of one position. Quantity in base units (lots for FX)."""
+
+    id: UUID
+    opened_at: datetime
+    quantity: Decimal
+    step: Decimal
+    """The step of its symbol: less than one can neither be sold nor be missed."""
+
+
+@exact
+def missing(stakes: Sequence[Stake], held: Decimal) -> dict[UUID, Decimal]:
+    """What has been taken from each stake when the venue holds `held` of all of them together.
+
+    Taken from the newest first, and only where less is held than could be sold of ours: what a venue cuts off in
+    the last decimals is nobody's doing.
+    """
+    if held >= sum((floor_to_step(stake.quantity, stake.step) for stake in stakes), ZERO):
+        return {}
+    gone = sum((stake.quantity for stake in stakes), ZERO) - max(held, ZERO)
+    taken: dict[UUID, Decimal] = {}
+    for stake in newest_first(stakes):
+        part = min(gone, stake.quantity)
+        if part > ZERO:
+            taken[stake.id] = part
+            gone -= part
+    return taken
+
+
+def newest_first(stakes: Sequence[Stake]) -> list[Stake]:
+    """The order in which stakes lose."""
+    return sorted(stakes, key=lambda stake: (stake.opened_at, stake.id), reverse=True)
+
+
+@exact
+def surplus(stakes: Sequence[Stake], held: Decimal) -> Decimal:
+    """What the venue holds beyond ours: the owner's, neither managed nor closed."""
+    return max(held - sum((stake.quantity for stake in stakes), ZERO), ZERO)
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One trade of an account as the venue lists it. Base units, quote currency."""
+
+    exchange_order_id: str | None
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    time: datetime
+    fees: Mapping[str, Decimal] | None = field(default_factory=dict)
+    """By currency, positive is paid; None where the venue does not tell."""
+    forced: bool = False
+    """On the venue's word: liquidated, or deleveraged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A quantity that left a position without us."""
+
+    quantity: Decimal
+    forced: bool = False
+    price: Decimal | None = None
+    """Average; None where no trade accounts for it."""
+    fees: Mapping[str, Decimal] | None = None
+    """None where they are not told."""
+    time: datetime | None = None
+    """Of the last trade in it."""
+    exchange_order_id: str | None = None
+    """The order behind its last trade."""
+
+
+@exact
+def departures(
+    shares: Sequence[tuple[UUID, Decimal]], fills: Sequence[Fill]
+) -> dict[UUID, tuple[Departure, ...]]:
+    """Account for what left each position by the venue's trades, the newest of them first.
+
+    `shares` come in the order in which they lost; no trade counts twice. Forced and other trades stay apart, and
+    what no trade accounts for is a departure without a price.
+    """
+    heap = sorted(fills, key=lambda fill: fill.time)
+    found: dict[UUID, tuple[Departure, ...]] = {}
+    for name, quantity in shares:
+        taken: list[Fill] = []
+        while quantity > ZERO and heap:
+            fill = heap.pop()
+            used = min(quantity, fill.quantity)
+            quantity -= used
+            taken.append(_part(fill, used))
+            if used < fill.quantity:
+                heap.append(_part(fill, fill.quantity - used))
+        parts = [
+            _merged([fill for fill in taken if fill.forced is forced], forced=forced)
+            for forced in (False, True)
+            if any(fill.forced is forced for fill in taken)
+        ]
+        if quantity > ZERO:
+            parts.append(Departure(quantity))
+        found[name] = tuple(parts)
+    return found
+
+
+def _part(fill: Fill, quantity: Decimal) -> Fill:
+    """A part of a fill, with its part of the fees."""
+    share = quantity / fill.quantity
+    fees = None if fill.fees is None else {name: amount * share for name, amount in fill.fees.items()}
+    return Fill(fill.exchange_order_id, fill.side, quantity, fill.price, fill.time, fees, fill.forced)
+
+
+def _merged(fills: Sequence[Fill], *, forced: bool) -> Departure:
+    quantity = sum((fill.quantity for fill in fills), ZERO)
+    told = [fill.fees for fill in fills if fill.fees is not None]
+    last = max(fills, key=lambda fill: fill.time)
+    return Departure(
+        quantity=quantity,
+        forced=forced,
+        price=sum((fill.quantity * fill.price for fill in fills), ZERO) / quantity,
+        fees=merged_fees(told) if len(told) == len(fills) else None,
+        time=last.time,
+        exchange_order_id=last.exchange_order_id,
+    )

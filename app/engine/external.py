@@ -1,0 +1,161 @@
+"""External exits: what left our positions without us, by the owner's hand or by the venue's, is booked.
+
+The venue's trades say at what price and fee, and whether they were forced. What no trade accounts for is valued at
+the last price seen, and the position's figures say that they are not complete.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+import structlog
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.brokers.port import Broker, VenueError
+from app.desk import Desk
+from app.domain.exits import CloseReason
+from app.domain.holdings import Departure, Fill, departures
+from app.domain.money import ZERO, text
+from app.domain.orders import OrderKey, OrderStatus, OrderType, Purpose
+from app.domain.positions import PositionStatus, value_fees
+from app.engine import protection, telling, trades
+from app.engine.trades import Trade
+from app.store.orders import Order
+from app.store.positions import Position
+from app.store.schema import new_id
+
+log = structlog.get_logger(__name__)
+
+UNDECIDED = (OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)
+"""States in which an order may have changed the venue's holdings without our knowing."""
+
+
+async def book(
+    desk: Desk, broker: Broker, losers: Sequence[Position], gone: Mapping[UUID, Decimal], until: datetime
+) -> None:
+    """Take away from each position what was gone of it at `until`; `losers` come in the order in which they lost.
+
+    A position that has changed since is left alone: the next look starts anew.
+    """
+    parts: dict[UUID, tuple[Departure, ...]] = {}
+    for symbol in dict.fromkeys(position.symbol for position in losers):
+        short = [position for position in losers if position.symbol == symbol]
+        fills = await _fills(desk, broker, short, until)
+        parts |= departures([(position.id, gone[position.id]) for position in short], fills)
+    for position in losers:
+        if await _book(desk, position, parts[position.id]):
+            await protection.after(desk, position.execution_id)
+
+
+async def _fills(desk: Desk, broker: Broker, short: Sequence[Position], until: datetime) -> Sequence[Fill]:
+    """The closing trades that may account for what is gone; none where the venue cannot say."""
+    first = short[0]
+    side = first.side.entry_side.opposite
+    async with desk.sessions() as session:
+        booked = await _last_booked(session, first)
+        ours = await _known(session, first)
+    opened = min(position.opened_at for position in short)
+    try:
+        fills = await broker.fills(first.symbol, max(opened, booked) if booked else opened, ours)
+    except VenueError as failure:
+        log.warning("fills_unknown", connection_id=str(first.connection_id), reason=failure.message)
+        return []
+    return [
+        fill
+        for fill in fills
+        if fill.side is side and opened <= fill.time <= until and (booked is None or fill.time > booked)
+    ]
+
+
+async def _last_booked(session: AsyncSession, position: Position) -> datetime | None:
+    """The time of the last trade in this symbol that was booked here: it must not count again."""
+    return await session.scalar(
+        select(func.max(Order.filled_at)).where(
+            Order.connection_id == position.connection_id,
+            Order.symbol == position.symbol,
+            Order.reason.in_((CloseReason.EXTERNAL, CloseReason.LIQUIDATION)),
+        )
+    )
+
+
+async def _known(session: AsyncSession, position: Position) -> list[OrderKey]:
+    """Our own orders in the symbol whose fills are in our books."""
+    rows = await session.scalars(
+        select(Order).where(
+            Order.connection_id == position.connection_id,
+            Order.symbol == position.symbol,
+            Order.client_order_id.is_not(None),
+            Order.filled_quantity > ZERO,
+            Order.updated_at >= position.opened_at,
+        )
+    )
+    return [order.key for order in rows]
+
+
+async def _book(desk: Desk, seen: Position, parts: Sequence[Departure]) -> bool:
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, seen.execution_id)
+        position = trade.position
+        if position is None or position.status is PositionStatus.CLOSED:
+            return False
+        if position.remaining_quantity != seen.remaining_quantity:
+            return False
+        if any(order.status in UNDECIDED for order in trade.orders):
+            return False
+        for part in parts:
+            order = _order_for(trade, position, part, now)
+            session.add(order)
+            trade.orders.append(order)
+            telling.left_without_us(session, trade.execution, order, now)
+            log.warning(
+                "left_without_us",
+                position_id=str(position.id),
+                reason=order.reason,
+                quantity=text(order.filled_quantity),
+                known=part.price is not None,
+            )
+        trades.refresh(trade, now)
+    return True
+
+
+def _order_for(trade: Trade, position: Position, part: Departure, now: datetime) -> Order:
+    """The order that stands in our books for what somebody else did."""
+    entry = trade.entry
+    if entry is None:
+        raise ValueError(f"position {position.id} has no entry order")
+    price = part.price or position.current_price or position.entry_price
+    fees = value_fees(part.fees or {}, entry.base, entry.currency, price, {})
+    return Order(
+        id=new_id(),
+        connection_id=position.connection_id,
+        execution_id=position.execution_id,
+        position_id=position.id,
+        purpose=Purpose.CLOSE,
+        symbol=entry.symbol,
+        base=entry.base,
+        currency=entry.currency,
+        side=position.side.entry_side.opposite,
+        type=OrderType.MARKET,
+        quantity=part.quantity,
+        reduce_only=True,
+        reserved=ZERO,
+        reason=CloseReason.LIQUIDATION if part.forced else CloseReason.EXTERNAL,
+        plan_revision=position.plan_revision,
+        status=OrderStatus.FILLED,
+        attempt=0,
+        exchange_order_id=part.exchange_order_id,
+        filled_quantity=part.quantity,
+        average_price=price,
+        fees={currency: text(amount) for currency, amount in (part.fees or {}).items()},
+        # A fee in coins is in the quantity that is gone: nothing more leaves the position for it.
+        base_fee=ZERO,
+        fee_value=fees.value,
+        fees_complete=part.fees is not None and fees.complete,
+        message="Not placed by the engine.",
+        filled_at=part.time or now,
+        created_at=now,
+        updated_at=now,
+    )

@@ -1,0 +1,89 @@
+"""Orphans: orders of ours that rest at the venue although our books say that they have ended are cancelled.
+
+An order that could not be found and then shows itself, a leg that outlived its position: what nobody watches could
+open the other side. Ours are told by the client order ids in our books; nobody else's order is ever touched.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy import or_, select, update
+
+from app.brokers.port import Broker, Resting, VenueError
+from app.desk import Desk
+from app.domain.orders import FINAL
+from app.store.connections import Connection
+from app.store.orders import Order
+from app.store.positions import OPEN, Position
+
+log = structlog.get_logger(__name__)
+
+
+KEPT_IN_SIGHT = timedelta(minutes=10)
+"""How long after a position has closed its symbol is still searched."""
+
+
+async def symbols_of(desk: Desk, connection_id: UUID) -> list[str]:
+    """The symbols of a connection in which something of ours is open, or was a moment ago."""
+    async with desk.sessions() as session:
+        rows = await session.scalars(
+            select(Position.symbol)
+            .where(
+                Position.connection_id == connection_id,
+                or_(Position.status.in_(OPEN), Position.closed_at >= desk.now() - KEPT_IN_SIGHT),
+            )
+            .distinct()
+        )
+        return sorted(rows)
+
+
+async def clean_up(desk: Desk, connection: Connection, broker: Broker, symbols: Sequence[str]) -> None:
+    """Cancel what rests in these symbols under our name and has ended for us; count what is not ours."""
+    try:
+        resting = await broker.resting(symbols)
+    except VenueError as failure:
+        log.info("resting_unknown", connection_id=str(connection.id), reason=failure.message)
+        return
+    names = [each.client_order_id for each in resting if each.client_order_id is not None]
+    async with desk.sessions() as session:
+        rows = await session.scalars(
+            select(Order).where(Order.connection_id == connection.id, Order.client_order_id.in_(names))
+        )
+        ours = {order.client_order_id: order for order in rows}
+    for order in ours.values():
+        if order.status in FINAL:
+            await _cancel(broker, order)
+    await _count_foreign(
+        desk, connection, symbols, [each for each in resting if each.client_order_id not in ours]
+    )
+
+
+async def _cancel(broker: Broker, order: Order) -> None:
+    """Our books are closed on it: only the venue changes."""
+    log.warning("orphan_cancelled", order_id=str(order.id), purpose=order.purpose)
+    try:
+        await broker.cancel(order.key)
+    except VenueError as failure:
+        log.warning("orphan_stays", order_id=str(order.id), reason=failure.message)
+
+
+async def _count_foreign(
+    desk: Desk, connection: Connection, symbols: Sequence[str], foreign: Sequence[Resting]
+) -> None:
+    """Note on open positions how many orders rest beside them that are not ours."""
+    count = Counter(each.symbol for each in foreign)
+    async with desk.sessions.begin() as session:
+        for symbol in symbols:
+            await session.execute(
+                update(Position)
+                .where(
+                    Position.connection_id == connection.id,
+                    Position.symbol == symbol,
+                    Position.status.in_(OPEN),
+                    Position.foreign_orders != count[symbol],
+                )
+                .values(foreign_orders=count[symbol])
+            )

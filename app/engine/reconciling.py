@@ -1,0 +1,237 @@
+"""Reconciling: our books are held against what the venue says it holds. The venue is right, once it is clear.
+
+A look asks the venue before our resting orders are surveyed, so that a fill of ours in between makes our books
+smaller, never the venue's. A symbol in which something of ours is undecided or has just moved says nothing. What is
+missing at two looks a read-lag apart has left without us and is booked; a failed look is never "flat".
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import structlog
+from sqlalchemy import or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.brokers.port import Broker, Holding, VenueError
+from app.desk import Desk
+from app.domain.holdings import Stake, missing, newest_first, surplus
+from app.domain.market import MarketType
+from app.domain.money import ZERO, exact
+from app.domain.positions import PositionSide
+from app.engine import external, orphans, telling
+from app.store import connections, positions
+from app.store.connections import Connection
+from app.store.orders import Order
+from app.store.positions import Position
+
+log = structlog.get_logger(__name__)
+
+EVERY = timedelta(minutes=1)
+"""How often books and venue are compared while nothing looks off."""
+
+Unit = str
+"""What holdings are counted by: the coin on spot, where they are coins; else the symbol."""
+
+Holdings = Mapping[tuple[Unit, PositionSide], Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the venue says is there, at one moment."""
+
+    asked_at: datetime
+    held: Holdings | None
+    """None where it did not say, which is never "nothing"."""
+    listed: Collection[str] | None
+    """The symbols that can be traded; None where it did not say."""
+    may_confirm: bool
+    """Whether it came before the survey of our orders: a later one can raise a doubt, not settle it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One open position beside the venue's word."""
+
+    position: Position
+    missing: Decimal
+    foreign: Decimal
+    is_gone: bool
+    """Whether two looks agree on what is missing."""
+
+
+def is_due(connection: Connection, now: datetime) -> bool:
+    """Whether the venue is to be asked what it holds."""
+    return connection.reconcile_due_at is None or connection.reconcile_due_at <= now
+
+
+def unit_of(market_type: MarketType, symbol: str) -> Unit:
+    """What holdings in a symbol are counted by."""
+    return symbol.partition("/")[0] if market_type is MarketType.SPOT else symbol
+
+
+async def look(desk: Desk, connection: Connection, broker: Broker, *, may_confirm: bool) -> Look:
+    """Ask the venue what it holds, in one request."""
+    asked_at = desk.now()
+    listed, held = None, None
+    try:
+        listed = frozenset(await broker.instruments())
+        held = await _held(connection, broker)
+    except VenueError as failure:
+        log.warning("holdings_unknown", connection_id=str(connection.id), reason=failure.message)
+    return Look(asked_at, held, listed, may_confirm)
+
+
+async def _held(connection: Connection, broker: Broker) -> Holdings:
+    if connection.market_type is MarketType.SPOT:
+        # Balances name every coin, by itself; holdings name one of the symbols it trades in.
+        balances = (await broker.account()).balances
+        return {(coin, PositionSide.LONG): balance.total for coin, balance in balances.items()}
+    return _summed(await broker.holdings())
+
+
+@exact
+def _summed(holdings: Sequence[Holding]) -> Holdings:
+    """By symbol and side: some accounts hold several positions of one."""
+    held: dict[tuple[Unit, PositionSide], Decimal] = {}
+    for each in holdings:
+        held[each.symbol, each.side] = held.get((each.symbol, each.side), ZERO) + each.quantity
+    return held
+
+
+async def reconcile(
+    desk: Desk, connection: Connection, broker: Broker, seen: Look, unclear: Collection[str]
+) -> None:
+    """Hold our books, as they stand now, against a look, and say when to look again.
+
+    `unclear` are symbols with an order that the venue did not tell of.
+    """
+    async with desk.sessions() as session:
+        open_ones = await positions.open_on(session, [connection.id])
+    if seen.listed is not None:
+        await _note_listing(desk, open_ones, seen.asked_at, seen.listed)
+    has_doubts = True
+    if seen.held is not None:
+        has_doubts = await _compare(desk, connection, broker, open_ones, seen, seen.held, unclear)
+    symbols = await orphans.symbols_of(desk, connection.id)
+    if seen.may_confirm and symbols:
+        await orphans.clean_up(desk, connection, broker, symbols)
+    wait = min(broker.traits.read_lag, EVERY) if has_doubts else EVERY
+    async with desk.sessions.begin() as session:
+        await connections.reconcile_at(session, connection.id, desk.now() + wait if symbols else None)
+
+
+async def _compare(
+    desk: Desk,
+    connection: Connection,
+    broker: Broker,
+    open_ones: Sequence[Position],
+    seen: Look,
+    held: Holdings,
+    unclear: Collection[str],
+) -> bool:
+    """Book what is gone for certain; whether anything is in doubt still."""
+    lag, market_type = broker.traits.read_lag, connection.market_type
+    async with desk.sessions() as session:
+        moving = await _moving(session, connection.id, seen.asked_at - lag)
+    doubtful = {unit_of(market_type, symbol) for symbol in {*moving, *unclear}}
+    groups: dict[tuple[Unit, PositionSide], list[Position]] = defaultdict(list)
+    for position in open_ones:
+        groups[unit_of(market_type, position.symbol), position.side].append(position)
+    has_doubts = False
+    for group, members in groups.items():
+        if group[0] in doubtful:
+            has_doubts |= any(position.missing_since is not None for position in members)
+            continue
+        findings = _findings(members, held.get(group, ZERO), seen, lag)
+        has_doubts |= any(each.missing and not each.is_gone for each in findings)
+        await _note(desk, findings, seen, market_type)
+        if gone := {each.position.id: each.missing for each in findings if each.is_gone}:
+            losers = [each.position for each in findings if each.is_gone]
+            await external.book(desk, broker, losers, gone, seen.asked_at)
+    return has_doubts
+
+
+async def _moving(session: AsyncSession, connection_id: UUID, since: datetime) -> set[str]:
+    """Symbols in which an order of ours is undecided, or has been filled so lately that a look may not show it."""
+    rows = await session.scalars(
+        select(Order.symbol).where(
+            Order.connection_id == connection_id,
+            or_(Order.status.in_(external.UNDECIDED), Order.filled_at >= since),
+        )
+    )
+    return set(rows)
+
+
+def _findings(members: Sequence[Position], held: Decimal, seen: Look, lag: timedelta) -> list[Finding]:
+    """What the look says of the positions of one unit and side, in the order in which they lose."""
+    by_id = {position.id: position for position in members}
+    stakes = [
+        Stake(position.id, position.opened_at, position.remaining_quantity, position.quantity_step)
+        for position in members
+    ]
+    gone, foreign = missing(stakes, held), surplus(stakes, held)
+    findings = []
+    for number, stake in enumerate(newest_first(stakes)):
+        position = by_id[stake.id]
+        short = gone.get(stake.id, ZERO)
+        agrees = short > ZERO and position.missing_since is not None and position.missing_quantity == short
+        is_old = position.missing_since is not None and seen.asked_at - position.missing_since >= lag
+        findings.append(
+            Finding(
+                position=position,
+                missing=short,
+                foreign=foreign if number == 0 else ZERO,
+                is_gone=agrees and is_old and seen.may_confirm,
+            )
+        )
+    return findings
+
+
+async def _note(desk: Desk, findings: Sequence[Finding], seen: Look, market_type: MarketType) -> None:
+    """Remember on each position what is missing, and tell of size that was added; only where something is news."""
+    for each in findings:
+        position = each.position
+        # Coins of the owner's own beside ours are the rule on spot, and no news.
+        foreign = ZERO if market_type is MarketType.SPOT else each.foreign
+        since = position.missing_since
+        if each.missing != position.missing_quantity:
+            since = seen.asked_at if each.missing else None
+        if (each.missing, since, foreign) == (
+            position.missing_quantity,
+            position.missing_since,
+            position.foreign_quantity,
+        ):
+            continue
+        async with desk.sessions.begin() as session:
+            changed = await session.scalar(
+                update(Position)
+                # A position that has changed meanwhile was not what the look is about.
+                .where(Position.id == position.id, Position.remaining_quantity == position.remaining_quantity)
+                .values(missing_quantity=each.missing, missing_since=since, foreign_quantity=foreign)
+                .returning(Position)
+            )
+            if changed is not None and foreign and not position.foreign_quantity:
+                telling.size_added(session, changed, desk.now())
+
+
+async def _note_listing(
+    desk: Desk, open_ones: Sequence[Position], asked_at: datetime, listed: Collection[str]
+) -> None:
+    """Remember, and tell once, that a symbol is no longer listed; one that is again is as any other."""
+    for position in open_ones:
+        is_listed = position.symbol in listed
+        if is_listed == (position.delisted_at is None):
+            continue
+        async with desk.sessions.begin() as session:
+            changed = await session.scalar(
+                update(Position)
+                .where(Position.id == position.id)
+                .values(delisted_at=None if is_listed else asked_at)
+                .returning(Position)
+            )
+            if changed is not None and not is_listed:
+                telling.delisted(session, changed, desk.now())

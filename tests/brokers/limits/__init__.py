@@ -1,0 +1,1 @@
+"""The rate budget: its arithmetic, what processes share of it, and who goes first."""

@@ -1,0 +1,73 @@
+"""Tiers say what the tests prove: no more, and no less."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import ccxt.async_support as library
+import pytest
+
+from app.brokers.crypto.catalogue import catalogue
+from app.brokers.crypto.profiles import CAUTIOUS_SETTLE, VALIDITY, profile_of
+from app.brokers.crypto.tiers import CERTIFIED, COMPATIBLE, Tier, tier_of
+from app.domain.exits import NativeStyle
+from app.domain.market import MarketType
+from app.engine.offers import offers
+from app.local.exchanges import markdown, plain
+from tests.brokers.contract.conftest import STAGES
+from tests.wire.table import WIRES
+
+SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
+
+
+def test_certified_is_what_passes_the_contract() -> None:
+    passing = {name for name in STAGES if not name.startswith("paper")}
+    assert {f"{exchange}-{kind}" for exchange, kind in CERTIFIED} == passing
+
+
+def test_compatible_is_what_has_been_read_on_the_wire() -> None:
+    assert set(WIRES) == COMPATIBLE
+    assert not CERTIFIED & COMPATIBLE
+
+
+@pytest.mark.parametrize(("exchange", "market_type"), sorted(COMPATIBLE))
+def test_what_is_compatible_sends_nothing_that_was_not_read(exchange: str, market_type: MarketType) -> None:
+    profile = profile_of(exchange, market_type)
+    # Market and limit orders and exits are read; conditional orders would be sent with any other style.
+    assert profile.style is NativeStyle.NONE
+    # What only a simulator could measure is not believed.
+    assert profile.is_proven is False
+
+
+@pytest.mark.parametrize("exchange", sorted(library.exchanges))
+def test_absence_is_believed_only_of_who_was_measured(exchange: str) -> None:
+    for market_type in (SPOT, SWAP):
+        profile = profile_of(exchange, market_type)
+        if (exchange, market_type) not in CERTIFIED:
+            assert profile.is_proven is False
+            assert profile.style is NativeStyle.NONE
+        ends = profile.window_option is not None or profile.deadline is not None
+        if not ends and "recvWindow" not in profile.order_params:
+            assert profile.settle >= CAUTIOUS_SETTLE
+        assert profile.settle >= VALIDITY + timedelta(seconds=10)
+
+
+def test_an_exchange_is_as_good_as_the_weakest_of_its_markets() -> None:
+    assert tier_of("binance", [SPOT, SWAP]) is Tier.CERTIFIED
+    assert tier_of("okx", [SPOT, SWAP]) is Tier.COMPATIBLE
+    assert tier_of("cryptocom", [SPOT]) is Tier.COMPATIBLE
+    assert tier_of("cryptocom", [SPOT, SWAP]) is Tier.LISTED
+    tiers = {entry.id: entry.tier for entry in catalogue().values()}
+    assert {each for each, tier in tiers.items() if tier is Tier.CERTIFIED} == {
+        "binance",
+        "binanceusdm",
+        "bybit",
+    }
+    assert tiers["okx"] is tiers["kraken"] is tiers["kucoin"] is Tier.COMPATIBLE
+    assert tiers["htx"] is Tier.LISTED
+
+
+async def test_the_table_of_the_readme_is_what_the_command_prints() -> None:
+    known = (await offers()).values()
+    readme = Path(__file__).parents[2] / "README.md"
+    assert f"\n{markdown(known)}\n" in readme.read_text()
+    assert len(plain(known).splitlines()) == len(known)

@@ -1,0 +1,138 @@
+"""Fees in other coins, through the simulated exchanges: valued at the quote of their moment, or known to be missing."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from app.brokers.crypto import open_crypto
+from app.brokers.directory import Directory
+from app.desk import Desk
+from app.domain.market import MarketType
+from app.domain.orders import Purpose
+from app.domain.positions import PositionStatus
+from app.domain.signals import EventType
+from app.engine import connections
+from app.store.connections import Kind
+from tests.desks import START, USER, Clock, opened_desk
+from tests.engine.signals import change, execute_all, orders, positions, publish, sweep_all
+from tests.venues.accounts import FeesIn
+from tests.venues.exchange import LISTINGS, Exchange, running_exchange
+from tests.venues.faults import server_error
+from tests.venues.orders import Kind as Venue
+from tests.venues.orders import Listing
+
+SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
+BNB_SWAP = Listing(
+    "BNB", "USDT", Venue.SWAP, Decimal(300), step=Decimal("0.01"), min_quantity=Decimal("0.01")
+)
+
+
+@pytest.fixture
+async def venue() -> AsyncIterator[Exchange]:
+    """The exchanges; BNB has a perpetual too."""
+    async with running_exchange(start=START, listings=(*LISTINGS, BNB_SWAP)) as exchange:
+        yield exchange
+
+
+@pytest.fixture
+async def desk(database_url: str, venue: Exchange) -> AsyncIterator[Desk]:
+    """A desk that reaches them and nothing else."""
+    async with opened_desk(database_url, Clock()) as opened:
+        now = venue.clock.now
+        endpoints = dict.fromkeys(("binance", "bybit"), venue.url)
+        brokers = Directory({"crypto": open_crypto(opened.vault, endpoints, now)})
+        yield replace(opened, brokers=brokers, now=now)
+        await brokers.close()
+
+
+async def _activated(desk: Desk, venue: Exchange, market_type: MarketType) -> None:
+    keys = venue.open_account({"USDT": "100000", "BNB": "10"}, fees_in=FeesIn.BNB)
+    connection = await connections.create(
+        desk,
+        USER,
+        kind=Kind.CRYPTO,
+        exchange="binance",
+        market_type=market_type,
+        sandbox=False,
+        terms={
+            "name": "test",
+            "credentials": {"api_key": keys.api_key, "api_secret": keys.secret},
+            "sizing": {"strategy": "fixed", "value": "0.1"},
+        },
+    )
+    examination = await connections.test(desk, USER, connection.id)
+    assert examination.ok, examination.message
+    await connections.activate(desk, USER, connection.id)
+
+
+async def _closed(desk: Desk) -> None:
+    await change(desk, EventType.CLOSED)
+    await execute_all(desk)
+    await sweep_all(desk)
+    await execute_all(desk)
+
+
+@pytest.mark.parametrize("market_type", [SPOT, SWAP])
+async def test_a_third_coin_counts_at_its_quote_of_the_moment(
+    desk: Desk, venue: Exchange, market_type: MarketType
+) -> None:
+    await _activated(desk, venue, market_type)
+    await publish(desk)
+    await execute_all(desk)
+    venue.move("BNB/USDT", 330)
+    venue.move("BNB/USDT:USDT", 330)
+    await _closed(desk)
+
+    [position] = await positions(desk)
+    assert position.status is PositionStatus.CLOSED
+    assert position.pnl_complete
+    entry, close = await orders(desk)
+    bid_and_ask = Decimal("0.5")
+    for order, price in ((entry, 300), (close, 330)):
+        assert set(order.fees) == {"BNB"}
+        assert abs(Decimal(order.fee_rates["BNB"]) - price) < bid_and_ask
+        assert order.fee_value == Decimal(order.fees["BNB"]) * Decimal(order.fee_rates["BNB"])
+        assert order.base_fee == 0
+    assert position.fees == entry.fee_value + close.fee_value > 0
+    assert position.realized_pnl == position.gross_pnl - position.fees
+    venue.audit()
+
+
+async def test_a_fee_in_the_coin_of_a_perpetual_does_not_shrink_the_position(
+    desk: Desk, venue: Exchange
+) -> None:
+    await _activated(desk, venue, SWAP)
+    await publish(desk, symbol="BNB/USDT")
+    await execute_all(desk)
+    [position] = await positions(desk)
+    [entry] = await orders(desk)
+    assert set(entry.fees) == {"BNB"}
+    assert position.quantity == position.remaining_quantity == entry.filled_quantity == Decimal("0.1")
+
+    await _closed(desk)
+    [position] = await positions(desk)
+    [close] = [order for order in await orders(desk) if order.purpose is Purpose.CLOSE]
+    assert close.filled_quantity == Decimal("0.1")
+    assert (position.status, position.dust) == (PositionStatus.CLOSED, Decimal(0))
+    assert position.pnl_complete
+    assert position.fees > 0
+    venue.audit()
+
+
+async def test_a_coin_that_nobody_quotes_is_itemised_and_leaves_the_result_incomplete(
+    desk: Desk, venue: Exchange
+) -> None:
+    await _activated(desk, venue, SPOT)
+    venue.faults.add(server_error(executed=False), lambda asked: "BNB" in asked.query, times=100)
+    await publish(desk)
+    await execute_all(desk)
+    [entry] = await orders(desk)
+    assert set(entry.fees) == {"BNB"}
+    assert Decimal(entry.fees["BNB"]) > 0
+    assert not entry.fee_rates
+    assert (entry.fee_value, entry.fees_complete) == (Decimal(0), False)
+    [position] = await positions(desk)
+    assert position.pnl_complete is False
+    assert position.remaining_quantity == Decimal("0.1")

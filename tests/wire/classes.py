@@ -1,0 +1,219 @@
+"""Unmodified exchange classes on synthetic markets, driven as our broker drives them."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final
+from uuid import uuid4
+
+import ccxt.async_support as library
+
+from app.brokers.crypto.broker import CryptoBroker, Terms
+from app.brokers.crypto.exchange import Call, Surroundings, calling, exchange_of
+from app.brokers.crypto.markets import Listed, listings_of
+from app.brokers.crypto.profiles import Profile, profile_of
+from app.brokers.crypto.requests import creation
+from app.brokers.crypto.settings import Wanted
+from app.brokers.crypto.tariffs import Tariff, Toll
+from app.brokers.crypto.transport import Transport
+from app.brokers.limits.gate import Gate
+from app.brokers.limits.ledger import Ledger
+from app.brokers.port import Traits
+from app.domain.market import Instrument, MarketType, Quote
+from app.domain.orders import OrderKey, OrderRequest, OrderType, Side
+from tests.desks import START
+from tests.wire.transport import CapturedLine, Sent
+
+_TRANSPORT: Final = Transport()
+"""Nothing goes through it: it is asked for its TLS context only."""
+
+ASK: Final = Decimal(20000)
+QUANTITY: Final = Decimal("0.37")
+"""Base units; 37 of the contracts below."""
+CONTRACT: Final = Decimal("0.01")
+ORDER_ID: Final = "778899"
+"""The id a venue gave an order of ours."""
+
+CREDENTIALS: Final = {
+    "apiKey": "k" * 32,
+    "secret": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+    "password": "p",
+    "uid": "1",
+    "accountId": "1",
+}
+_OTHER_SECRETS: Final = {
+    "lbank": "s" * 32,
+    "modetrade": "ed25519:4zvwRjXUKGfvwnParsHAS3HuSVzV5cA4McphgmoCtajS",
+    "woofipro": "ed25519:4zvwRjXUKGfvwnParsHAS3HuSVzV5cA4McphgmoCtajS",
+}
+
+
+def market_of(exchange: Any, market_type: MarketType) -> dict[str, Any]:
+    """A symbol with plain rules, as the class itself would describe it."""
+    is_swap = market_type is MarketType.SWAP
+    market: dict[str, Any] = exchange.safe_market_structure(
+        {
+            "id": "BTCUSDT",
+            "symbol": "BTC/USDT:USDT" if is_swap else "BTC/USDT",
+            "base": "BTC",
+            "quote": "USDT",
+            "settle": "USDT" if is_swap else None,
+            "baseId": "BTC",
+            "quoteId": "USDT",
+            "settleId": "USDT" if is_swap else None,
+            "type": market_type.value,
+            "spot": not is_swap,
+            "swap": is_swap,
+            "contract": is_swap,
+            "linear": is_swap or None,
+            "inverse": False if is_swap else None,
+            "contractSize": str(CONTRACT) if is_swap else None,
+            "active": True,
+            "precision": {"amount": "1" if is_swap else "0.001", "price": "0.1"},
+            "limits": {"amount": {"min": "1" if is_swap else "0.001"}},
+            # What single classes read beside the unified fields.
+            "numericId": 27,
+            "priceScale": 8,
+            "valueScale": 8,
+            "info": {
+                "orderTypes": ["LIMIT", "MARKET"],
+                "symbol": "BTCUSDT",
+                "baseTickSizeEv": "1",
+                "product_specs": {},
+            },
+        }
+    )
+    return market
+
+
+@dataclass
+class SyntheticMarket:
+    """The public side: one symbol, and its price."""
+
+    market: Mapping[str, Any]
+    listed: Listed
+    key: str = "synthetic"
+
+    async def lend(self, exchange: Any) -> None:
+        """The class has its market already."""
+
+    async def listings(self) -> Mapping[str, Listed]:
+        """The one symbol."""
+        return {self.listed.instrument.symbol: self.listed}
+
+    async def instruments(self) -> Mapping[str, Instrument]:
+        """The same as an instrument."""
+        return {self.listed.instrument.symbol: self.listed.instrument}
+
+    async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
+        """Its price."""
+        return {symbol: quote(symbol) for symbol in symbols}
+
+
+def quote(symbol: str) -> Quote:
+    """What it costs."""
+    return Quote(symbol, ASK - 1, ASK, START)
+
+
+@dataclass
+class Driven:
+    """One class with our layer and a captured transport."""
+
+    exchange: Any
+    profile: Profile
+    line: CapturedLine
+    market: SyntheticMarket
+    broker: CryptoBroker
+
+    @property
+    def symbol(self) -> str:
+        """The one symbol."""
+        return self.market.listed.instrument.symbol
+
+    def request(self, order_type: OrderType, side: Side, *, reduce_only: bool = False) -> OrderRequest:
+        """An order as the engine makes it, claimed a second ago."""
+        name = self.broker.client_order_id(uuid4(), 1)
+        price = None if order_type is OrderType.MARKET else ASK
+        return OrderRequest(
+            name, self.symbol, side, order_type, QUANTITY, START, price=price, reduce_only=reduce_only
+        )
+
+    def key(self, *, known: bool = True) -> OrderKey:
+        """The key of an order that was sent; `known` when the venue's own id is."""
+        key = self.request(OrderType.LIMIT, Side.BUY).key
+        return replace(key, exchange_order_id=ORDER_ID if known else None)
+
+    async def place(self, request: OrderRequest, margin_mode: str | None = None) -> list[Sent]:
+        """What leaves when the order is created, as the broker creates it."""
+        order = creation(
+            request,
+            self.market.listed,
+            self.profile,
+            is_hedged=False,
+            quote=quote(request.symbol),
+            margin_mode=margin_mode,
+        )
+        with calling(Call(signed_at=request.signed_at)):
+            await self._caught(
+                self.exchange.create_order(
+                    order.symbol, order.type, order.side, order.amount, order.price, order.params
+                )
+            )
+        return self.taken()
+
+    async def listed(self, method: str) -> list[Sent]:
+        """What leaves when orders are listed, as the broker lists them; nothing where the class cannot."""
+        since = None if method == "fetch_open_orders" else int(START.timestamp() * 1000)
+        with calling(Call()):
+            await self._caught(getattr(self.exchange, method)(self.symbol, since, None, {}))
+        return self.taken()
+
+    def taken(self) -> list[Sent]:
+        """What was sent since the last time."""
+        sent, self.line.sent = self.line.sent, []
+        return sent
+
+    async def _caught(self, call: Any) -> None:
+        try:
+            await call
+        except (library.ExchangeNotAvailable, library.NotSupported):
+            return
+        raise AssertionError("the class has an answer to a request that was caught")
+
+
+def unlimited() -> Toll:
+    """What is paid where nothing is limited."""
+    return Toll(Gate(Ledger(), "wire"), Tariff("wire", ()), None)
+
+
+@asynccontextmanager
+async def driven(exchange: str, market_type: MarketType, answers: Mapping[str, Any]) -> AsyncIterator[Driven]:
+    """A class ready to be driven."""
+    profile, line = profile_of(exchange, market_type), CapturedLine(answers)
+    surroundings = Surroundings(
+        _TRANSPORT,
+        line,  # type: ignore[arg-type]  # it does what a Line does, and sends nothing
+        lambda: START + timedelta(seconds=1),
+    )
+    credentials = {**CREDENTIALS, "secret": _OTHER_SECRETS.get(exchange, CREDENTIALS["secret"])}
+    opened = exchange_of(exchange, profile, surroundings, unlimited(), credentials, sandbox=False)
+    market = market_of(opened, market_type)
+    opened.set_markets([market])
+    listed = listings_of(opened.markets, opened.precisionMode)[market["symbol"]]
+    public = SyntheticMarket(market, listed)
+    traits = Traits(
+        netting=market_type is MarketType.SWAP,
+        native_protection=False,
+        fee_rate=Decimal("0.001"),
+        slippage=Decimal("0.002"),
+        validity=timedelta(seconds=5),
+        settle=profile.settle,
+    )
+    terms = Terms(exchange, market_type, Wanted(Decimal(1)), "digest")
+    broker = CryptoBroker(terms, profile, traits, opened, public, surroundings)  # type: ignore[arg-type]
+    try:
+        yield Driven(opened, profile, line, public, broker)
+    finally:
+        await opened.close()

@@ -1,0 +1,130 @@
+"""What each venue calls things on the wire: written down from the venues' own references, not from our profiles."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from app.domain.market import MarketType
+
+SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
+
+
+@dataclass(frozen=True)
+class Wire:
+    """The native names of one venue on one market."""
+
+    id: str
+    """Of our client order id."""
+    amount: str
+    """Of the quantity."""
+    cost: str | None = None
+    """Of the money, where market buys are told that instead of a quantity."""
+    price: str = "price"
+    exit: Mapping[str, str] = field(default_factory=dict)
+    """What marks a swap order that may only reduce a position."""
+    window: str | None = None
+    """Of the validity window, or of the deadline, where orders carry one."""
+    scale: int = 1
+    """By what amounts and prices are multiplied on the wire."""
+
+
+REDUCE: Final = {"reduceOnly": "true"}
+REDUCE_SNAKE: Final = {"reduce_only": "true"}
+
+WIRES: Final[Mapping[tuple[str, MarketType], Wire]] = {
+    ("alpaca", SPOT): Wire("client_order_id", "qty", price="limit_price"),
+    ("bequant", SPOT): Wire("client_order_id", "quantity"),
+    ("bingx", SPOT): Wire("newClientOrderId", "quantity", window="recvWindow"),
+    ("bingx", SWAP): Wire("clientOrderID", "quantity", exit=REDUCE, window="recvWindow"),
+    ("bitget", SPOT): Wire("clientOid", "size", cost="size"),
+    ("bitget", SWAP): Wire("clientOid", "size", exit={"reduceOnly": "YES"}),
+    ("bitrue", SPOT): Wire("newClientOrderId", "quantity", window="recvWindow"),
+    ("bitrue", SWAP): Wire(
+        "clientOrderId", "volume", cost="volume", exit={"open": "CLOSE"}, window="recvWindow"
+    ),
+    ("blockchaincom", SPOT): Wire("clOrdId", "orderQty"),
+    ("blofin", SWAP): Wire("clientOrderId", "size", exit=REDUCE),
+    ("btcmarkets", SPOT): Wire("clientOrderId", "amount"),
+    ("btcturk", SPOT): Wire("newClientOrderId", "quantity"),
+    ("bybiteu", SPOT): Wire("orderLinkId", "qty", window="X-BAPI-RECV-WINDOW"),
+    ("bybitid", SPOT): Wire("orderLinkId", "qty", window="X-BAPI-RECV-WINDOW"),
+    ("bybitid", SWAP): Wire("orderLinkId", "qty", exit=REDUCE, window="X-BAPI-RECV-WINDOW"),
+    ("binanceus", SPOT): Wire("newClientOrderId", "quantity", window="recvWindow"),
+    ("coinbase", SPOT): Wire("client_order_id", "base_size", cost="quote_size", price="limit_price"),
+    ("coinmate", SPOT): Wire("clientOrderId", "amount", cost="total"),
+    ("coinsph", SPOT): Wire("newClientOrderId", "quantity", cost="quoteOrderQty", window="recvWindow"),
+    ("cryptocom", SPOT): Wire("client_oid", "quantity"),
+    ("deepcoin", SPOT): Wire("clOrdId", "sz", price="px"),
+    ("deepcoin", SWAP): Wire("clOrdId", "sz", price="px", exit={**REDUCE, "posSide": "long"}),
+    ("delta", SPOT): Wire("client_order_id", "size", price="limit_price"),
+    ("delta", SWAP): Wire("client_order_id", "size", price="limit_price", exit=REDUCE_SNAKE),
+    ("deribit", SPOT): Wire("label", "amount", window="valid_until"),
+    ("deribit", SWAP): Wire("label", "amount", exit=REDUCE_SNAKE, window="valid_until"),
+    ("fmfwio", SPOT): Wire("client_order_id", "quantity"),
+    ("fmfwio", SWAP): Wire("client_order_id", "quantity", exit=REDUCE_SNAKE),
+    ("foxbit", SPOT): Wire("client_order_id", "quantity"),
+    ("gate", SPOT): Wire("text", "amount", cost="amount", window="x-gate-exptime"),
+    ("gate", SWAP): Wire("text", "size", exit=REDUCE_SNAKE, window="x-gate-exptime"),
+    ("gateeu", SPOT): Wire("text", "amount", cost="amount", window="x-gate-exptime"),
+    ("hashkey", SPOT): Wire("newClientOrderId", "quantity", window="recvWindow"),
+    ("hashkey", SWAP): Wire("clientOrderId", "quantity", exit={"side": "SELL_CLOSE"}, window="recvWindow"),
+    ("hitbtc", SPOT): Wire("client_order_id", "quantity"),
+    ("hitbtc", SWAP): Wire("client_order_id", "quantity", exit=REDUCE_SNAKE),
+    ("htx", SPOT): Wire("client-order-id", "amount", cost="amount"),
+    ("kraken", SPOT): Wire("cl_ord_id", "volume", window="deadline"),
+    ("krakenfutures", SWAP): Wire("cliOrdId", "size", price="limitPrice", exit=REDUCE),
+    ("kucoin", SPOT): Wire("clientOid", "size"),
+    ("kucoin", SWAP): Wire("clientOid", "size", exit=REDUCE),
+    ("kucoinfutures", SWAP): Wire("clientOid", "size", exit=REDUCE),
+    ("latoken", SPOT): Wire("clientOrderId", "quantity"),
+    ("lbank", SPOT): Wire("custom_id", "amount", cost="price"),
+    ("mexc", SPOT): Wire("newClientOrderId", "quantity", window="recvWindow"),
+    ("mexc", SWAP): Wire("externalOid", "vol", exit={"side": "4"}),
+    ("modetrade", SWAP): Wire("client_order_id", "order_quantity", price="order_price", exit=REDUCE_SNAKE),
+    ("myokx", SPOT): Wire("clOrdId", "sz", price="px", window="expTime"),
+    ("myokx", SWAP): Wire("clOrdId", "sz", price="px", exit=REDUCE, window="expTime"),
+    ("okx", SPOT): Wire("clOrdId", "sz", price="px", window="expTime"),
+    ("okx", SWAP): Wire("clOrdId", "sz", price="px", exit=REDUCE, window="expTime"),
+    ("okxus", SPOT): Wire("clOrdId", "sz", price="px", window="expTime"),
+    ("phemex", SPOT): Wire(
+        "clOrdID", "baseQtyEv", price="priceEp", window="x-phemex-request-expiry", scale=100_000_000
+    ),
+    ("phemex", SWAP): Wire(
+        "clOrdID", "orderQtyRq", price="priceRp", exit=REDUCE, window="x-phemex-request-expiry"
+    ),
+    ("tokocrypto", SPOT): Wire("clientId", "quantity", cost="quoteOrderQty", window="recvWindow"),
+    ("toobit", SPOT): Wire("newClientOrderId", "quantity", cost="quantity", window="recvWindow"),
+    ("toobit", SWAP): Wire("newClientOrderId", "quantity", exit={"side": "SELL_CLOSE"}, window="recvWindow"),
+    ("upbit", SPOT): Wire("identifier", "volume", cost="price"),
+    ("weex", SPOT): Wire("newClientOrderId", "quantity"),
+    ("weex", SWAP): Wire("newClientOrderId", "quantity", exit={**REDUCE, "positionSide": "LONG"}),
+    ("whitebit", SPOT): Wire("clientOrderId", "amount"),
+    ("woo", SPOT): Wire("clientOrderId", "quantity"),
+    ("woo", SWAP): Wire("clientOrderId", "quantity", exit=REDUCE),
+    ("woofipro", SWAP): Wire("client_order_id", "order_quantity", price="order_price", exit=REDUCE_SNAKE),
+    ("xt", SPOT): Wire("clientOrderId", "quantity", cost="quoteQty", window="xt-validate-recvwindow"),
+    ("xt", SWAP): Wire("clientOrderId", "origQty", exit={**REDUCE, "positionSide": "LONG"}),
+}
+"""Everything of tier compatible, and nothing else."""
+
+_BYBIT: Final = {
+    "user/query-api": {"retCode": 0, "result": {"unified": 0, "uta": 1}},
+    "account/info": {"retCode": 0, "result": {"unifiedMarginStatus": 6}},
+}
+ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
+    # A classic account is refused what only unified accounts have.
+    "bitget": {"account/settings": {"code": "40084", "msg": "classic account"}},
+    "bybiteu": _BYBIT,
+    "bybitid": _BYBIT,
+    "gate": {"account/detail": {"user_id": 1, "key": {"mode": 1}}},
+    "gateeu": {"account/detail": {"user_id": 1, "key": {"mode": 1}}},
+    "htx": {
+        "account/accounts": {
+            "status": "ok",
+            "data": [{"id": 7, "type": "spot", "subtype": "", "state": "working"}],
+        }
+    },
+    "kucoin": {"account/mode": {"code": "200000", "data": {"selfAccountMode": "CLASSIC"}}},
+    "kucoinfutures": {"account/mode": {"code": "200000", "data": {"selfAccountMode": "CLASSIC"}}},
+}
+"""What a class asks about the account before its first order, and what it is told."""
