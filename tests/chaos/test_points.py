@@ -7,6 +7,7 @@ import pytest
 from tests.chaos.conftest import Play
 
 
+@pytest.mark.long
 async def test_a_death_at_every_twelfth_step(play: Play) -> None:
     told = await play("march", "--every", "12", "--signals", "40")
     assert told["broken"] == {}, told["findings"]
