@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -26,6 +26,7 @@ from app.logs import configure_logs
 from app.settings import InvalidSettings, Settings, load_settings, new_vault_key
 
 if TYPE_CHECKING:
+    from app.engine.comparing import Comparison
     from app.engine.rekeying import Rekeying
 
 DATA: Final = Path(".engine")
@@ -144,6 +145,29 @@ def report(
         raise typer.BadParameter("the day is not over yet", param_hint="--day")
     asyncio.run(_report(_settings(data), wanted))
     typer.echo(f"Analytics of {wanted} are computed")
+
+
+@app.command()
+def compare(
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d"],
+            help="From when on fills are looked at; since each account's last known order by default.",
+        ),
+    ] = None,
+    data: DataOption = DATA,
+) -> None:
+    """Compare every connection with its venue: a line per difference, non-zero when there is any. Changes nothing."""
+    start = since.replace(tzinfo=since.tzinfo or UTC) if since else None
+    found = asyncio.run(_compare(_settings(data), start))
+    for each in found:
+        for line in (*each.discrepancies, *(f"not compared  {reason}" for reason in each.unanswered)):
+            typer.echo(f"{each.connection.id} {each.connection.exchange}: {line}")
+    equal = sum(not each.discrepancies and not each.unanswered for each in found)
+    typer.echo(f"{equal} of {len(found)} connections hold what is in the database")
+    if equal != len(found):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -295,6 +319,14 @@ async def _rotate(settings: Settings) -> "Rekeying":
 
     async with open_desk(settings) as desk:
         return await rotate(desk)
+
+
+async def _compare(settings: Settings, since: datetime | None) -> "Sequence[Comparison]":
+    from app.desk import open_desk
+    from app.engine.comparing import compare
+
+    async with open_desk(settings) as desk:
+        return await compare(desk, since=since)
 
 
 async def _report(settings: Settings, day: date) -> None:

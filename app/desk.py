@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.brokers.crypto import open_crypto
 from app.brokers.directory import Directory
 from app.brokers.limits.ledger import Ledger
+from app.brokers.metatrader import open_metatrader
 from app.brokers.paper.tape import Recordings
 from app.brokers.paper.venue import open_paper
 from app.metrics import Metrics
@@ -92,9 +93,20 @@ async def open_desk(settings: Settings, *, now: Callable[[], datetime] = utc_now
     sessions = open_sessions(database)
     vault = Vault.open(settings.vault_keys)
     metrics = Metrics()
-    crypto = open_crypto(vault, settings.broker_endpoints, now, ledger=Ledger(redis), egress=settings.egress)
+    crypto = open_crypto(
+        vault,
+        settings.broker_endpoints,
+        now,
+        ledger=Ledger(redis),
+        egress=settings.egress,
+        metrics=metrics,
+    )
     brokers = Directory(
-        {"paper": open_paper(sessions, _played(settings), now, crypto.public), "crypto": crypto},
+        {
+            "paper": open_paper(sessions, _played(settings), now, crypto.public),
+            "crypto": crypto,
+            "fx": open_metatrader(vault, settings.broker_endpoints, now),
+        },
         metrics,
     )
     try:

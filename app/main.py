@@ -17,6 +17,7 @@ from app.api import (
     bodies,
     connections,
     denials,
+    discrepancies,
     docs,
     exchanges,
     executions,
@@ -36,7 +37,7 @@ from app.api.keys import Keys, PublishedKeys, SharedSecret
 from app.api.rates import Counted, Rates
 from app.api.webhooks import Senders
 from app.desk import Desk, open_desk, open_redis
-from app.engine import metering
+from app.engine import journal, metering
 from app.engine.rekeying import check_keys
 from app.logs import configure_logs
 from app.settings import Settings, load_settings
@@ -82,6 +83,7 @@ RESOURCES: Final = (
     me,
     webhooks,
     admin,
+    discrepancies,
     system,
 )
 
@@ -113,6 +115,7 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
             app.state.rates = Rates(redis, lambda: app.state.desk.now(), _limits(settings))
             await check_keys(app.state.desk)
             metering.attach(app.state.desk)
+            journal.attach(app.state.desk)
             yield
 
     service = Service(

@@ -16,6 +16,8 @@ PROCESS: Final = "process"
 """The label that says which process counted."""
 
 _SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
+_EXPOSED_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 900)
+_WAIT_SECONDS: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _CALL_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -53,6 +55,19 @@ class Metrics:
             "Calls of a venue by exchange, call, and outcome: done, refused, unreachable, uncertain.",
             ("exchange", "call", "outcome"),
             buckets=_CALL_SECONDS,
+            registry=registry,
+        )
+        self.unprotected_seconds = Histogram(
+            "engine_unprotected_seconds",
+            "How long a stop was watched by nobody, each time that came to an end.",
+            buckets=_EXPOSED_SECONDS,
+            registry=registry,
+        )
+        self.rate_limit_seconds = Histogram(
+            "engine_rate_limit_wait_seconds",
+            "How long requests waited for their turn at the rate budget, by API and urgency; most for nothing.",
+            ("exchange", "urgency"),
+            buckets=_WAIT_SECONDS,
             registry=registry,
         )
         self.jobs_failed = Counter(

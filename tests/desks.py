@@ -112,9 +112,11 @@ async def add_connection(
     market_type: MarketType = MarketType.SWAP,
     sizing: dict[str, Any] | None = None,
     paper: dict[str, Any] | None = None,
+    kind: Kind = Kind.PAPER,
+    exchange: str = "paper",
     **fields: Any,
 ) -> Connection:
-    """An active paper connection on the recording, with 10,000 USDT."""
+    """An active connection: unless told otherwise a paper one on the recording, with 10,000 USDT."""
     terms = {"prices": "recording", "balance": "10000", "currency": "USDT", "fee_percent": "0.1"}
     now = desk.now()
     connection = Connection(
@@ -122,8 +124,8 @@ async def add_connection(
         owner_role=owner.role,
         owner_id=owner.id,
         name="test",
-        kind=Kind.PAPER,
-        exchange="paper",
+        kind=kind,
+        exchange=exchange,
         market_type=market_type,
         paper={**terms, **(paper or {})},
         sizing=sizing or {"strategy": "fixed", "value": "0.1"},

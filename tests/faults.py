@@ -1,7 +1,7 @@
 """A venue between us and a real one that loses requests, loses answers, or is silent, as it is told."""
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -86,9 +86,9 @@ class FaultyBroker:
         """The real broker's."""
         return self._broker.client_order_id(order_id, attempt)
 
-    async def instruments(self) -> Mapping[str, Instrument]:
+    async def instruments(self, meant: Collection[str] = ()) -> Mapping[str, Instrument]:
         """The real broker's."""
-        return await self._broker.instruments()
+        return await self._broker.instruments(meant)
 
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
         """The real broker's."""
@@ -110,7 +110,7 @@ class FaultyBroker:
         """The real broker's."""
         return await self._broker.fills(symbol, since, ours)
 
-    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
+    async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
         """The real broker's."""
         return await self._broker.resting(symbols)
 

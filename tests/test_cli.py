@@ -5,22 +5,32 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+from uuid import UUID
 
 import jwt
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from standardwebhooks.webhooks import Webhook
 from typer.testing import CliRunner
 
 from app.cli import app
-from app.settings import vault_key_bytes
+from app.desk import open_desk
+from app.domain.market import MarketType
+from app.domain.orders import OrderRequest, OrderType, Side
+from app.engine.access import broker_of
+from app.settings import settings_from, vault_key_bytes
+from app.store.connections import Connection, Kind
 from migrations import head_revision
+from tests.desks import add_connection
 
 run = CliRunner().invoke
+
+_SYNTHETIC = {"prices": "synthetic", "balance": "100000", "seed": 7}
 
 
 @pytest.fixture(autouse=True)
@@ -209,3 +219,52 @@ def test_exchanges_are_printed_with_how_far_each_is_proven() -> None:
     table = run(app, ["exchanges", "--markdown"])
     assert table.exit_code == 0
     assert table.stdout.startswith("| tier |")
+
+
+def test_compare_names_what_only_the_venue_has(environment: dict[str, str]) -> None:
+    connection_id = asyncio.run(connect(environment))
+    equal = run(app, ["compare"], env=environment)
+    assert (equal.exit_code, equal.stdout) == (0, "1 of 1 connections hold what is in the database\n")
+
+    asyncio.run(order_behind_our_back(environment))
+    different = run(app, ["compare", "--since", "2026-11-24"], env=environment)
+    assert different.exit_code == 1
+    finding, total = different.stdout.splitlines()
+    assert finding.startswith(
+        f"{connection_id} paper: unknown_order BTC/USDT buy 0.1 client_order_id={'ab' * 16}"
+    )
+    assert total == "0 of 1 connections hold what is in the database"
+
+
+def test_compare_counts_nothing_as_equal_that_it_could_not_ask(environment: dict[str, str]) -> None:
+    connection_id = asyncio.run(connect(environment, kind=Kind.CRYPTO, exchange="binance"))
+    asked = run(app, ["compare"], env=environment)
+    assert asked.exit_code == 1
+    reason, total = asked.stdout.splitlines()
+    assert reason.startswith(f"{connection_id} binance: not compared  The venue: ")
+    assert total.startswith("0 of 1 ")
+
+
+async def connect(environment: dict[str, str], **fields: Any) -> UUID:
+    """A connection without credentials, on paper unless told otherwise."""
+    async with open_desk(settings_from(environment)) as desk:
+        return (await add_connection(desk, market_type=MarketType.SPOT, paper=_SYNTHETIC, **fields)).id
+
+
+async def order_behind_our_back(environment: dict[str, str]) -> None:
+    """An order at the paper venue that the engine's tables have nothing of."""
+    async with open_desk(settings_from(environment)) as desk:
+        async with desk.sessions() as session:
+            connection = (await session.scalars(select(Connection))).one()
+        broker = await broker_of(desk, connection)
+        quote = (await broker.quotes(["BTC/USDT"]))["BTC/USDT"]
+        request = OrderRequest(
+            client_order_id="ab" * 16,
+            symbol="BTC/USDT",
+            side=Side.BUY,
+            type=OrderType.LIMIT,
+            quantity=Decimal("0.1"),
+            signed_at=desk.now(),
+            price=(quote.bid / 2).quantize(Decimal(1)),
+        )
+        await broker.place(request)

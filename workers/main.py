@@ -27,7 +27,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from app.desk import Desk, open_desk
-from app.engine import metering
+from app.engine import journal, metering
 from app.engine.rekeying import MissingKeys, check_keys
 from app.logs import configure_logs
 from app.queue import deserialize, serialize
@@ -93,6 +93,7 @@ def _plain_worker_settings(settings: Settings) -> type:
         ctx["desk"] = await stack.enter_async_context(open_desk(settings))
         await check_keys(ctx["desk"])
         metering.attach(ctx["desk"])
+        journal.attach(ctx["desk"])
 
     async def close_down(ctx: dict[str, Any]) -> None:
         await ctx["stack"].aclose()
@@ -117,6 +118,7 @@ async def run(settings: Settings) -> None:
     async with open_desk(settings) as desk:
         await check_keys(desk)
         metering.attach(desk)
+        journal.attach(desk)
         log.info("worker_started", worker=name, version=release)
         async with asyncio.TaskGroup() as group:
             group.create_task(_listen(settings, desk, stopping))

@@ -217,7 +217,9 @@ class ConnectionTerms(Body):
         examples=[{"api_key": "…", "api_secret": "…"}],
         json_schema_extra={"writeOnly": True},
     )
-    """The account's keys, never shown again; GET /v1/exchanges says which fields a venue needs."""
+    """The account's keys, never shown again; GET /v1/exchanges says which fields a venue needs. For MetaTrader
+    `account_id` is the login, `api_secret` the password, `server` its name in the terminal (or `host` and `port`), and
+    `api_key` the key of a gateway that asks for one."""
     paper: Paper | None = None
     """The terms of a paper account, in place of credentials."""
     sizing: Sizing | None = None
@@ -270,10 +272,15 @@ class ConnectionDraft(ConnectionTerms):
     """What sort of venue; see GET /v1/exchanges."""
     exchange: Text = Field(examples=["paper"])
     """Which venue; see GET /v1/exchanges."""
-    market_type: MarketType = Field(default=MarketType.SPOT, examples=["spot"])
-    """Which of its markets."""
+    market_type: MarketType | None = Field(default=None, examples=["spot"])
+    """Which of its markets; left out it is `fx` for the kind fx, else `spot`."""
     sandbox: Flag = Field(default=False, examples=[False])
     """Whether the account is one of the venue's sandbox."""
+
+    @property
+    def market(self) -> MarketType:
+        """The market that is meant."""
+        return self.market_type or (MarketType.FX if self.kind is Kind.FX else MarketType.SPOT)
 
     def terms(self) -> engine.Terms:
         """What was given; in a draft null is the same as nothing."""
@@ -488,7 +495,7 @@ class AccountBalance(View):
     balances: list[Balance]
     """By currency."""
     equity: list[CurrencyAmount]
-    """By currency: on swap with unrealised profit, on spot the total of that currency."""
+    """By currency: on swap with unrealised profit, on spot the total of that currency, on fx without credit."""
     as_of: Instant
     """The moment before which everything is included."""
 
@@ -515,7 +522,7 @@ async def create_connection(draft: ConnectionDraft, caller: Trader, desk: OpenDe
         caller.owner,
         kind=draft.kind,
         exchange=draft.exchange,
-        market_type=draft.market_type,
+        market_type=draft.market,
         sandbox=draft.sandbox,
         terms=draft.terms(),
     )

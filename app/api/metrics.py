@@ -83,6 +83,16 @@ def _gauges(load: Workload, state: Mode, alive: int, now: datetime) -> Iterator[
     yield _gauge(
         "engine_positions_to_protect", "Positions not yet protected as planned.", load.positions_to_protect
     )
+    yield _gauge(
+        "engine_positions_unprotected",
+        "Open positions with a stop that nobody watches at the moment.",
+        load.unprotected_positions,
+    )
+    yield _gauge(
+        "engine_positions_unprotected_age_seconds",
+        "For how long the one of them that has waited longest has been so.",
+        _age(load.unprotected_since, now),
+    )
     yield _gauge("engine_workers", "Worker processes seen within a minute.", alive)
     yield _labelled(
         "engine_trading",

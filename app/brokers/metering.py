@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, cast
 
+from app.brokers.limits.buckets import Urgency
+from app.brokers.limits.gate import Waited
 from app.brokers.port import Broker, Refused, Uncertain, Unreachable
 from app.metrics import Metrics
-
-_OUTCOMES = {Refused: "refused", Unreachable: "unreachable", Uncertain: "uncertain"}
 
 
 class _Metered:
@@ -37,14 +37,33 @@ class _Metered:
                 answer = await call(*arguments, **named)
                 outcome = "done"
                 return answer
-            except (Refused, Unreachable, Uncertain) as failure:
-                outcome = _OUTCOMES[type(failure)]
+            except Refused:
+                outcome = "refused"
+                raise
+            except Unreachable:
+                outcome = "unreachable"
+                raise
+            except Uncertain:
+                outcome = "uncertain"
                 raise
             finally:
                 took = time.monotonic() - began
                 self._metrics.venue_seconds.labels(self._exchange, name, outcome).observe(took)
 
         return timed
+
+
+def waits(exchange: str, metrics: Metrics) -> Waited:
+    """What counts how long requests of an exchange wait for their turn. It is called for every request."""
+    of = {
+        urgency: metrics.rate_limit_seconds.labels(exchange, urgency.name.lower()).observe
+        for urgency in Urgency
+    }
+
+    def waited(urgency: Urgency, seconds: float) -> None:
+        of[urgency](seconds)
+
+    return waited
 
 
 def metered(broker: Broker, exchange: str, metrics: Metrics) -> Broker:

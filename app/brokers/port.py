@@ -9,7 +9,7 @@ A failed query is never "flat" and never "not found": `find` answers a report, `
 or `CANNOT_SAY`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -20,7 +20,7 @@ from uuid import UUID
 from app.domain.exits import NativeStyle
 from app.domain.holdings import Fill
 from app.domain.market import Instrument, Quote
-from app.domain.orders import OrderKey, OrderReport, OrderRequest, TriggerSource
+from app.domain.orders import OrderKey, OrderReport, OrderRequest, Side, TriggerSource
 from app.domain.positions import PositionSide
 
 
@@ -98,6 +98,10 @@ class Account:
     permissions: Permissions
     as_of: datetime
     """The moment before which everything is included."""
+    leverage: Decimal | None = None
+    """Where the venue sets one leverage for the whole account."""
+    barred: str | None = None
+    """The code of the catalogue that denies every entry as long as the account is like this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,10 @@ class Resting:
     symbol: str
     client_order_id: str | None
     """As it was sent: ours are recognised by it. None where the venue has none."""
+    exchange_order_id: str | None = None
+    side: Side | None = None
+    quantity: Decimal | None = None
+    """Its whole size in base units; None, like what else is None here, where the venue does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +160,8 @@ class Market(Protocol):
     def market_key(self) -> str:
         """Equal for all connections that see the same prices."""
 
-    async def instruments(self) -> Mapping[str, Instrument]:
-        """Every instrument by its unified symbol. Raises VenueError."""
+    async def instruments(self, meant: Collection[str] = ()) -> Mapping[str, Instrument]:
+        """Every instrument by its symbol, or at least those that one of `meant` may mean. Raises VenueError."""
 
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
         """The present quotes, in as few requests as the venue allows; unknown symbols are left out."""
@@ -207,10 +215,11 @@ class Broker(Market, Protocol):
         the mark.
         """
 
-    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
-        """Every order that rests in these symbols, in as few requests as the venue allows. Raises VenueError.
+    async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
+        """Every order that rests in these symbols, or in all of them, in as few requests as the venue allows.
 
-        Only orders of ours that we think ended are cancelled on the strength of it; Refused where it is not told.
+        Only orders of ours that we think ended are cancelled on the strength of it. Raises VenueError; Refused where
+        it is not told, and for all symbols where it is told symbol by symbol.
         """
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Final
 
-from app.demo.client import Order, PositionWithOrders, Summary
+from app.demo.client import Order, Position, PositionWithOrders, Summary
 
 _DIGITS: Final = 50
 _ZERO: Final = Decimal(0)
@@ -25,24 +25,21 @@ def pnl_on_paper(position: PositionWithOrders) -> Decimal:
     return _total(_cash(order) for order in position.orders if order.average_price is not None)
 
 
-def pnl_agrees(who: str, position: PositionWithOrders) -> Finding:
-    """A position's realised PnL is the one on paper, to the last digit."""
-    on_paper = pnl_on_paper(position)
+def pnl_agrees(who: str, position: Position, expected: Decimal, source: str) -> Finding:
+    """A position's realised PnL is the `expected` one, to the last digit."""
     return Finding(
         f"{who}: PnL of the {position.side}",
-        f"{_plain(position.realized_pnl)} {position.currency} reported, {_plain(on_paper)} from fills and fees",
-        on_paper == position.realized_pnl,
+        f"{_plain(position.realized_pnl)} {position.currency} reported, {_plain(expected)} from {source}",
+        expected == position.realized_pnl,
     )
 
 
 def analytics_agree(
-    who: str, summaries: Sequence[Summary], positions: Sequence[PositionWithOrders]
+    who: str, summaries: Sequence[Summary], currency: str, results: Sequence[Decimal]
 ) -> Finding:
-    """The summary counts and adds up what the closed positions made on paper."""
-    results = [pnl_on_paper(position) for position in positions]
+    """The summary counts and adds up what each closed position made, all in one currency."""
     wins, losses = sum(result > 0 for result in results), sum(result < 0 for result in results)
-    currencies = sorted({position.currency for position in positions})
-    expected = [(currency, len(results), wins, losses, _total(results)) for currency in currencies]
+    expected = [(currency, len(results), wins, losses, _total(results))]
     reported = [(each.currency, each.trades, each.wins, each.losses, each.net_pnl) for each in summaries]
     return Finding(
         f"{who}: analytics of these positions",
@@ -67,4 +64,5 @@ def _total(amounts: Iterable[Decimal]) -> Decimal:
 
 
 def _plain(amount: Decimal) -> str:
+    """An amount with all of its digits and no zeros behind them."""
     return f"{amount.normalize():f}"

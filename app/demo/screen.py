@@ -12,7 +12,13 @@ from rich.text import Text
 from app.demo.client import Execution, Notification, Position, Summary
 from app.demo.proof import Finding
 
+_TWO_DIGITS_FROM: Final = 10
 _NOTIFICATION_STYLES: Final = {"tp_hit": "green", "sl_hit": "red", "close": "bold", "error": "bold red"}
+
+
+def as_price(price: Decimal) -> str:
+    """A price with the digits its market is read with: two, or the five of a currency pair."""
+    return f"{price:,.2f}" if price >= _TWO_DIGITS_FROM else f"{price:,.5f}"
 
 
 class Screen:
@@ -45,16 +51,17 @@ class Screen:
             self.line(who, f"execution     {execution.status}, {reason}", "yellow")
             return
         took = execution.timeline.milliseconds.get("total")
-        filled = f"{execution.filled_quantity} {execution.symbol} at {execution.average_price:,.2f}"
+        filled = f"{execution.filled_quantity} {execution.symbol} at {as_price(execution.average_price)}"
         self.line(
             who, f"execution     {execution.status}, {filled}, {took} ms after the signal came in", "bold"
         )
 
     def position(self, who: str, position: Position) -> None:
         """What an account holds and when it is to leave it."""
-        targets = ", ".join(f"{rung.quantity} at {rung.price:,.2f}" for rung in position.take_profits)
-        plan = f"stop {position.stop_loss:,.2f}" + (f", targets {targets}" if targets else "")
-        held = f"{position.side} {position.quantity} from {position.entry_price:,.2f}"
+        targets = ", ".join(f"{rung.quantity} at {as_price(rung.price)}" for rung in position.take_profits)
+        stop = "none" if position.stop_loss is None else as_price(position.stop_loss)
+        plan = f"stop {stop}" + (f", targets {targets}" if targets else "")
+        held = f"{position.side} {position.quantity} from {as_price(position.entry_price)}"
         self.line(who, f"position      {held}; {plan}", "bold")
 
     def notification(self, who: str, notification: Notification) -> None:
@@ -66,10 +73,13 @@ class Screen:
         """Who watches over a position now."""
         self.line(who, f"position      protection {protection}", "bold")
 
-    def market(self, recorded_at: datetime, price: Decimal, profits: Mapping[str, Decimal]) -> None:
-        """The price the engine saw last, and the open profit of everyone who holds something."""
+    def market(
+        self, shown_time: datetime, prices: Mapping[str, Decimal], profits: Mapping[str, Decimal]
+    ) -> None:
+        """The prices the engine saw last, and the open profit of everyone who holds something."""
+        seen = ", ".join(f"{symbol} {as_price(price)}" for symbol, price in prices.items())
         open_profit = ", ".join(f"{who} {profit:+,.2f}" for who, profit in profits.items())
-        self.line("market", f"{recorded_at:%H:%M}  {price:>9,.2f}    open profit {open_profit}", "blue")
+        self.line("market", f"{shown_time:%H:%M}  {seen}    open profit {open_profit}", "blue")
 
     def analytics(self, summaries: Iterable[tuple[str, Summary]]) -> None:
         """The figures of the day, a row per account."""

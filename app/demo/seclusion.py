@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,12 +12,12 @@ from app.local import settings_file
 from app.settings import PREFIX, variable_name
 
 LOOKS: Final = {variable_name("monitor_seconds"): "1"}
-"""The recording is played far faster than it happened, so the engine looks at open positions more often."""
+"""Prices of a demo move far faster than in life, so the engine looks at open positions more often."""
 
 
 @contextmanager
-def secluded(data: Path | None) -> Iterator[Path]:
-    """Give the data directory: `data`, or a temporary one that is gone afterwards.
+def secluded(data: Path | None, more: Mapping[str, str] | None = None) -> Iterator[Path]:
+    """Give the data directory: `data`, or a temporary one that is gone afterwards. `more` are variables to set.
 
     Meanwhile neither the environment's settings nor a `.env` are seen: they may name the servers and the keys of
     an installation that is in use.
@@ -27,7 +27,7 @@ def secluded(data: Path | None) -> Iterator[Path]:
         # The account `nobody`, which PostgreSQL runs as under root, has to pass through.
         place.chmod(0o711)
         wanted = place / "data" if data is None else data.resolve()
-        with chdir(place), _settings_replaced():
+        with chdir(place), _settings_replaced({**LOOKS, **(more or {})}):
             try:
                 yield wanted
             finally:
@@ -36,16 +36,16 @@ def secluded(data: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _settings_replaced() -> Iterator[None]:
+def _settings_replaced(own: Mapping[str, str]) -> Iterator[None]:
     """Put the demo's own settings in the place of all others."""
     others = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
     for name in others:
         del os.environ[name]
-    os.environ.update(LOOKS)
+    os.environ.update(own)
     try:
         yield
     finally:
-        for name in LOOKS:
+        for name in own:
             del os.environ[name]
         os.environ.update(others)
 

@@ -5,23 +5,23 @@ from typing import Any, Final
 
 from app.demo.recording import SYMBOL
 
-_TICK: Final = Decimal("0.01")
+TICK: Final = Decimal("0.01")
 _HALF: Final = "0.5"
 
 
-def breakout(price: Decimal) -> dict[str, Any]:
+def breakout(price: Decimal, symbol: str = SYMBOL, tick: Decimal = TICK) -> dict[str, Any]:
     """A buy at `price`: stop 1.5 % below, one half is to leave 0.8 % above, the other 2 % above.
 
     The recording rises by 3 % after its first third, so both targets are reached wherever before that it is bought.
     """
     return {
-        "symbol": SYMBOL,
+        "symbol": symbol,
         "direction": "buy",
         "entry_price": str(price),
-        "stop_loss": _moved(price, "-1.5"),
+        "stop_loss": _moved(price, "-1.5", tick),
         "take_profits": [
-            {"price": _moved(price, "0.8"), "portion": _HALF},
-            {"price": _moved(price, "2"), "portion": _HALF},
+            {"price": _moved(price, "0.8", tick), "portion": _HALF},
+            {"price": _moved(price, "2", tick), "portion": _HALF},
         ],
         "title": "Breakout",
     }
@@ -29,22 +29,22 @@ def breakout(price: Decimal) -> dict[str, Any]:
 
 def is_fading(price: Decimal, recent_high: Decimal) -> bool:
     """Whether the price has come back from the recent high, so that it can be sold at a distance from it."""
-    return price <= Decimal(_moved(recent_high, "-0.3"))
+    return price <= Decimal(_moved(recent_high, "-0.3", TICK))
 
 
-def fade(price: Decimal, recent_high: Decimal) -> dict[str, Any]:
+def fade(price: Decimal, recent_high: Decimal, symbol: str = SYMBOL, tick: Decimal = TICK) -> dict[str, Any]:
     """A sell at `price`: stop 0.3 % above the recent high.
 
     After the rise the recording climbs on, to its highest price shortly before its end: the stop is reached.
     """
     return {
-        "symbol": SYMBOL,
+        "symbol": symbol,
         "direction": "sell",
         "entry_price": str(price),
-        "stop_loss": _moved(recent_high, "0.3"),
+        "stop_loss": _moved(recent_high, "0.3", tick),
         "title": "Fade",
     }
 
 
-def _moved(price: Decimal, percent: str) -> str:
-    return str((price * (100 + Decimal(percent)) / 100).quantize(_TICK))
+def _moved(price: Decimal, percent: str, tick: Decimal) -> str:
+    return str((price * (100 + Decimal(percent)) / 100).quantize(tick))

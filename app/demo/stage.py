@@ -7,14 +7,19 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from app.demo.client import Account, DidNotHappen, Platform, System, Worker
-from app.demo.recording import Recording
+from app.demo.client import Account, DidNotHappen, Platform, Summary, System, Worker
 from app.demo.screen import Screen
 from app.demo.trader import Trader
 from app.local import Installation
 
 LOOK_SECONDS: Final = 0.25
+EXECUTION_PATIENCE: Final = timedelta(seconds=20)
+"""How long a signal may take to become protected positions."""
 MARKET_LINE_EVERY: Final = timedelta(seconds=2)
+
+
+def _as_it_is(moment: datetime) -> datetime:
+    return moment
 
 
 @dataclass(slots=True)
@@ -27,8 +32,9 @@ class Stage:
     platform: Platform
     admin: Account
     traders: Sequence[Trader]
-    recording: Recording
     market_line_due: datetime
+    shown_time: Callable[[datetime], datetime] = _as_it_is
+    """What the clock of the market that is shown said at a moment of ours."""
 
     @property
     def plan(self) -> str:
@@ -54,6 +60,13 @@ class Stage:
                 raise DidNotHappen(f"{awaited} did not happen in time")
             await asyncio.sleep(LOOK_SECONDS)
 
+    async def show_analytics(self) -> dict[str, list[Summary]]:
+        """Show the figures of the day; answers them by trader."""
+        self.screen.title("The day's analytics, each in the account's currency")
+        summaries = {trader.name: await trader.summaries() for trader in self.traders}
+        self.screen.analytics([(name, each) for name, items in summaries.items() for each in items])
+        return summaries
+
     async def workers(self) -> Sequence[Worker]:
         """The processes that have reported for work."""
         return (await self.admin.item("/v1/admin/system", System)).workers
@@ -64,17 +77,17 @@ class Stage:
             await trader.leave()
 
     def _show_market(self) -> None:
-        marks = [
-            (position.marked_at, position.current_price)
+        marks = sorted(
+            (position.marked_at, position.symbol.partition(":")[0], position.current_price)
             for trader in self.traders
             for position in trader.held
             if position.marked_at is not None and position.current_price is not None
-        ]
+        )
         now = datetime.now(UTC)
         if marks and now >= self.market_line_due:
             self.market_line_due = now + MARKET_LINE_EVERY
-            marked_at, price = max(marks)
-            self.screen.market(self.recording.at(marked_at).recorded_at, price, self._open_profits())
+            newest = dict(sorted({symbol: price for _, symbol, price in marks}.items()))
+            self.screen.market(self.shown_time(marks[-1][0]), newest, self._open_profits())
 
     def _open_profits(self) -> dict[str, Decimal]:
         """Before fees, of everyone who holds something."""

@@ -1,4 +1,4 @@
-"""A trader of the demo: an owner with one paper account, and what they have seen of it so far."""
+"""A trader of the demo: an owner with one account, and what they have seen of it so far."""
 
 import asyncio
 from collections import defaultdict
@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from app.demo.client import Account, Execution, Notification, Position, PositionWithOrders, Summary
+from app.demo.client import (
+    Account,
+    DidNotHappen,
+    Execution,
+    Notification,
+    Position,
+    PositionWithOrders,
+    Summary,
+)
 from app.demo.proof import Finding
 from app.demo.screen import Screen
-
-BALANCE: Final = "10000"
-FEE_PERCENT: Final = "0.05"
 
 _UNDER_WAY: Final = ("pending", "sending")
 
@@ -24,27 +29,7 @@ class Style:
     protection: str
     """Who is to watch the positions: `native` is the venue, `software` the engine."""
     terms: Mapping[str, Any]
-    """What is particular to the connection."""
-
-
-SWAP: Final = Style(
-    described="swap, risks 1 % of equity a trade; the venue holds stop and targets (native)",
-    protection="native",
-    terms={
-        "market_type": "swap",
-        "leverage": "3",
-        "sizing": {"strategy": "risk_percentage", "value": "1"},
-    },
-)
-SPOT: Final = Style(
-    described="spot, buys for 2,000 USDT a trade; the engine watches stop and targets (software)",
-    protection="software",
-    terms={
-        "market_type": "spot",
-        "sizing": {"strategy": "fixed_amount", "value": "2000"},
-        "protection": {"native": False},
-    },
-)
+    """What to connect, in the words of `POST /v1/connections`; all but the name."""
 
 
 @dataclass(slots=True)
@@ -64,16 +49,15 @@ class Trader:
 
     async def connect(self, screen: Screen) -> None:
         """Create, test and activate the account."""
-        draft = {
-            "name": f"Demo of {self.name}",
-            "kind": "paper",
-            "exchange": "paper",
-            "paper": {"prices": "recording", "balance": BALANCE, "fee_percent": FEE_PERCENT},
-            **self.style.terms,
-        }
-        created = await self.account.post("/v1/connections", draft)
+        created = await self.account.post(
+            "/v1/connections", {"name": f"Demo of {self.name}", **self.style.terms}
+        )
         self.connection = f"/v1/connections/{created['id']}"
         tested = await self.account.post(f"{self.connection}/test")
+        if not tested["ok"]:
+            raise DidNotHappen(
+                f"the test of {self.name}'s connection said {tested['code']}: {tested['message']}"
+            )
         active = await self.account.post(f"{self.connection}/activate")
         balances = ", ".join(f"{each['free']} {each['currency']}" for each in tested["balances"])
         screen.line(self.name, f"connection tested ({balances} free) and {active['status']}")
@@ -112,7 +96,7 @@ class Trader:
 
     def has_left(self, signal_id: str, reason: str) -> bool:
         """Whether the position of a signal is closed for `reason` and its owner has been told so."""
-        position = self.positions.get(self._position_id(signal_id))
+        position = self.position_of(signal_id)
         return (
             position is not None
             and (position.status, position.close_reason) == ("closed", reason)
@@ -151,6 +135,10 @@ class Trader:
     async def summaries(self) -> list[Summary]:
         """The figures up to now, one per currency."""
         return await self.account.items("/v1/analytics/summary", Summary)
+
+    def position_of(self, signal_id: str) -> Position | None:
+        """What a signal opened here; None as long as it has not."""
+        return self.positions.get(self._position_id(signal_id))
 
     def _see_execution(self, execution: Execution, screen: Screen) -> None:
         known = self.executions.get(execution.id)

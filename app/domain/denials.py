@@ -62,6 +62,26 @@ _DENIED: tuple[tuple[str, str, str], ...] = (
         "Wait for the session; the next signal is tried again.",
     ),
     (
+        "symbol_not_tradable",
+        "The venue lets nobody open positions in this symbol: trading is disabled, or closing only.",
+        "Trade another symbol, or ask the broker.",
+    ),
+    (
+        "direction_not_allowed",
+        "The venue lets this symbol be opened in the other direction only.",
+        "Nothing; signals in the other direction are executed.",
+    ),
+    (
+        "account_read_only",
+        "The password opens the account for reading only: it is the investor's.",
+        "Enter the account's trading password, and test the connection again.",
+    ),
+    (
+        "account_not_synced",
+        "The broker has not sent the account's figures yet, so nothing can be sized by them.",
+        "Nothing; the next signal is tried again.",
+    ),
+    (
         "stop_loss_required",
         "risk_percentage sizes by the distance to the stop, and the signal has no stop-loss.",
         "Choose another sizing strategy, or ask the provider to send a stop-loss.",

@@ -47,7 +47,11 @@ class Entry:
     """The limit price, on the venue's tick; None for market orders."""
     reference_price: Decimal
     notional: Decimal
+    fee_rate: Decimal
+    """What one fill costs, as a fraction of its value, a commission by quantity included."""
     estimated_fees: Decimal
+    unit_value: Decimal
+    """What a price move of one is worth per unit of quantity."""
     stop_loss: Decimal | None
     levels: tuple[Level, ...]
     """The take-profits on the venue's tick, as they are cut again when more is filled."""
@@ -78,6 +82,13 @@ def decide(course: Course, sizing: Sizing, limits: Limits, situation: Situation)
     limit, stop = _limit_price(signal, instrument), signal.stop_loss
     price = quote.entering(signal.direction) if limit is None else limit
     risk.check_stop_side(signal.direction, price, stop)
+    if quote.worth is None:
+        raise Denied(
+            "conversion_unavailable",
+            f"There is no rate that says what a lot of {instrument.symbol} is worth in {instrument.currency}.",
+        )
+    funds = replace(funds, worth=quote.worth)
+    risk.check_stop_level(signal.direction, quote, limit, stop, instrument)
     if stop is not None and sizing.strategy is Strategy.RISK_PERCENTAGE:
         risk.check_stop_distance(price, stop, quote, funds.fee_rate)
     risk.check_liquidation(signal.direction, price, stop, funds.leverage, instrument)
@@ -86,6 +97,8 @@ def decide(course: Course, sizing: Sizing, limits: Limits, situation: Situation)
     smallest = smallest_entry(instrument, price, stop, funds.fee_rate)
     if quantity < smallest:
         raise too_small(quantity, instrument, price, stop, smallest)
+    notional, worth = quantity * funds.worth.at(price), funds.worth
+    fee_rate = funds.fee_rate + worth.commission / (2 * worth.move * price)
     return Entry(
         instrument=instrument,
         side=signal.direction,
@@ -93,8 +106,10 @@ def decide(course: Course, sizing: Sizing, limits: Limits, situation: Situation)
         quantity=quantity,
         price=limit,
         reference_price=price,
-        notional=quantity * price,
-        estimated_fees=quantity * price * funds.fee_rate,
+        notional=notional,
+        fee_rate=fee_rate,
+        estimated_fees=quantity * price * worth.move * fee_rate,
+        unit_value=worth.move,
         stop_loss=stop,
         levels=signal.take_profits,
         rungs=ladder(signal.take_profits, quantity, stop, grain_of(instrument)),

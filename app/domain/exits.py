@@ -42,6 +42,9 @@ class NativeStyle(StrEnum):
     """One stop for everything beside a target for each rung: orders that only reduce do not hold each other up."""
     STOP_ONLY = "stop_only"
     """One stop for everything; targets are our monitor's to watch."""
+    ATTACHED = "attached"
+    """A stop and the last target on the position itself, for whatever is left of it: setting them again replaces
+    both at once, and a close finds them no obstacle. Nearer targets are our monitor's to watch."""
     NONE = "none"
     """Nothing."""
 
@@ -147,7 +150,36 @@ def protective_orders(
             )
         case NativeStyle.STOP_ONLY:
             return _stop_for_all(remaining, stop, grain)
+        case NativeStyle.ATTACHED:
+            return _attached(rungs, remaining, stop)
         case NativeStyle.NONE:
+            return ()
+
+
+@exact
+def final_target(rungs: Sequence[Rung], remaining: Decimal) -> Decimal | None:
+    """The price of the last rung, where it ends the position: nothing is left over once all rungs are taken."""
+    if not rungs or sum((rung.quantity for rung in rungs), ZERO) < remaining:
+        return None
+    return rungs[-1].price
+
+
+def _attached(rungs: Sequence[Rung], remaining: Decimal, stop: Decimal | None) -> tuple[ProtectiveOrder, ...]:
+    target = final_target(rungs, remaining)
+    if remaining <= ZERO or (stop is None and target is None):
+        return ()
+    kind = OrderType.STOP if target is None else OrderType.TAKE_PROFIT if stop is None else OrderType.OCO
+    return (ProtectiveOrder(kind, remaining, stop, target),)
+
+
+def targets_beside(rungs: Sequence[Rung], remaining: Decimal, style: NativeStyle) -> tuple[Rung, ...]:
+    """The rungs that are our monitor's to watch although the venue protects the position."""
+    match style:
+        case NativeStyle.STOP_ONLY:
+            return tuple(rungs)
+        case NativeStyle.ATTACHED:
+            return tuple(rungs) if final_target(rungs, remaining) is None else tuple(rungs[:-1])
+        case _:
             return ()
 
 

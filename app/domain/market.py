@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 
 from app.domain.money import exact
 from app.domain.orders import Side
@@ -24,11 +25,14 @@ class QuantityUnit(StrEnum):
     LOTS = "lots"
 
 
+BOTH_SIDES: Final = frozenset(Side)
+
+
 @dataclass(frozen=True, slots=True)
 class Instrument:
     """One symbol of a venue with the venue's rules for orders in it.
 
-    Quantities are base units (lots for FX), prices and notionals are in `currency`.
+    Quantities are base units (lots for FX), prices are in the quote currency, money is in `currency`.
     """
 
     symbol: str
@@ -44,11 +48,38 @@ class Instrument:
     maintenance_margin: Decimal = Decimal(0)
     """Fraction of the notional below which the venue liquidates; 0 where there is no margin."""
     quantity_unit: QuantityUnit = QuantityUnit.BASE
+    counted_in: str | None = None
+    """The account's currency, where the venue counts every profit in it."""
+    opens: frozenset[Side] = BOTH_SIDES
+    """By orders of which sides the venue lets positions be opened."""
+    stop_level: Decimal = Decimal(0)
+    """How far from the price a stop has to be, in quote currency."""
 
     @property
     def currency(self) -> str:
-        """What profit and loss are counted in: the settle currency of a swap, else the quote currency."""
-        return self.settle or self.quote
+        """What profit and loss are counted in: the account's currency, a swap's settle currency, else the quote's."""
+        return self.counted_in or self.settle or self.quote
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What one unit of quantity comes to in the instrument's `currency` at this moment."""
+
+    move: Decimal = Decimal(1)
+    """What a price move of one costs on it."""
+    notional: Decimal | None = None
+    """What it is worth; None where that is its price times `move`."""
+    commission: Decimal = Decimal(0)
+    """What entering and leaving it costs beside any fee rate."""
+
+    @exact
+    def at(self, price: Decimal) -> Decimal:
+        """The notional of one unit when it costs `price`."""
+        return price * self.move if self.notional is None else self.notional
+
+
+PLAIN: Final = Worth()
+"""Base units, and money in the quote currency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +90,10 @@ class Quote:
     bid: Decimal
     ask: Decimal
     time: datetime
+    worth: Worth | None = PLAIN
+    """What a unit of quantity comes to in money; None where there is no rate for that."""
+    is_session: bool = True
+    """False while the venue says that its market is closed: an old quote is no fault then."""
 
     def entering(self, side: Side) -> Decimal:
         """The price an order of `side` is filled at: buys pay the ask, sells get the bid."""

@@ -100,6 +100,10 @@ class OrderKey:
     symbol: str
     type: OrderType
     signed_at: datetime
+    handle: str | None = None
+    """The position the order is about, as the venue's `OrderReport.handle` named it."""
+    price: Decimal | None = None
+    trigger_price: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +124,27 @@ class OrderRequest:
     trigger_price: Decimal | None = None
     reduce_only: bool = False
     expires_at: datetime | None = None
+    handle: str | None = None
+    """The position it closes or protects, where the venue's positions have names of their own."""
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    """What an entry carries from the first moment, where a venue's orders can (see NativeStyle.ATTACHED)."""
     trigger_source: TriggerSource | None = None
     """Which price reaches the trigger, where the venue offers a choice."""
 
     @property
     def key(self) -> OrderKey:
         """The key under which the venue is asked about it."""
-        return OrderKey(self.client_order_id, None, self.symbol, self.type, self.signed_at)
+        return OrderKey(
+            self.client_order_id,
+            None,
+            self.symbol,
+            self.type,
+            self.signed_at,
+            self.handle,
+            self.price,
+            self.trigger_price,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +162,12 @@ class OrderReport:
     time: datetime | None = None
     """When the venue last changed the order."""
     message: str | None = None
+    handle: str | None = None
+    """By what later orders about this position name it, where the venue asks for that. Nobody else reads it."""
+    profit: Decimal | None = None
+    """What the venue booked for an exit before fees, in the position's currency; None where prices say it."""
+    funding: Decimal = ZERO
+    """Swap booked with an exit, in the position's currency; negative is paid."""
     trigger_price: Decimal | None = None
     """Where its stop waits now; None where the venue does not tell. Owners move stops by hand."""
     price: Decimal | None = None
@@ -153,6 +177,27 @@ class OrderReport:
 def client_order_id(order_id: UUID, attempt: int) -> str:
     """32 lower-case hex digits, the same for the same order and attempt: the shape most venues take."""
     return hashlib.sha256(f"{order_id}:{attempt}".encode()).hexdigest()[:32]
+
+
+def resembles(name: str, ours: str) -> bool:
+    """Whether a client order id has the shape of one of ours: it may be one that our books have lost."""
+    if ours.isdecimal():
+        return name.isdecimal() and abs(len(name) - len(ours)) <= _FEWER_DIGITS
+    prefix = "0x" if ours.startswith("0x") else ""
+    digits = ours.removeprefix(prefix)
+    if _is_hexadecimal(digits):
+        return (
+            len(name) == len(ours) and name.startswith(prefix) and _is_hexadecimal(name.removeprefix(prefix))
+        )
+    return len(name) == len(ours) and name.isalnum() == ours.isalnum()
+
+
+_FEWER_DIGITS = 2
+"""How many digits a small one of our numbers may lack."""
+
+
+def _is_hexadecimal(text: str) -> bool:
+    return set(text) <= set("0123456789abcdef")
 
 
 def supersedes(known_status: OrderStatus, known_filled: Decimal, report: OrderReport) -> bool:

@@ -108,14 +108,17 @@ class Filled:
     quantity: Decimal
     average_price: Decimal
     fees: Fees
+    profit: Decimal | None = None
+    """What the venue itself booked for an exit before fees; None where prices say it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A position's numbers. Quantities in base units, money in the position's currency.
+    """A position's numbers. Quantities in base units (lots for FX), money in the position's currency.
 
-    `gross_pnl` = Σ (exit − average entry) × quantity closed × sign; `realized_pnl` = gross − fees. Fees of the
-    entry are booked in proportion to what is closed, so the identity holds at every moment.
+    `gross_pnl` = Σ (exit − average entry) × quantity closed × sign, or what the venue booked where it counts in
+    the account's currency; `realized_pnl` = gross − fees. Fees of the entry are booked in proportion to what is
+    closed, so the identity holds at every moment.
     """
 
     quantity: Decimal
@@ -129,8 +132,10 @@ class Figures:
 
 
 @exact
-def fold(side: PositionSide, entry: Filled, exits: Sequence[Filled]) -> Figures:
-    """The position that an entry and its exits amount to."""
+def fold(
+    side: PositionSide, entry: Filled, exits: Sequence[Filled], unit_value: Decimal = Decimal(1)
+) -> Figures:
+    """The position that an entry and its exits amount to; a price move of one is worth `unit_value` per unit."""
     quantity = entry.quantity - entry.fees.base
     closed = sum((each.quantity for each in exits), ZERO)
     proceeds = sum((each.quantity * each.average_price for each in exits), ZERO)
@@ -141,7 +146,7 @@ def fold(side: PositionSide, entry: Filled, exits: Sequence[Filled]) -> Figures:
     if coins:
         proceeds += sum((each.fees.base * each.average_price for each in exits), ZERO) * (ours / coins)
     left = closed + ours
-    gross = (proceeds - left * entry.average_price) * side.entry_side.sign
+    gross = _gross(side, entry, exits, proceeds - left * entry.average_price, unit_value)
     booked = entry.fees.value * min(left / quantity, Decimal(1)) if quantity else ZERO
     fees = booked + sum((each.fees.value for each in exits), ZERO)
     return Figures(
@@ -156,10 +161,27 @@ def fold(side: PositionSide, entry: Filled, exits: Sequence[Filled]) -> Figures:
     )
 
 
+def _gross(
+    side: PositionSide, entry: Filled, exits: Sequence[Filled], moved: Decimal, unit_value: Decimal
+) -> Decimal:
+    """The gross profit of what was closed; `moved` is what prices alone say of it, for a rising position."""
+    booked = [each for each in exits if each.profit is not None]
+    by_price = moved - sum(
+        ((each.average_price - entry.average_price) * each.quantity for each in booked), ZERO
+    )
+    return by_price * side.entry_side.sign * unit_value + sum((each.profit or ZERO for each in booked), ZERO)
+
+
 @exact
-def unrealized(side: PositionSide, remaining: Decimal, entry_price: Decimal, mark: Decimal) -> Decimal:
-    """(mark − average entry) × remaining quantity × sign."""
-    return (mark - entry_price) * remaining * side.entry_side.sign
+def unrealized(
+    side: PositionSide,
+    remaining: Decimal,
+    entry_price: Decimal,
+    mark: Decimal,
+    unit_value: Decimal = Decimal(1),
+) -> Decimal:
+    """(mark − average entry) × remaining quantity × sign × what a price move of one is worth per unit."""
+    return (mark - entry_price) * remaining * side.entry_side.sign * unit_value
 
 
 @exact

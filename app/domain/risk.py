@@ -152,7 +152,16 @@ def _is_named(instrument: Instrument, names: Collection[str], aliases: Collectio
 
 
 def check_direction(signal: Signal, instrument: Instrument) -> None:
-    """Spot opens long only."""
+    """Spot opens long only; elsewhere the venue may let open one side or none."""
+    if not instrument.opens:
+        raise Denied(
+            "symbol_not_tradable", f"The venue lets nobody open positions in {instrument.symbol} at present."
+        )
+    if signal.direction not in instrument.opens:
+        raise Denied(
+            "direction_not_allowed",
+            f"The venue lets {instrument.symbol} be opened by {' and '.join(instrument.opens)} orders only.",
+        )
     if signal.direction is Side.SELL and instrument.market_type is MarketType.SPOT:
         raise Denied("short_not_supported", f"{instrument.symbol} is spot, which opens long only.")
 
@@ -161,6 +170,8 @@ def check_quote(quote: Quote | None, symbol: str, now: datetime, max_age: timede
     """The quote, when decisions may rest on it."""
     if quote is None:
         raise Denied("quote_stale", f"The venue quotes no price for {symbol}.")
+    if not quote.is_session:
+        raise Denied("market_closed", f"The market of {symbol} is closed at the moment.")
     if not 0 < quote.bid <= quote.ask:
         raise Denied(
             "quote_stale",
@@ -240,10 +251,27 @@ def check_stop_side(side: Side, price: Decimal, stop: Decimal | None) -> None:
 def check_stop_distance(price: Decimal, stop: Decimal, quote: Quote, fee_rate: Decimal) -> None:
     """A stop that sizes the order lies further off than spread and fees, which would eat the whole risk."""
     nearest = quote.spread + fee_rate * (price + stop)
+    if quote.worth is not None:
+        nearest += quote.worth.commission / quote.worth.move
     if abs(price - stop) < nearest:
         raise Denied(
             "stop_too_close",
             f"The stop is {text(abs(price - stop))} from the price; spread and fees alone are {nearest:.8f}.",
+        )
+
+
+@exact
+def check_stop_level(
+    side: Side, quote: Quote, limit: Decimal | None, stop: Decimal | None, instrument: Instrument
+) -> None:
+    """A stop is not nearer than the venue takes one: to the price it would be left at, or to a limit entry."""
+    if stop is None or not instrument.stop_level:
+        return
+    distance = abs((quote.leaving(side) if limit is None else limit) - stop)
+    if distance < instrument.stop_level:
+        raise Denied(
+            "stop_too_close",
+            f"The stop is {text(distance)} from the price; the venue takes {text(instrument.stop_level)} or more.",
         )
 
 

@@ -1,12 +1,16 @@
 """Sizing: how much to order. Five strategies, two caps, always down to the step.
 
-With price the reference price (ask for buys, bid for sells, the limit price for limits), v the connection's value:
+With price the reference price (ask for buys, bid for sells, the limit price for limits), v the connection's value,
+unit the notional of one unit of quantity (its price; for lots what the contract is worth in the account's currency):
 
     fixed             quantity = v
-    fixed_amount      quantity = v ÷ price                       v in quote (account) currency
-    percentage        quantity = free × v% ÷ price               free balance in that currency
+    fixed_amount      quantity = v ÷ unit                        v in quote (account) currency
+    percentage        quantity = free × v% ÷ unit                free balance in that currency
     signal_based      quantity = signal quantity × v             v defaults to 1
-    risk_percentage   quantity = equity × v% ÷ (|price − stop| + fee rate × (price + stop))
+    risk_percentage   quantity = equity × v% ÷ ((|price − stop| + fee rate × (price + stop)) × move + commission)
+
+`move` is what a price move of one costs on one unit (1; for lots contract size × rate), `commission` what entering
+and leaving one unit costs (0; for lots what the broker charges).
 
 `max_quantity` and `max_notional` shrink the result, and so does the venue's largest order. `percentage` and
 `risk_percentage` never ask for more than can be paid; the other strategies are denied instead.
@@ -21,7 +25,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from app.domain.errors import Denied
-from app.domain.market import Instrument, MarketType, QuantityUnit
+from app.domain.market import PLAIN, Instrument, MarketType, Worth
 from app.domain.money import ceil_to_step, exact, floor_to_step, parse, percent_of, text
 
 
@@ -80,7 +84,7 @@ def _optional(value: object) -> Decimal | None:
 
 @dataclass(frozen=True, slots=True)
 class Funds:
-    """What an order may draw on, in the instrument's currency.
+    """What an order may draw on, in the instrument's currency, and what it is counted by.
 
     `free` is the venue's free balance minus what our own unsettled entries will need. `fee_rate` and
     `slippage` are fractions of the notional; `leverage` is 1 on spot.
@@ -91,6 +95,7 @@ class Funds:
     fee_rate: Decimal
     slippage: Decimal
     leverage: Decimal = Decimal(1)
+    worth: Worth = PLAIN
 
     @exact
     def affordable_notional(self) -> Decimal:
@@ -107,37 +112,27 @@ def size(
     signal_quantity: Decimal | None,
     funds: Funds,
 ) -> Decimal:
-    """The quantity to order, in base units, a multiple of the step.
+    """The quantity to order, in base units (lots for FX), a multiple of the step.
 
-    Raises Denied: `stop_loss_required`, `quantity_missing`, `insufficient_balance`, `conversion_unavailable`,
-    `quantity_below_minimum`, `notional_below_minimum`.
+    Raises Denied: `stop_loss_required`, `quantity_missing`, `insufficient_balance`, `quantity_below_minimum`,
+    `notional_below_minimum`.
     """
-    _check_computable(sizing, instrument)
-    cap = _cap(sizing, instrument, price)
+    unit = funds.worth.at(price)
+    cap = _cap(sizing, instrument, unit)
     wanted = min(_wanted(sizing, price, stop, signal_quantity, funds), cap)
     quantity = wanted
     if sizing.strategy in (Strategy.PERCENTAGE, Strategy.RISK_PERCENTAGE):
-        quantity = min(wanted, funds.affordable_notional() / price)
+        quantity = min(wanted, funds.affordable_notional() / unit)
     quantity = floor_to_step(quantity, instrument.quantity_step)
     smallest = smallest_entry(instrument, price, stop, funds.fee_rate)
     if quantity >= smallest:
-        return _affordable(quantity, price, instrument, funds)
+        return _affordable(quantity, unit, instrument, funds)
     # Raising to the minimum may not go over a cap, nor, where risk is what is sized, risk more than was meant.
     # What was large enough before the balance shrank it is denied for the balance.
     raised = sizing.on_too_small is OnTooSmall.MINIMUM and sizing.strategy is not Strategy.RISK_PERCENTAGE
     if smallest <= (cap if raised else wanted):
-        return _affordable(smallest, price, instrument, funds)
+        return _affordable(smallest, unit, instrument, funds)
     raise too_small(quantity, instrument, price, stop, smallest)
-
-
-def _check_computable(sizing: Sizing, instrument: Instrument) -> None:
-    """Without its contract size nobody can say what a lot is worth."""
-    by_quantity = sizing.strategy in (Strategy.FIXED, Strategy.SIGNAL_BASED) and sizing.max_notional is None
-    if instrument.quantity_unit is QuantityUnit.LOTS and not by_quantity:
-        raise Denied(
-            "conversion_unavailable",
-            f"What a lot of {instrument.symbol} is worth is not known; only quantities can be sized.",
-        )
 
 
 def _wanted(
@@ -147,9 +142,9 @@ def _wanted(
         case Strategy.FIXED:
             return sizing.value
         case Strategy.FIXED_AMOUNT:
-            return sizing.value / price
+            return sizing.value / funds.worth.at(price)
         case Strategy.PERCENTAGE:
-            return percent_of(max(funds.free, Decimal(0)), sizing.value) / price
+            return percent_of(max(funds.free, Decimal(0)), sizing.value) / funds.worth.at(price)
         case Strategy.SIGNAL_BASED:
             if signal_quantity is None:
                 raise Denied(
@@ -163,15 +158,16 @@ def _wanted(
 def _within_risk(percent: Decimal, price: Decimal, stop: Decimal | None, funds: Funds) -> Decimal:
     if stop is None:
         raise Denied("stop_loss_required", "risk_percentage needs a stop-loss, and the signal has none.")
-    lost_per_unit = abs(price - stop) + funds.fee_rate * (price + stop)
+    worth = funds.worth
+    lost_per_unit = (abs(price - stop) + funds.fee_rate * (price + stop)) * worth.move + worth.commission
     return percent_of(max(funds.equity, Decimal(0)), percent) / lost_per_unit
 
 
-def _cap(sizing: Sizing, instrument: Instrument, price: Decimal) -> Decimal:
+def _cap(sizing: Sizing, instrument: Instrument, unit: Decimal) -> Decimal:
     """The lowest of the owner's and the venue's limits that shrink an order; infinite when there is none."""
     caps = [cap for cap in (sizing.max_quantity, instrument.max_quantity) if cap is not None]
     if sizing.max_notional is not None:
-        caps.append(sizing.max_notional / price)
+        caps.append(sizing.max_notional / unit)
     return min(caps, default=Decimal("Infinity"))
 
 
@@ -198,8 +194,8 @@ def smallest_entry(
     return smallest
 
 
-def _affordable(quantity: Decimal, price: Decimal, instrument: Instrument, funds: Funds) -> Decimal:
-    notional, limit = quantity * price, funds.affordable_notional()
+def _affordable(quantity: Decimal, unit: Decimal, instrument: Instrument, funds: Funds) -> Decimal:
+    notional, limit = quantity * unit, funds.affordable_notional()
     if notional <= limit:
         return quantity
     raise Denied(

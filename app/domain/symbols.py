@@ -1,7 +1,7 @@
 """Symbols: which instrument of a venue a signal's symbol means on one connection. Never a guess."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Self
@@ -61,7 +61,7 @@ class Wanted:
             return False
         if self.pair is not None:
             return self.pair == (instrument.base, instrument.quote)
-        return self.compact == instrument.base + instrument.quote
+        return self.compact in (instrument.base + instrument.quote, instrument.symbol.upper())
 
 
 def read(text: str) -> Wanted:
@@ -103,10 +103,17 @@ def resolve(
         raise _not_linear(fitting[0])
     if not linear:
         raise Denied("symbol_unknown", f"{text} is not listed as {market_type} at this venue.")
+    linear = _nearest(linear, wanted)
     if len(linear) > 1:
         names = ", ".join(sorted(each.symbol for each in linear))
         raise Denied("symbol_ambiguous", f"{text} could be any of {names}; say which in symbol_map.")
     return Resolved(linear[0])
+
+
+def names_for(text: str, symbol_map: SymbolMap) -> tuple[str, ...]:
+    """Everything that `text` may be called at a venue: itself, and what the owner's map says of it."""
+    mapped = (target for name, target in symbol_map.items() if name.upper() == text.upper())
+    return (text, *(Target.read(target).symbol for target in mapped))
 
 
 def names_of(symbol: str, symbol_map: SymbolMap) -> tuple[str, ...]:
@@ -123,6 +130,13 @@ def _target(text: str, symbol_map: SymbolMap) -> Target | None:
         names = ", ".join(sorted(target.symbol for target in targets))
         raise Denied("symbol_ambiguous", f"symbol_map sends {text} to any of {names}, depending on the case.")
     return next(iter(targets), None)
+
+
+def _nearest(fitting: Sequence[Instrument], wanted: Wanted) -> list[Instrument]:
+    """Of several the ones that can be opened; of those the one that is called exactly so, without a broker's suffix."""
+    open_to_us = [each for each in fitting if each.opens] or list(fitting)
+    exact = [each for each in open_to_us if each.symbol.upper() == wanted.compact]
+    return exact if len(exact) == 1 else open_to_us
 
 
 def _is_linear(instrument: Instrument) -> bool:

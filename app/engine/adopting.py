@@ -14,7 +14,7 @@ from app.domain.exits import CloseReason
 from app.domain.money import text
 from app.domain.orders import OrderReport, OrderStatus, Purpose
 from app.domain.signals import Level
-from app.engine import telling, trades
+from app.engine import naming, telling, trades
 from app.store.orders import Order
 from app.store.positions import Position
 from app.store.signals import levels_of
@@ -34,6 +34,9 @@ async def adopt(desk: Desk, order: Order, report: OrderReport) -> bool:
         current, position = trade.order(order.id), trade.position
         if position is None or current.status is not OrderStatus.OPEN or current.attempt != order.attempt:
             return False
+        if any(_is_where(other, report) for other in trade.live_protection if other is not current):
+            # A newer leg of ours has taken its place, and only its answer is missing still.
+            return False
         if _stop_moved(current, report):
             current.trigger_price = position.stop_loss = report.trigger_price
             position.stop_reason = CloseReason.STOP_LOSS
@@ -44,9 +47,14 @@ async def adopt(desk: Desk, order: Order, report: OrderReport) -> bool:
             current.price = report.price
             telling.moved_by_hand(session, position, "take-profit", current, now)
         current.updated_at = now
-        log.info("moved_by_hand", position_id=str(position.id), order_id=str(order.id))
+        log.info("moved_by_hand", **naming.of_position(position), order_id=str(order.id))
         trades.refresh(trade, now)
     return True
+
+
+def _is_where(order: Order, report: OrderReport) -> bool:
+    """Whether a leg was sent to wait just where the report says."""
+    return (order.trigger_price, order.price) == (report.trigger_price, report.price)
 
 
 def _stop_moved(order: Order, report: OrderReport) -> bool:
@@ -73,7 +81,7 @@ def _move_target(position: Position, old: Decimal, new: Decimal) -> None:
     ]
     position.levels = trades.stored_levels(_nearest_first(levels, position))
     position.edited = sorted({*position.edited, "take_profits"})
-    log.info("target_moved", position_id=str(position.id), old=text(old), new=text(new))
+    log.info("target_moved", **naming.of_position(position), old=text(old), new=text(new))
 
 
 def _nearest_first(levels: list[Level], position: Position) -> list[Level]:

@@ -14,16 +14,17 @@ from sqlalchemy import select
 from app.brokers.port import Broker, VenueError
 from app.desk import Desk
 from app.domain.errors import Conflict, Invalid, NotFound
-from app.domain.exits import CloseReason
+from app.domain.exits import CloseReason, NativeStyle
 from app.domain.money import exact, floor_to_step, text
 from app.domain.orders import OrderStatus
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
-from app.engine import placing, protection, strikes, trades
+from app.engine import naming, placing, protection, strikes, trades
 from app.engine.access import broker_of
 from app.engine.trades import Trade
 from app.store.audit import Action
 from app.store.connections import Connection
+from app.store.executions import Execution
 from app.store.orders import Order
 from app.store.positions import Position
 
@@ -127,8 +128,9 @@ async def carry_out(desk: Desk, order_id: UUID) -> None:
     async with desk.sessions() as session:
         row = (
             await session.execute(
-                select(Order, Connection)
+                select(Order, Connection, Execution.signal_id)
                 .join(Connection, Connection.id == Order.connection_id)
+                .join(Execution, Execution.id == Order.execution_id)
                 .where(
                     Order.id == order_id,
                     Order.status == OrderStatus.PENDING,
@@ -138,13 +140,18 @@ async def carry_out(desk: Desk, order_id: UUID) -> None:
         ).one_or_none()
     if row is None:
         return
-    order, connection = row
+    order, connection, signal_id = row
+    with naming.bound(signal_id, order.execution_id, connection.id):
+        await _carry_out(desk, order, connection)
+
+
+async def _carry_out(desk: Desk, order: Order, connection: Connection) -> None:
     try:
         broker = await broker_of(desk, connection)
         if not await _clear_the_way(desk, broker, order.execution_id):
             return
     except VenueError as failure:
-        log.warning("close_put_off", order_id=str(order_id), reason=failure.message)
+        log.warning("close_put_off", order_id=str(order.id), reason=failure.message)
         return
     claimed = await _claim(desk, broker, order)
     if claimed is not None and await placing.send(desk, broker, claimed):
@@ -160,7 +167,7 @@ async def _clear_the_way(desk: Desk, broker: Broker, execution_id: UUID) -> bool
         if close is None:
             return True
         close.due_at = desk.now() + _AGAIN
-        in_the_way = list(trade.live_protection)
+        in_the_way = _obstacles(trade, broker)
         if any(leg.trigger_price is not None for leg in in_the_way):
             _held(trade).expose(desk.now())
         entry = trade.entry
@@ -173,6 +180,11 @@ async def _clear_the_way(desk: Desk, broker: Broker, execution_id: UUID) -> bool
     return True
 
 
+def _obstacles(trade: Trade, broker: Broker) -> list[Order]:
+    """The legs that have to be gone before anything is sold; what a position carries itself shrinks with it."""
+    return [] if broker.traits.native_style is NativeStyle.ATTACHED else trade.live_protection
+
+
 async def _claim(desk: Desk, broker: Broker, order: Order) -> Order | None:
     """Fix what is really left to sell and make the order ours to send; None when nothing is left to do."""
     now = desk.now()
@@ -181,7 +193,7 @@ async def _claim(desk: Desk, broker: Broker, order: Order) -> Order | None:
         close, position = trade.live_close, _held(trade)
         if close is None or close.id != order.id or close.status is not OrderStatus.PENDING:
             return None
-        if trade.live_protection:
+        if _obstacles(trade, broker):
             return None
         quantity = _sellable(close, position)
         price = position.current_price or position.entry_price
@@ -193,6 +205,7 @@ async def _claim(desk: Desk, broker: Broker, order: Order) -> Order | None:
             trades.refresh(trade, now)
             return None
         close.quantity = quantity
+        close.handle = position.handle
         placing.claim(close, broker, now)
     return close
 

@@ -43,7 +43,9 @@ log = structlog.get_logger(__name__)
 
 _ACCOUNT_INDEX: Final = "uq_execution_connections_account"
 _KEY_FIELDS: Final = ("api_key", "account_id")
-"""Which credential names the account, in the order they are looked for; its end is the hint."""
+_LOGIN_FIELDS: Final = ("account_id",)
+"""Which credential names the account, in the order they are looked for; its end is the hint. On fx the key is a
+gateway's, which many accounts share."""
 _HINT_LENGTH: Final = 4
 
 
@@ -287,15 +289,17 @@ def seal_credentials(
     """Give a connection its credentials, sealed for this row and version; they have passed no test yet."""
     connection.credentials_sealed = desk.vault.seal(credentials, connection_id=connection.id, version=version)
     connection.credentials_version = version
-    connection.credentials_hint = _hint(credentials)
+    connection.credentials_hint = _hint(
+        credentials, _LOGIN_FIELDS if connection.kind is Kind.FX else _KEY_FIELDS
+    )
     connection.tested_version = None
     connection.account_identity = None
     connection.last_error = None
 
 
-def _hint(credentials: Mapping[str, str]) -> str | None:
+def _hint(credentials: Mapping[str, str], names: Sequence[str]) -> str | None:
     """The end of the key or login, where that gives away less than half of it."""
-    key = next((credentials[field] for field in _KEY_FIELDS if field in credentials), "")
+    key = next((credentials[field] for field in names if field in credentials), "")
     return key[-_HINT_LENGTH:] if len(key) >= 2 * _HINT_LENGTH else None
 
 

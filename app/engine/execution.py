@@ -15,12 +15,14 @@ from sqlalchemy import select
 from app.brokers.port import Broker, VenueError
 from app.desk import Desk
 from app.domain import stops
+from app.domain.entries import Entry
 from app.domain.errors import Denied
-from app.domain.money import ZERO, exact, text
+from app.domain.exits import NativeStyle, final_target
+from app.domain.money import ZERO, exact, stored, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.signals import Course
 from app.domain.sizing import Funds
-from app.engine import placing, protection, situations, strikes, telling, trades, updating
+from app.engine import naming, placing, protection, situations, strikes, telling, trades, updating
 from app.engine.courses import course_of, updates_of
 from app.engine.situations import Idea, Planned, View
 from app.engine.trades import Trade
@@ -53,6 +55,12 @@ async def execute(desk: Desk, execution_id: UUID) -> None:
     work = await _load(desk, execution_id)
     if work is None:
         return
+    with naming.bound(work.signal.id, execution_id, work.connection.id):
+        await _execute(desk, work)
+
+
+async def _execute(desk: Desk, work: Work) -> None:
+    execution_id = work.execution.id
     try:
         view = await situations.look(desk, work.connection, work.idea(work.course))
         order = await _claim(desk, work, view)
@@ -114,8 +122,7 @@ async def _claim(desk: Desk, work: Work, view: View) -> Order | None:
         trades.refresh(trade, now)
     log.info(
         "order_claimed",
-        execution_id=str(order.execution_id),
-        order_id=str(order.id),
+        **naming.of_order(work.execution, order),
         attempt=order.attempt,
         symbol=order.symbol,
         quantity=text(order.quantity),
@@ -133,7 +140,7 @@ def _intend(
     execution.plan = trades.plan_of(
         entry,
         connection.protection,
-        _management(connection, planned.funds),
+        _management(connection, entry),
         broker.traits,
         multiplier=planned.multiplier,
     )
@@ -162,14 +169,17 @@ def _intend(
     order.expires_at = course.signal.entry_ends_at(execution.received_at)
     order.code, order.message = None, entry.note
     order.reserved = _reserve(entry.notional, planned.funds)
+    if broker.traits.native_style is NativeStyle.ATTACHED and broker.traits.native_protection:
+        order.stop_loss = entry.stop_loss
+        order.take_profit = final_target(entry.rungs, entry.quantity)
     placing.claim(order, broker, now)
     return order
 
 
-def _management(connection: Connection, funds: Funds) -> dict[str, Any]:
+def _management(connection: Connection, entry: Entry) -> dict[str, Any]:
     """How the position is managed while it is open; empty when it is left alone."""
     terms = {term: connection.protection[term] for term in stops.KEPT if connection.protection.get(term)}
-    return {**terms, "fee_rate": text(funds.fee_rate)} if terms else {}
+    return {**terms, "fee_rate": text(stored(entry.fee_rate))} if terms else {}
 
 
 @exact
@@ -196,7 +206,7 @@ def deny(trade: Trade, denial: Denied, now: datetime) -> None:
     execution.code, execution.message = denial.code, denial.message
     execution.due_at = None
     execution.updated_at = now
-    log.info("execution_denied", execution_id=str(execution.id), code=denial.code)
+    log.info("execution_denied", **naming.of_execution(execution), code=denial.code)
     telling.execution_denied(trade.session, execution, denial, now)
 
 
@@ -212,4 +222,4 @@ async def _put_off(desk: Desk, execution_id: UUID, failure: VenueError) -> None:
         execution.tries += 1
         execution.message = f"The venue could not be asked: {failure.message}"
         execution.updated_at = now
-        log.warning("execution_put_off", execution_id=str(execution_id), reason=failure.message)
+        log.warning("execution_put_off", **naming.of_execution(execution), reason=failure.message)

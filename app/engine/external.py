@@ -20,7 +20,7 @@ from app.domain.holdings import Departure, Fill, departures
 from app.domain.money import ZERO, text
 from app.domain.orders import OrderKey, OrderStatus, OrderType, Purpose
 from app.domain.positions import PositionStatus, value_fees
-from app.engine import protection, telling, trades
+from app.engine import naming, protection, telling, trades
 from app.engine.trades import Trade
 from app.store.orders import Order
 from app.store.positions import Position
@@ -112,7 +112,8 @@ async def _book(desk: Desk, seen: Position, parts: Sequence[Departure]) -> bool:
             telling.left_without_us(session, trade.execution, order, now)
             log.warning(
                 "left_without_us",
-                position_id=str(position.id),
+                **naming.of_position(position),
+                order_id=str(order.id),
                 reason=order.reason,
                 quantity=text(order.filled_quantity),
                 known=part.price is not None,

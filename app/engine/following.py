@@ -20,7 +20,7 @@ from app.domain.money import parse, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
 from app.domain.signals import EventType, Outcome, Verdict
-from app.engine import closing, lapsing, protection, trades, triggers, updating
+from app.engine import closing, lapsing, naming, protection, trades, triggers, updating
 from app.engine.access import broker_of
 from app.engine.courses import updates_of
 from app.engine.lapsing import Ending
@@ -83,7 +83,7 @@ async def _cancelled(desk: Desk, order: Order, connection: Connection, why: Endi
     try:
         broker = await broker_of(desk, connection)
     except VenueError as failure:
-        log.warning("entry_not_cancelled", order_id=str(order.id), reason=failure.message)
+        log.warning("entry_not_cancelled", **await naming.looked_up(desk, order), reason=failure.message)
         return False
     return await lapsing.take_back(desk, broker, order, why)
 
@@ -118,7 +118,7 @@ async def _mark(desk: Desk, position: Position, connection: Connection) -> Decim
     try:
         price = await triggers.price(desk, await broker_of(desk, connection), position)
     except VenueError as failure:
-        log.info("quote_unavailable", position_id=str(position.id), reason=failure.message)
+        log.info("quote_unavailable", **naming.of_position(position), reason=failure.message)
         return position.current_price
     return position.current_price if price is None else price
 

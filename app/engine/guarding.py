@@ -16,7 +16,7 @@ from app.desk import Desk
 from app.domain.exits import CloseReason
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
-from app.engine import closing, telling, trades
+from app.engine import closing, naming, telling, trades
 from app.store import executions, positions
 from app.store.orders import Order
 from app.store.positions import Position
@@ -64,7 +64,8 @@ async def arm(desk: Desk, priced: Iterable[Position]) -> None:
     async with desk.sessions.begin() as session:
         # Under the trades' locks, like every change of a position; those in work are armed in the next round.
         free = await executions.lock_free(session, waiting)
-        await positions.secure_priced(session, free, now)
+        for position in await positions.waiting_for_a_price(session, free):
+            position.secure(now)
 
 
 async def enforce(desk: Desk, position_id: UUID) -> None:
@@ -87,7 +88,7 @@ async def enforce(desk: Desk, position_id: UUID) -> None:
             return
         position.protect_by = None
         telling.unprotected_too_long(session, position, now)
-    log.warning("protection_overdue", position_id=str(position_id))
+    log.warning("protection_overdue", **naming.of_position(position))
     await closing.carry_out(desk, close.id)
 
 

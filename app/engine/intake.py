@@ -179,7 +179,13 @@ async def change_signal(desk: Desk, message: Message) -> Receipt:
         signal_id = await signals.id_of(session, provider, source_id)
     if event_id is None:
         return Receipt(message.webhook_id, signal_id, Reception.DUPLICATE)
-    log.info("signal_event_accepted", type=message.type, event_id=str(event_id))
+    log.info(
+        "signal_event_accepted",
+        type=message.type,
+        event_id=str(event_id),
+        # It may have come before its signal.
+        signal_id=None if signal_id is None else str(signal_id),
+    )
     await desk.queue.follow(event_id)
     return Receipt(message.webhook_id, signal_id, Reception.ACCEPTED)
 

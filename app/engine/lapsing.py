@@ -21,7 +21,7 @@ from app.domain.market import Quote
 from app.domain.money import parse
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.risk import Mode, check_mode, check_not_passed
-from app.engine import placing, protection, trades
+from app.engine import naming, placing, protection, trades
 from app.store.connections import Connection, ConnectionStatus
 from app.store.executions import Execution
 from app.store.orders import Order
@@ -59,8 +59,11 @@ async def take_back(desk: Desk, broker: Broker, order: Order, why: Ending) -> bo
         current = trade.order(order.id)
         if current.status is OrderStatus.OPEN:
             trades.intend_end(trade, current, why.code, why.message, desk.now())
-    has_ended = await placing.cancel(desk, broker, order)
-    await protection.after(desk, order.execution_id)
+        execution = trade.execution
+    with naming.bound(execution.signal_id, execution.id, execution.connection_id):
+        log.info("entry_taken_back", order_id=str(order.id), code=why.code, reason=why.message)
+        has_ended = await placing.cancel(desk, broker, order)
+        await protection.after(desk, order.execution_id)
     return has_ended
 
 
@@ -85,7 +88,6 @@ async def review(
             quote = None
         why = lapsed(order, now) or barred or _overtaken(order, exits.get(order.execution_id), quote)
         if why is not None:
-            log.info("entry_lapsed", order_id=str(order.id), code=why.code)
             await take_back(desk, broker, order, why)
 
 

@@ -1,20 +1,20 @@
-"""Metering: what becomes of executions, counted when the transaction that says so has been committed.
+"""Metering: what becomes of executions and positions, counted when the transaction that says so has been committed."""
 
-It listens to the sessions of a desk, not to the activities: a change of an execution cannot be made without it.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import event, inspect
+from sqlalchemy import inspect
 from sqlalchemy.orm import Session
 
 from app.desk import Desk
+from app.domain.money import ZERO
+from app.engine import committing
+from app.engine.committing import Consequence
 from app.metrics import Metrics
 from app.store.executions import Execution
-
-_NOTED = "metering"
+from app.store.positions import Position
 
 Observation = Callable[[Metrics], Any]
 
@@ -22,23 +22,17 @@ Observation = Callable[[Metrics], Any]
 def attach(desk: Desk) -> None:
     """Count what this desk's sessions commit in its metrics."""
 
-    def note(session: Session, _: object) -> None:
-        noted: list[Observation] = session.info.setdefault(_NOTED, [])
-        for row in (*session.new, *session.dirty):
-            if isinstance(row, Execution):
-                noted.extend(_seen(row))
+    def read(_: Session, row: object) -> Iterator[Consequence]:
+        for observation in _noted(row):
+            yield partial(observation, desk.metrics)
 
-    def count(session: Session) -> None:
-        for observation in session.info.pop(_NOTED, ()):
-            observation(desk.metrics)
+    committing.attach(desk, read)
 
-    def drop(session: Session) -> None:
-        session.info.pop(_NOTED, None)
 
-    watched = desk.sessions.kw["sync_session_class"]
-    event.listen(watched, "after_flush", note)
-    event.listen(watched, "after_commit", count)
-    event.listen(watched, "after_rollback", drop)
+def _noted(row: object) -> list[Observation]:
+    if isinstance(row, Execution):
+        return _seen(row)
+    return _exposed(row) if isinstance(row, Position) else []
 
 
 def _seen(execution: Execution) -> list[Observation]:
@@ -55,6 +49,18 @@ def _seen(execution: Execution) -> list[Observation]:
         filled = _between(execution.received_at, execution.filled_at)
         seen.append(lambda metrics: metrics.filled_seconds.observe(filled))
     return seen
+
+
+def _exposed(position: Position) -> list[Observation]:
+    """How long a position's stop had been watched by nobody, where that has just ended."""
+    history = inspect(position).attrs.unprotected_since.history
+    ended = [since for since in history.deleted or () if since is not None]
+    if position.unprotected_since is not None or not ended:
+        return []
+    lasted = inspect(position).attrs.unprotected_seconds.history
+    before = next((each for each in lasted.deleted or () if each is not None), ZERO)
+    seconds = float(position.unprotected_seconds - before) if lasted.added else 0.0
+    return [lambda metrics: metrics.unprotected_seconds.observe(seconds)]
 
 
 def _first_time(attribute: Any) -> bool:

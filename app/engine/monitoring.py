@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, case, select, union, update
 
 from app.brokers.port import ABSENT, Broker, Silence, VenueError
 from app.desk import Desk
-from app.domain.exits import CloseReason, NativeStyle, Plan, Protection, decide
+from app.domain.exits import CloseReason, NativeStyle, Plan, Protection, decide, targets_beside
 from app.domain.market import Quote
 from app.domain.orders import FINAL, OrderReport, OrderStatus, Purpose
 from app.domain.positions import PositionStatus, unrealized
@@ -30,6 +30,7 @@ from app.engine import (
     guarding,
     lapsing,
     losses,
+    naming,
     placing,
     protection,
     reconciling,
@@ -278,7 +279,7 @@ async def _miss(desk: Desk, order: Order) -> bool:
         current.misses += 1
         if current.misses < MISSES:
             return False
-        log.warning("resting_order_gone", order_id=str(order.id))
+        log.warning("resting_order_gone", **naming.of_order(trade.execution, order))
         trades.vanish(trade, current, now)
         return True
 
@@ -300,7 +301,11 @@ async def _mark(
         if position.id in triggering:
             position.best_price = best_of(side, position.best_price, triggering[position.id])
         price = quote.leaving(side)
-        profit = unrealized(position.side, position.remaining_quantity, position.entry_price, price)
+        if quote.worth is not None:
+            position.unit_value = quote.worth.move
+        profit = unrealized(
+            position.side, position.remaining_quantity, position.entry_price, price, position.unit_value
+        )
         rows.append(
             {
                 "position": position.id,
@@ -308,6 +313,7 @@ async def _mark(
                 "price": price,
                 "profit": profit,
                 "best": position.best_price,
+                "unit_value": position.unit_value,
                 "moment": quote.time,
                 "day": now.date(),
             }
@@ -330,6 +336,7 @@ async def _write_marks(desk: Desk, rows: Sequence[Mapping[str, object]]) -> None
         .values(
             current_price=bindparam("price"),
             unrealized_pnl=bindparam("profit"),
+            unit_value=bindparam("unit_value"),
             marked_at=bindparam("moment"),
             best_price=bindparam("best"),
             day_base=case((new_day, columns.realized_pnl + columns.unrealized_pnl), else_=columns.day_base),
@@ -393,14 +400,16 @@ async def _trigger(desk: Desk, position: Position, style: NativeStyle, mark: Dec
         if way_out is None:
             return None
         order = closing.start(trade, closing.whole(current, way_out.quantity), way_out.reason, now)
-        log.info("exit_triggered", position_id=str(current.id), reason=way_out.reason, mark=str(mark))
+        log.info("exit_triggered", **naming.of_position(current), reason=way_out.reason, mark=str(mark))
         return order.id
 
 
 def _plan(position: Position, style: NativeStyle) -> Plan:
     """What is ours to watch: everything, or the targets beside a venue's stop, or nothing."""
     by_venue = position.protection is Protection.NATIVE
-    targets = () if by_venue and style is not NativeStyle.STOP_ONLY else position.rungs_left
+    targets = position.rungs_left
+    if by_venue:
+        targets = targets_beside(targets, position.remaining_quantity, style)
     return Plan(
         position.side.entry_side,
         position.remaining_quantity,

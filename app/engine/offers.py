@@ -7,6 +7,8 @@ from typing import Final
 from app.brokers.crypto import listed_exchanges
 from app.brokers.crypto.credentials import KNOWN_FIELDS
 from app.brokers.crypto.tiers import Tier
+from app.brokers.metatrader import credentials as metatrader
+from app.brokers.metatrader.platforms import PLATFORMS
 from app.brokers.paper.terms import RECORDING, SYNTHETIC
 from app.domain.errors import Invalid
 from app.domain.exits import NativeStyle
@@ -48,6 +50,22 @@ PAPER: Final = Offer(
 )
 
 
+METATRADER: Final = {
+    platform.id: Offer(
+        id=platform.id,
+        name=platform.name,
+        kind=Kind.FX,
+        market_types=(MarketType.FX,),
+        credential_fields=(*metatrader.REQUIRED, "server"),
+        sandbox=False,
+        native_stops=True,
+        tier=Tier.CERTIFIED,
+    )
+    for platform in PLATFORMS.values()
+}
+"""The server may be given by `host` and `port`, too; a practice account is one at the broker's own demo server."""
+
+
 async def offers() -> Mapping[str, Offer]:
     """Everything that can be connected, by exchange id."""
     exchanges = {
@@ -64,13 +82,15 @@ async def offers() -> Mapping[str, Offer]:
         )
         for entry in (await listed_exchanges()).values()
     }
-    return {PAPER.id: PAPER, **exchanges}
+    return {PAPER.id: PAPER, **METATRADER, **exchanges}
 
 
 async def offer_of(kind: Kind, exchange: str) -> Offer:
-    """The offer that is meant. Raises Invalid. Paper is known without looking any exchange up."""
+    """The offer that is meant. Raises Invalid. Paper and MetaTrader are known without looking any exchange up."""
     if kind is Kind.PAPER and exchange == PAPER.id:
         return PAPER
+    if kind is Kind.FX and exchange in METATRADER:
+        return METATRADER[exchange]
     known = await offers()
     kinds = sorted({offer.kind.value for offer in known.values()})
     if kind.value not in kinds:
@@ -105,6 +125,9 @@ async def check_paper_prices(prices: str, market_type: MarketType) -> None:
 
 def check_credentials(offer: Offer, credentials: Mapping[str, str]) -> None:
     """Every field the venue asks for is there, and none that nobody knows. Raises Invalid, naming fields only."""
+    if offer.kind is Kind.FX:
+        metatrader.check(credentials)
+        return
     missing = [field for field in offer.credential_fields if not credentials.get(field)]
     if missing:
         raise Invalid("credentials", f"{offer.name} needs {', '.join(missing)}.")

@@ -15,6 +15,7 @@ from sqlalchemy import or_, select, update
 from app.brokers.port import Broker, Resting, VenueError
 from app.desk import Desk
 from app.domain.orders import FINAL
+from app.engine import naming
 from app.store.connections import Connection
 from app.store.orders import Order
 from app.store.positions import OPEN, Position
@@ -55,19 +56,20 @@ async def clean_up(desk: Desk, connection: Connection, broker: Broker, symbols: 
         ours = {order.client_order_id: order for order in rows}
     for order in ours.values():
         if order.status in FINAL:
-            await _cancel(broker, order)
+            await _cancel(desk, broker, order)
     await _count_foreign(
         desk, connection, symbols, [each for each in resting if each.client_order_id not in ours]
     )
 
 
-async def _cancel(broker: Broker, order: Order) -> None:
+async def _cancel(desk: Desk, broker: Broker, order: Order) -> None:
     """Our books are closed on it: only the venue changes."""
-    log.warning("orphan_cancelled", order_id=str(order.id), purpose=order.purpose)
+    names = await naming.looked_up(desk, order)
+    log.warning("orphan_cancelled", **names, purpose=order.purpose)
     try:
         await broker.cancel(order.key)
     except VenueError as failure:
-        log.warning("orphan_stays", order_id=str(order.id), reason=failure.message)
+        log.warning("orphan_stays", **names, reason=failure.message)
 
 
 async def _count_foreign(

@@ -49,7 +49,7 @@ def claim(order: Order, broker: Broker, now: datetime) -> None:
 
 async def send(desk: Desk, broker: Broker, order: Order) -> bool:
     """Put a claimed order to the venue, once, and record the outcome under its attempt; True when it was taken."""
-    words = {"order_id": str(order.id), "execution_id": str(order.execution_id), "attempt": order.attempt}
+    words = {"order_id": str(order.id), "attempt": order.attempt}
     try:
         report = await broker.place(order.request())
     except VenueError as failure:

@@ -6,7 +6,7 @@ While venue and plan differ the monitor watches the position itself (`protection
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -24,7 +24,7 @@ from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
 from app.domain.signals import Level, check_sides, ladder_of
-from app.engine import placing, trades
+from app.engine import naming, placing, trades
 from app.engine.access import broker_of
 from app.engine.trades import NEVER_ARRIVED, Trade
 from app.store.audit import Action
@@ -87,21 +87,22 @@ async def protect(desk: Desk, position_id: UUID) -> None:
     async with desk.sessions() as session:
         row = (
             await session.execute(
-                select(Position.execution_id, Connection)
+                select(Position.execution_id, Position.signal_id, Connection)
                 .join(Connection, Connection.id == Position.connection_id)
                 .where(Position.id == position_id, Connection.deleted_at.is_(None))
             )
         ).one_or_none()
     if row is None:
         return
-    execution_id, connection = row
-    broker = await broker_of(desk, connection)
-    for _ in range(ROUNDS):
-        difference = await _compare(desk, broker, execution_id)
-        if difference is None:
-            return
-        if not await _mend(desk, broker, execution_id, difference):
-            return
+    execution_id, signal_id, connection = row
+    with naming.bound(signal_id, execution_id, connection.id):
+        broker = await broker_of(desk, connection)
+        for _ in range(ROUNDS):
+            difference = await _compare(desk, broker, execution_id)
+            if difference is None:
+                return
+            if not await _mend(desk, broker, execution_id, difference):
+                return
 
 
 async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference | None:
@@ -144,11 +145,19 @@ def _difference(trade: Trade, position: Position, style: NativeStyle) -> Differe
     surplus = []
     for order in _legs(trade, position):
         leg = _as_wanted(order)
+        if style is NativeStyle.ATTACHED:
+            leg = replace(leg, quantity=position.remaining_quantity)
         if leg in wanted:
             wanted.remove(leg)
-        else:
+        elif style is not NativeStyle.ATTACHED or not _is_net(position, order):
             surplus.append(order)
     return Difference(surplus, wanted)
+
+
+def _is_net(position: Position, order: Order) -> bool:
+    """Whether a leg stays as a net below our monitor, because the venue took it and refused a newer plan."""
+    is_leg = order.purpose is Purpose.PROTECTION
+    return is_leg and not position.native and position.status is not PositionStatus.CLOSED
 
 
 def _wanted(position: Position, style: NativeStyle) -> Sequence[ProtectiveOrder]:
@@ -185,7 +194,7 @@ def _settle(trade: Trade, position: Position, now: datetime) -> None:
     position.protect_due_at = None
     if position.status is PositionStatus.CLOSED:
         position.protection = Protection.NONE
-    elif trade.live_protection and _holds_the_stop(trade, position):
+    elif position.native and trade.live_protection and _holds_the_stop(trade, position):
         position.protection = Protection.NATIVE
         position.secure(now)
     elif position.stop_loss is not None or position.rungs_left:
@@ -207,10 +216,11 @@ def _holds_the_stop(trade: Trade, position: Position) -> bool:
 
 async def _mend(desk: Desk, broker: Broker, execution_id: UUID, difference: Difference) -> bool:
     """Cancel what is too much, then place what is missing; False when it has to be tried later."""
-    for order in difference.surplus:
+    replaces = broker.traits.native_style is NativeStyle.ATTACHED and bool(difference.missing)
+    for order in () if replaces else difference.surplus:
         if not await placing.cancel(desk, broker, order):
             return False
-    if difference.surplus:
+    if difference.surplus and not replaces:
         # A cancelled leg may have been filled in part: what is missing is computed afresh.
         return True
     sent = []
@@ -247,6 +257,7 @@ async def _claim_leg(desk: Desk, broker: Broker, execution_id: UUID, leg: Protec
             quantity=leg.quantity,
             price=leg.target,
             trigger_price=leg.stop,
+            handle=position.handle,
             trigger_source=None if leg.stop is None else position.trigger_source,
             reduce_only=True,
             reserved=ZERO,
@@ -280,7 +291,7 @@ async def _accept_outcome(desk: Desk, execution_id: UUID, sent: Sequence[UUID]) 
             return False
         position.native = False
         position.protect_due_at = desk.now()
-        log.warning("protection_refused", position_id=str(position.id))
+        log.warning("protection_refused", **naming.of_position(position))
         return True
 
 

@@ -78,14 +78,15 @@ async def look(desk: Desk, connection: Connection, broker: Broker, *, may_confir
     asked_at = desk.now()
     listed, held = None, None
     try:
-        listed = frozenset(await broker.instruments())
-        held = await _held(connection, broker)
+        listed = frozenset(await broker.instruments(await orphans.symbols_of(desk, connection.id)))
+        held = await held_by(connection, broker)
     except VenueError as failure:
         log.warning("holdings_unknown", connection_id=str(connection.id), reason=failure.message)
     return Look(asked_at, held, listed, may_confirm)
 
 
-async def _held(connection: Connection, broker: Broker) -> Holdings:
+async def held_by(connection: Connection, broker: Broker) -> Holdings:
+    """What the venue says it holds. Raises VenueError."""
     if connection.market_type is MarketType.SPOT:
         # Balances name every coin, by itself; holdings name one of the symbols it trades in.
         balances = (await broker.account()).balances
@@ -136,8 +137,8 @@ async def _compare(
     """Book what is gone for certain; whether anything is in doubt still."""
     lag, market_type = broker.traits.read_lag, connection.market_type
     async with desk.sessions() as session:
-        moving = await _moving(session, connection.id, seen.asked_at - lag)
-    doubtful = {unit_of(market_type, symbol) for symbol in {*moving, *unclear}}
+        moved = await moving(session, connection.id, seen.asked_at - lag)
+    doubtful = {unit_of(market_type, symbol) for symbol in {*moved, *unclear}}
     groups: dict[tuple[Unit, PositionSide], list[Position]] = defaultdict(list)
     for position in open_ones:
         groups[unit_of(market_type, position.symbol), position.side].append(position)
@@ -155,7 +156,7 @@ async def _compare(
     return has_doubts
 
 
-async def _moving(session: AsyncSession, connection_id: UUID, since: datetime) -> set[str]:
+async def moving(session: AsyncSession, connection_id: UUID, since: datetime) -> set[str]:
     """Symbols in which an order of ours is undecided, or has been filled so lately that a look may not show it."""
     rows = await session.scalars(
         select(Order.symbol).where(

@@ -14,10 +14,11 @@ from sqlalchemy import and_, or_, select
 from app.brokers.port import ABSENT, CANNOT_SAY, Broker, Silence, VenueError
 from app.desk import Desk
 from app.domain.orders import FINAL, OrderReport, OrderStatus, Purpose
-from app.engine import placing, protection, trades
+from app.engine import naming, placing, protection, trades
 from app.engine.access import broker_of
 from app.engine.trades import Trade
 from app.store.connections import Connection
+from app.store.executions import Execution
 from app.store.orders import Order
 
 log = structlog.get_logger(__name__)
@@ -32,8 +33,9 @@ async def resolve(desk: Desk, order_id: UUID) -> None:
     async with desk.sessions() as session:
         row = (
             await session.execute(
-                select(Order, Connection)
+                select(Order, Connection, Execution.signal_id)
                 .join(Connection, Connection.id == Order.connection_id)
+                .join(Execution, Execution.id == Order.execution_id)
                 .where(
                     Order.id == order_id,
                     Connection.deleted_at.is_(None),
@@ -46,7 +48,12 @@ async def resolve(desk: Desk, order_id: UUID) -> None:
         ).one_or_none()
     if row is None:
         return
-    order, connection = row
+    order, connection, signal_id = row
+    with naming.bound(signal_id, order.execution_id, connection.id):
+        await _resolve(desk, order, connection)
+
+
+async def _resolve(desk: Desk, order: Order, connection: Connection) -> None:
     broker = await broker_of(desk, connection)
     answer = await _ask(broker, order)
     if isinstance(answer, OrderReport):

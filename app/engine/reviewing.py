@@ -16,7 +16,7 @@ from app.desk import Desk
 from app.domain.errors import Conflict, NotFound
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
-from app.engine import placing, protection, trades, valuing
+from app.engine import naming, placing, protection, trades, valuing
 from app.engine.access import broker_of
 from app.engine.trades import Trade
 from app.store import executions
@@ -45,7 +45,6 @@ async def resolve(
         await _take_as_absent(desk, owner, execution_id)
     else:
         await _look_for(desk, owner, execution_id, exchange_order_id)
-    log.info("order_resolved", execution_id=str(execution_id), finding=finding)
 
 
 async def _take_as_absent(desk: Desk, owner: Owner, execution_id: UUID) -> None:
@@ -104,4 +103,5 @@ def _in_review(trade: Trade) -> Order:
 
 
 def _write_down(trade: Trade, owner: Owner, order: Order, finding: Finding, now: datetime) -> None:
+    log.info("order_resolved", **naming.of_order(trade.execution, order), finding=finding)
     trades.write_down(trade, Action.RESOLVE, owner, now, order_id=str(order.id), finding=finding)

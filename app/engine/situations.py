@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.brokers.port import Account, Broker, Holding, Unreachable
 from app.desk import Desk
 from app.domain import risk
+from app.domain.denials import CATALOGUE
 from app.domain.entries import Entry, Situation, check_course, decide
 from app.domain.errors import Denied
 from app.domain.market import Instrument, MarketType, Quote
@@ -21,7 +22,7 @@ from app.domain.owners import Role
 from app.domain.risk import Exposure, Limits, Mode
 from app.domain.signals import Course
 from app.domain.sizing import Funds, Sizing
-from app.domain.symbols import names_of, resolve
+from app.domain.symbols import names_for, names_of, resolve
 from app.engine.access import broker_of
 from app.store import entitlements, orders, positions, trading
 from app.store.connections import Connection, ConnectionStatus
@@ -78,10 +79,13 @@ async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
     risk.check_market(signal, connection.market_type)
     risk.check_age(signal, idea.published_at, Limits.read(connection.limits), desk.now())
     broker = await broker_of(desk, connection)
-    meant = resolve(signal.symbol, await broker.instruments(), connection.market_type, connection.symbol_map)
+    listed = await broker.instruments(names_for(signal.symbol, connection.symbol_map))
+    meant = resolve(signal.symbol, listed, connection.market_type, connection.symbol_map)
     symbol = meant.instrument.symbol
     quotes = await broker.quotes([symbol])
     account = await broker.account()
+    if account.barred is not None:
+        raise Denied(account.barred, CATALOGUE[account.barred].title)
     holdings = await broker.holdings() if broker.traits.netting else ()
     return View(broker, meant.instrument, quotes.get(symbol), account, holdings, meant.multiplier)
 
@@ -154,7 +158,7 @@ async def _situate(
     equity = view.account.equity.get(currency, ZERO)
     if instrument.market_type is MarketType.SPOT:
         equity += await _held_value(session, connection.id, currency)
-    leverage = connection.leverage if instrument.market_type is MarketType.SWAP else None
+    leverage = connection.leverage if instrument.market_type is MarketType.SWAP else view.account.leverage
     return Situation(
         now=now,
         published_at=idea.published_at,

@@ -10,7 +10,7 @@ from app.domain.exits import Protection, Rung
 from app.domain.money import parse
 from app.domain.positions import PositionStatus
 from app.domain.stops import Management, Progress, Stop, targets_taken, tightened
-from app.engine import protection, trades
+from app.engine import naming, protection, trades
 from app.store.positions import Position
 from app.store.signals import levels_of
 
@@ -43,7 +43,7 @@ async def move(desk: Desk, position: Position, mark: Decimal) -> Position:
         # Until the venue has acknowledged the new orders, the monitor watches the new stop.
         current.protection = Protection.SOFTWARE
         trades.refresh(trade, now)
-    log.info("stop_moved", position_id=str(current.id), stop=str(stop.price), reason=stop.reason)
+    log.info("stop_moved", **naming.of_position(current), stop=str(stop.price), reason=stop.reason)
     if mark * current.side.entry_side.sign > stop.price * current.side.entry_side.sign:
         await protection.protect(desk, current.id)
     return current

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.domain.errors import Denied
 from app.domain.exits import CloseReason
-from app.domain.money import ZERO, text
+from app.domain.money import ZERO, stored, text
 from app.domain.orders import FINAL, Purpose
 from app.domain.owners import Role
 from app.domain.risk import Limits, Mode, OnDailyLoss
@@ -224,18 +224,19 @@ def unprotected_too_long(session: AsyncSession, position: Position, now: datetim
 def position_closed(session: AsyncSession, position: Position, now: datetime) -> None:
     """Nothing is left of a position but its result."""
     reason = position.close_reason or CloseReason.DUST
+    realized = text(stored(position.realized_pnl))
     rest = f" {text(position.dust)} was too small to sell and stays as dust." if position.dust else ""
     _tell(
         session,
         position,
         NotificationType.CLOSE,
         f"{position.symbol}: {position.side} closed ({reason})",
-        f"Closed {text(position.quantity)} {position.symbol}: realised "
-        f"{text(position.realized_pnl)} {position.currency} after fees.{rest}",
+        f"Closed {text(position.quantity)} {position.symbol}: realised {realized} {position.currency} "
+        f"after fees.{rest}",
         now,
         position_id=position.id,
         close_reason=reason,
-        realized_pnl=text(position.realized_pnl),
+        realized_pnl=realized,
         currency=position.currency,
     )
 

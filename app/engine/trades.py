@@ -20,7 +20,7 @@ from app.domain.entries import Entry
 from app.domain.errors import Conflict, NotFound
 from app.domain.exits import CloseReason, Protection, Rung, ladder
 from app.domain.market import QuantityUnit
-from app.domain.money import ZERO, exact, parse, text
+from app.domain.money import ZERO, exact, parse, stored, text
 from app.domain.orders import (
     FINAL,
     Leg,
@@ -44,7 +44,7 @@ from app.domain.positions import (
     value_fees,
 )
 from app.domain.signals import Level
-from app.engine import telling
+from app.engine import naming, telling
 from app.store import audit, executions, orders, positions
 from app.store.audit import Action
 from app.store.connections import Connection
@@ -196,6 +196,7 @@ def plan_of(
         "native": traits.native_protection,
         "trigger_source": source or usual,
         "deadline_seconds": terms.get("deadline_seconds") or int(DEADLINE.total_seconds()),
+        "unit_value": text(stored(entry.unit_value)),
         "multiplier": text(multiplier),
         "quantity_unit": instrument.quantity_unit.value,
         "quantity_step": text(instrument.quantity_step),
@@ -241,19 +242,28 @@ def apply(
     if known == (report.status, report.filled_quantity, report.exchange_order_id):
         return False
     # Of an order that vanished its venue never said that it was final. A close may have been followed by another.
-    is_doubtful = order.code == VANISHED and order.purpose is not Purpose.CLOSE
+    is_doubtful = (
+        order.code == VANISHED and order.purpose is not Purpose.CLOSE and not _is_succeeded(trade, order)
+    )
     known_status = OrderStatus.OPEN if is_doubtful else order.status
     if not supersedes(known_status, order.filled_quantity, report):
         return False
     filled_before = order.filled_quantity
     if order.status in FINAL:
-        log.warning("order_was_not_final", order_id=str(order.id), filled=text(report.filled_quantity))
+        log.warning(
+            "order_was_not_final",
+            **naming.of_order(trade.execution, order),
+            filled=text(report.filled_quantity),
+        )
         order.code = order.message = None
     counted = {coin: parse(amount) for coin, amount in order.fees.items()}
     told = {coin: parse(rate) for coin, rate in order.fee_rates.items()}
     rates = blended_rates(told, counted, report.fees, rates)
     price = report.average_price
     fees = value_fees(report.fees, order.base, order.currency, price, rates, holds_coins=holds_coins)
+    if trade.position is not None:
+        trade.position.funding += report.funding - order.funding
+    order.profit, order.funding = report.profit, report.funding
     order.status = status_after(known_status, report)
     order.exchange_order_id = report.exchange_order_id
     order.filled_quantity = report.filled_quantity
@@ -274,7 +284,21 @@ def apply(
     if order.purpose is not Purpose.ENTRY and report.filled_quantity > filled_before:
         telling.exit_filled(trade.session, trade.execution, order, now)
     refresh(trade, now)
+    if trade.position is not None and report.handle is not None:
+        trade.position.handle = report.handle
     return True
+
+
+def _is_succeeded(trade: Trade, leg: Order) -> bool:
+    """Whether another leg stands, or has fired, on the same position of a venue that names positions.
+
+    What is set on a position has no name of its own: what is found there is that other leg.
+    """
+    return leg.handle is not None and any(
+        other.purpose is Purpose.PROTECTION and (other.is_live or other.filled_quantity > ZERO)
+        for other in trade.orders
+        if other is not leg
+    )
 
 
 def _explain_end(order: Order, report: OrderReport) -> None:
@@ -383,7 +407,7 @@ def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
         return
     side = PositionSide.opened_by(entry.side)
     exits = [each for order in trade.orders if order is not entry and (each := order.filled()) is not None]
-    figures = fold(side, filled, exits)
+    figures = fold(side, filled, exits, _unit_value(trade))
     is_new = False
     if trade.position is None:
         trade.position = _open_position(trade, entry, side, figures, now)
@@ -411,6 +435,13 @@ def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
             PositionStatus.CLOSING if _closes_everything(trade, position) else PositionStatus.OPEN
         )
     _remark(position)
+
+
+def _unit_value(trade: Trade) -> Decimal:
+    """What a price move of one is worth, as the position was last marked, else as its entry was decided."""
+    if trade.position is not None:
+        return trade.position.unit_value
+    return parse((trade.execution.plan or {}).get("unit_value") or "1")
 
 
 def _leave_again(trade: Trade, position: Position, reason: CloseReason, now: datetime) -> None:
@@ -475,6 +506,7 @@ def _open_position(
         symbol=entry.symbol,
         currency=entry.currency,
         quantity_unit=QuantityUnit(plan["quantity_unit"]),
+        unit_value=_unit_value(trade),
         side=side,
         quantity=figures.quantity,
         remaining_quantity=figures.remaining,
@@ -593,7 +625,11 @@ def _remark(position: Position) -> None:
         position.unrealized_pnl = ZERO
     elif position.current_price is not None:
         position.unrealized_pnl = unrealized(
-            position.side, position.remaining_quantity, position.entry_price, position.current_price
+            position.side,
+            position.remaining_quantity,
+            position.entry_price,
+            position.current_price,
+            position.unit_value,
         )
     else:
         position.unrealized_pnl = ZERO

@@ -10,6 +10,7 @@ from app.desk import Desk
 from app.domain.market import Instrument
 from app.domain.money import exact, parse
 from app.domain.orders import OrderReport
+from app.engine import naming
 from app.store.orders import Order
 
 log = structlog.get_logger(__name__)
@@ -29,7 +30,8 @@ async def rates_of(desk: Desk, broker: Broker, order: Order, report: OrderReport
         quotes = await broker.quotes(sorted(symbols.values()))
     except VenueError as failure:
         # The fee stays itemised, and what it was worth stays unknown: that is never a reason not to record a fill.
-        log.warning("fee_not_valued", order_id=str(order.id), coins=sorted(coins), reason=failure.message)
+        names = await naming.looked_up(desk, order)
+        log.warning("fee_not_valued", **names, coins=sorted(coins), reason=failure.message)
         return {}
     now = desk.now()
     return {

@@ -53,6 +53,11 @@ class Order(Base):
     """Which price reaches the trigger, where the venue offers a choice."""
     reduce_only: Mapped[bool] = mapped_column(default=False)
     expires_at: Mapped[Moment | None]
+    stop_loss: Mapped[Amount | None]
+    take_profit: Mapped[Amount | None]
+    """What an entry carries to the venue beside itself, where orders there can."""
+    handle: Mapped[str | None] = mapped_column(String(128))
+    """The position an exit was sent for, as the venue named it then."""
     reserved: Mapped[Amount] = mapped_column(default=ZERO)
     """What an entry will need of the free balance, in `currency`, until the venue's own figures include it."""
     reason: Mapped[CloseReason | None] = mapped_column(checked(CloseReason, "reason"))
@@ -81,6 +86,10 @@ class Order(Base):
     fee_value: Mapped[Amount] = mapped_column(default=ZERO)
     """All fees in `currency`, as far as a rate was known."""
     fees_complete: Mapped[bool] = mapped_column(default=True)
+    profit: Mapped[Amount | None]
+    """What the venue booked for an exit before fees, in `currency`; null where prices say it."""
+    funding: Mapped[Amount] = mapped_column(server_default=text("0"), default=ZERO)
+    """Swap that the venue booked with it, in `currency`; negative is paid."""
     code: Mapped[str | None] = mapped_column(String(64))
     message: Mapped[str | None]
     acknowledged_at: Mapped[Moment | None]
@@ -124,7 +133,16 @@ class Order(Base):
         """What the venue is asked by. Only for orders that were claimed."""
         if self.client_order_id is None or self.signed_at is None:
             raise ValueError(f"order {self.id} was never claimed")
-        return OrderKey(self.client_order_id, self.exchange_order_id, self.symbol, self.type, self.signed_at)
+        return OrderKey(
+            self.client_order_id,
+            self.exchange_order_id,
+            self.symbol,
+            self.type,
+            self.signed_at,
+            self.handle,
+            self.price,
+            self.trigger_price,
+        )
 
     def request(self) -> OrderRequest:
         """The order as it is put to the venue. Only for orders that were claimed."""
@@ -139,6 +157,9 @@ class Order(Base):
             trigger_price=self.trigger_price,
             reduce_only=self.reduce_only,
             expires_at=self.expires_at,
+            handle=self.handle,
+            stop_loss=self.stop_loss,
+            take_profit=self.take_profit,
             trigger_source=self.trigger_source,
         )
 
@@ -147,7 +168,7 @@ class Order(Base):
         if self.average_price is None or self.filled_quantity == ZERO:
             return None
         fees = Fees(self.base_fee, self.fee_value, self.fees_complete)
-        return Filled(self.filled_quantity, self.average_price, fees)
+        return Filled(self.filled_quantity, self.average_price, fees, self.profit)
 
 
 async def of_execution(session: AsyncSession, execution_id: UUID) -> Sequence[Order]:

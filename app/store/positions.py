@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, Numeric, cast, func, literal, or_, select, text, update
+from sqlalchemy import ForeignKey, Index, Numeric, String, cast, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -17,7 +17,7 @@ from app.domain.orders import TriggerSource
 from app.domain.owners import Owner, Role
 from app.domain.positions import PositionSide, PositionStatus
 from app.store.connections import Connection, connection_key
-from app.store.schema import Amount, Base, Json, JsonList, Key, Moment, MomentType, Name, checked
+from app.store.schema import Amount, Base, Json, JsonList, Key, Moment, Name, checked
 from app.store.signals import levels_of
 
 DEADLINE = timedelta(seconds=30)
@@ -41,6 +41,10 @@ class Position(Base):
     symbol: Mapped[Name]
     currency: Mapped[Name]
     quantity_unit: Mapped[QuantityUnit] = mapped_column(checked(QuantityUnit, "quantity_unit"))
+    unit_value: Mapped[Amount] = mapped_column(server_default=text("1"), default=Decimal(1))
+    """What a price move of one is worth per unit of quantity, in `currency`, when it was last marked."""
+    handle: Mapped[str | None] = mapped_column(String(128))
+    """What the venue calls it, for orders that have to say so (see domain/orders.py)."""
     side: Mapped[PositionSide] = mapped_column(checked(PositionSide, "side"))
     quantity: Mapped[Amount]
     remaining_quantity: Mapped[Amount]
@@ -237,25 +241,19 @@ async def open_on(session: AsyncSession, connection_ids: Sequence[UUID]) -> Sequ
     return rows.all()
 
 
-async def secure_priced(session: AsyncSession, execution_ids: Sequence[UUID], now: datetime) -> None:
-    """Secure those of these executions' positions that wait for a price; their locks are held."""
-    lasted = func.extract("epoch", literal(now, MomentType()) - Position.unprotected_since)
-    await session.execute(
-        update(Position)
+async def waiting_for_a_price(session: AsyncSession, execution_ids: Sequence[UUID]) -> Sequence[Position]:
+    """Those of these executions' positions that wait for a price, as they stand now; their locks are held."""
+    rows = await session.scalars(
+        select(Position)
         .where(
             Position.execution_id.in_(execution_ids),
             Position.unprotected_since.is_not(None),
             Position.protection == Protection.SOFTWARE,
             Position.protect_due_at.is_(None),
         )
-        .values(
-            unprotected_seconds=Position.unprotected_seconds + func.greatest(lasted, 0),
-            unprotected_since=None,
-            protect_by=None,
-            protected_at=now,
-        )
-        .execution_options(synchronize_session=False)
+        .execution_options(populate_existing=True)
     )
+    return rows.all()
 
 
 def _lost() -> Any:

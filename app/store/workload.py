@@ -8,6 +8,7 @@ from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.domain.orders import OrderStatus
+from app.store.connections import Connection
 from app.store.executions import Execution, ExecutionStatus
 from app.store.orders import Order
 from app.store.positions import OPEN, Position
@@ -27,10 +28,14 @@ class Workload:
     """Positions that are open or closing."""
     positions_to_protect: int
     """Positions whose protective orders are not yet as planned."""
+    unprotected_positions: int
+    """Open positions with a stop that nobody watches at the moment."""
     pending_since: datetime | None
     """When the oldest pending execution came in."""
     sending_since: datetime | None
     """When the oldest order whose outcome is unknown was sent."""
+    unprotected_since: datetime | None
+    """Since when the stop that has been watched by nobody for longest has been so."""
 
 
 def _count(*conditions: Any) -> ScalarSelect[int]:
@@ -40,6 +45,12 @@ def _count(*conditions: Any) -> ScalarSelect[int]:
 async def present(session: AsyncSession) -> Workload:
     """The workload as it is."""
     pending, sending = Execution.status == ExecutionStatus.PENDING, Order.status == OrderStatus.SENDING
+    exposed = (
+        Position.status.in_(OPEN),
+        Position.unprotected_since.is_not(None),
+        # Nobody looks after what a deleted connection holds: it is not ours to protect.
+        Position.connection_id.in_(select(Connection.id).where(Connection.deleted_at.is_(None))),
+    )
     row = (
         await session.execute(
             select(
@@ -48,11 +59,16 @@ async def present(session: AsyncSession) -> Workload:
                 _count(Order.status == OrderStatus.NEEDS_REVIEW).label("orders_in_review"),
                 _count(Position.status.in_(OPEN)).label("open_positions"),
                 _count(Position.protect_due_at.is_not(None)).label("positions_to_protect"),
+                _count(*exposed).label("unprotected_positions"),
                 select(func.min(Execution.received_at))
                 .where(pending)
                 .scalar_subquery()
                 .label("pending_since"),
                 select(func.min(Order.signed_at)).where(sending).scalar_subquery().label("sending_since"),
+                select(func.min(Position.unprotected_since))
+                .where(*exposed)
+                .scalar_subquery()
+                .label("unprotected_since"),
             )
         )
     ).one()

@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import quote_plus
 
 import httpx
@@ -20,8 +20,10 @@ from app.local.tokens import bearer_token
 from app.settings import settings_from, vault_key_bytes
 from tests.acceptance.outside import Source
 from tests.servers import free_port
-from tests.venues.exchange import Exchange, Keys, running_exchange
-from tests.venues.faults import ANSWER_LOST, HTML, TRUNCATED, Fault, reject, server_error
+from tests.venues.exchange import Exchange, running_exchange
+from tests.venues.faults import ANSWER_LOST, HTML, TRUNCATED, Fault, Faults, reject, server_error
+from tests.venues.metatrader import MetaTraderVenue, running_bridge
+from tests.venues.wire import WireRequest
 from tests.workers.processes import WORKER, Worker, until, working
 
 PG_DUMP: Final = package_directory() / "pginstall" / "bin" / "pg_dump"
@@ -94,21 +96,14 @@ async def redis_contents(url: str) -> bytes:
 
 
 @pytest.fixture
-async def venue() -> AsyncIterator[Exchange]:
-    """The exchanges."""
-    async with running_exchange() as venue:
-        yield venue
-
-
-@pytest.fixture
 async def installation(
-    environment: dict[str, str], venue: Exchange, tmp_path: Path
+    environment: dict[str, str], trial: "Trial", tmp_path: Path
 ) -> AsyncIterator[Installation]:
-    """An installation that reaches the simulated exchanges alone."""
+    """An installation that reaches the simulated venue alone."""
     port = free_port()
     variables = {
         **environment,
-        "ENGINE_BROKER_ENDPOINTS": json.dumps({"binanceusdm": venue.url}),
+        "ENGINE_BROKER_ENDPOINTS": json.dumps(trial.endpoints),
         "ENGINE_ENTITLEMENTS": "off",
         "ENGINE_LOG_LEVEL": "DEBUG",
         "ENGINE_METRICS_TOKEN": "canary-metrics-token-5d1f",
@@ -133,93 +128,225 @@ async def installation(
         )
 
 
-def accidents(keys: Keys) -> list[Fault]:
-    """What venues say and do when things go wrong; some repeat the credentials they were sent."""
-    said = f"Invalid API-key {keys.api_key}, IP, or permissions for action; secret {keys.secret}"
-    return [
-        reject({"code": -2015, "msg": said}, 401),
-        reject({"code": -1, "msg": said}, 400),
-        reject({"code": -1, "msg": said}, 500),
-        HTML,
-        TRUNCATED,
-        ANSWER_LOST,
-    ]
+class Trial(Protocol):
+    """A venue that knows canaries, and what a signal for it says."""
+
+    endpoints: dict[str, str]
+    terms: Mapping[str, Any]
+    credentials: dict[str, str]
+    later: dict[str, str]
+    """Those of another account."""
+    signal: Mapping[str, Any]
+    faults: Faults
+
+    @property
+    def canaries(self) -> Collection[str]:
+        """What has to be found nowhere."""
+
+    @property
+    def accidents(self) -> Sequence[Fault]:
+        """What the venue says and does when things go wrong; some of it repeats what it was sent."""
+
+    @property
+    def refusal(self) -> Fault:
+        """How the venue refuses the later account, repeating what it was sent."""
+
+    def names(self, request: WireRequest) -> bool:
+        """Whether a request carries a canary: nobody can repeat what was not sent."""
+
+    def is_used(self) -> bool:
+        """Whether the canaries have reached the venue."""
 
 
-def draft(keys: Keys, **changes: Any) -> dict[str, Any]:
-    """A connection to be made with these keys."""
-    return {
-        "name": "Canary",
-        "kind": "crypto",
-        "exchange": "binanceusdm",
-        "market_type": "swap",
-        "credentials": {"api_key": keys.api_key, "api_secret": keys.secret},
-        "sizing": {"strategy": "fixed", "value": "0.01"},
-        **changes,
-    }
+@dataclass
+class CryptoTrial:
+    """An account at an exchange."""
 
-
-async def test_canaries_come_out_nowhere(installation: Installation, venue: Exchange) -> None:
-    keys, later = venue.open_account({"USDT": "100000"}), venue.open_account({"USDT": "100000"})
-    await refuse_what_is_wrong(installation, keys)
-    connection = (await installation.done("POST", "/v1/connections", draft(keys)))["id"]
-    path = f"/v1/connections/{connection}"
-    for accident in accidents(keys):
-        # Not what is public: who was not sent the key cannot repeat it.
-        venue.faults.add(accident, lambda request: keys.api_key in str(request.headers), times=2)
-        await installation.ask("POST", f"{path}/test")
-        venue.faults.clear()
-    assert (await installation.done("POST", f"{path}/test"))["ok"]
-    await installation.done("POST", f"{path}/activate")
-
-    await installation.source.send(
-        "signal.published", {"id": "c1", "symbol": "BTC/USDT", "direction": "buy", "stop_loss": "15000"}
+    venue: Exchange
+    terms: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "kind": "crypto",
+            "exchange": "binanceusdm",
+            "market_type": "swap",
+            "sizing": {"strategy": "fixed", "value": "0.01"},
+        }
     )
+    signal: Mapping[str, Any] = field(
+        default_factory=lambda: {"symbol": "BTC/USDT", "direction": "buy", "stop_loss": "15000"}
+    )
+
+    def __post_init__(self) -> None:
+        self.endpoints = {"binanceusdm": self.venue.url}
+        self.faults = self.venue.faults
+        self.keys, self.others = (self.venue.open_account({"USDT": "100000"}) for _ in range(2))
+        self.credentials, self.later = (
+            {"api_key": each.api_key, "api_secret": each.secret} for each in (self.keys, self.others)
+        )
+
+    @property
+    def canaries(self) -> Collection[str]:
+        """Keys and secrets."""
+        return {*self.credentials.values(), *self.later.values()}
+
+    @property
+    def accidents(self) -> Sequence[Fault]:
+        """An exchange repeats the key it was sent, and worse."""
+        said = f"Invalid API-key {self.keys.api_key}, IP, or permissions; secret {self.keys.secret}"
+        return [
+            reject({"code": -2015, "msg": said}, 401),
+            reject({"code": -1, "msg": said}, 400),
+            reject({"code": -1, "msg": said}, 500),
+            *SILENT,
+        ]
+
+    @property
+    def refusal(self) -> Fault:
+        """With the key and the secret."""
+        return reject(
+            {"code": -2015, "msg": f"Invalid API-key {self.others.api_key}; {self.others.secret}"}, 401
+        )
+
+    def names(self, request: WireRequest) -> bool:
+        """The key goes in a header."""
+        return any(each.api_key in str(request.headers) for each in (self.keys, self.others))
+
+    def is_used(self) -> bool:
+        """Some request has carried it."""
+        return any(self.names(request) for request in self.venue.requests)
+
+
+@dataclass
+class BridgeTrial:
+    """A MetaTrader account, whose password and token travel in the address of every request."""
+
+    venue: MetaTraderVenue
+    terms: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "kind": "fx",
+            "exchange": "mt5",
+            "market_type": "fx",
+            "sizing": {"strategy": "fixed", "value": "0.1"},
+        }
+    )
+    signal: Mapping[str, Any] = field(
+        default_factory=lambda: {"symbol": "EUR/USD", "direction": "buy", "stop_loss": "1.05"}
+    )
+
+    def __post_init__(self) -> None:
+        self.endpoints = {"mt5": self.venue.mt5.url}
+        self.faults = self.venue.faults
+        self.venue.mt5.api_key = "canary-gateway-key-8c2e"
+        self.venue.mt5.leaks_passwords = True
+        self.credentials, self.later = (
+            {
+                "account_id": str(owner.user),
+                "api_secret": owner.password,
+                "api_key": self.venue.mt5.api_key,
+                "server": owner.server,
+            }
+            for owner in (self.venue.open_account("mt5"), self.venue.open_account("mt5"))
+        )
+
+    @property
+    def canaries(self) -> Collection[str]:
+        """Passwords, tokens and the gateway's key."""
+        return self.venue.secrets
+
+    @property
+    def accidents(self) -> Sequence[Fault]:
+        """A bridge prints logins and passwords into what it complains about."""
+        said = f"Symbol not found ({self.credentials['account_id']} {self.credentials['api_secret']})"
+        return [reject({"code": "CONNECT_ERROR", "message": said}, 201), *SILENT]
+
+    @property
+    def refusal(self) -> Fault:
+        """With the login and the password."""
+        said = f"Invalid account {self.later['account_id']} {self.later['api_secret']}"
+        return reject({"code": "INVALID_ACCOUNT", "message": said}, 201)
+
+    def names(self, request: WireRequest) -> bool:
+        """The password goes in the address of a log-in."""
+        return any(each["api_secret"] in request.query for each in (self.credentials, self.later))
+
+    def is_used(self) -> bool:
+        """Some request has carried it."""
+        return any(self.names(request) for request in self.venue.requests)
+
+
+SILENT: Final = (HTML, TRUNCATED, ANSWER_LOST)
+"""Accidents of the way there and back."""
+
+
+@pytest.fixture(params=["crypto", "metatrader"])
+async def trial(request: pytest.FixtureRequest) -> AsyncIterator[Trial]:
+    """One venue after the other."""
+    if request.param == "crypto":
+        async with running_exchange() as exchange:
+            yield CryptoTrial(exchange)
+    else:
+        async with running_bridge() as bridge:
+            yield BridgeTrial(bridge)
+
+
+async def test_canaries_come_out_nowhere(installation: Installation, trial: Trial) -> None:
+    draft = {"name": "Canary", "credentials": trial.credentials, **trial.terms}
+    await refuse_what_is_wrong(installation, draft)
+    connection = (await installation.done("POST", "/v1/connections", draft))["id"]
+    path = f"/v1/connections/{connection}"
+    for accident in trial.accidents:
+        trial.faults.add(accident, trial.names, times=2)
+        await installation.ask("POST", f"{path}/test")
+        trial.faults.clear()
+    tested = await installation.done("POST", f"{path}/test")
+    assert tested["ok"], tested
+    await installation.done("POST", f"{path}/activate")
+    await installation.source.send("signal.published", {"id": "c1", **trial.signal})
 
     async def is_held() -> bool:
         positions = await installation.items("/v1/positions?status=open")
         return bool(positions) and positions[0]["protection"] == "native"
 
     await until(is_held)
-    venue.faults.policy = lambda _: server_error(503, executed=False)
+    trial.faults.policy = lambda _: server_error(503, executed=False)
     await installation.ask("GET", f"{path}/balance")
     await installation.done("POST", f"{path}/close-all", {"reason": "canary"})
-    venue.faults.clear()
+    trial.faults.clear()
 
     async def is_flat() -> bool:
         return bool(await installation.items("/v1/positions?status=closed"))
 
     await until(is_flat, 60)
-    await installation.done(
-        "PATCH", path, {"credentials": {"api_key": later.api_key, "api_secret": later.secret}}
-    )
-    await installation.ask("POST", f"{path}/test")
+    await installation.done("PATCH", path, {"credentials": trial.later})
+    trial.faults.add(trial.refusal, trial.names, times=2)
+    refused = await installation.done("POST", f"{path}/test")
+    assert (refused["ok"], refused["code"]) == (False, "credentials_refused")
     await read_everything(installation)
     hunted = await installation.everything()
     await installation.done("DELETE", path)
     hunted |= {f"{place} afterwards": found for place, found in (await installation.everything()).items()}
 
-    assert any(keys.api_key in str(request.headers) for request in venue.requests), "the canary was used"
-    canaries = secrets_of(installation, keys, later)
+    assert trial.is_used()
+    secrets = secrets_of(installation, trial.canaries)
     assert [
         (name, place)
-        for name, secret in canaries.items()
+        for name, secret in secrets.items()
         for place, found in hunted.items()
         if secret in found
     ] == []
     assert b"order_claimed" in hunted["logs"], "and the logs tell of what was done"
 
 
-async def refuse_what_is_wrong(installation: Installation, keys: Keys) -> None:
+async def refuse_what_is_wrong(installation: Installation, draft: Mapping[str, Any]) -> None:
     """Credentials inside requests that cannot be meant."""
+    given = draft["credentials"]
     for wrong in (
-        draft(keys, name=""),
-        draft(keys, exchange="mtgox"),
-        draft(keys, credentials={"api_key": keys.api_key}),
-        draft(keys, credentials={"api_key": keys.api_key, "api_secret": keys.secret, "pin": keys.secret}),
-        draft(keys, credentials=[keys.api_key, keys.secret]),
+        {"name": ""},
+        {"exchange": "mtgox"},
+        {"credentials": {"api_key": given["api_secret"]}},
+        {"credentials": {**given, "pin": given["api_secret"]}},
+        {"credentials": list(given.values())},
     ):
-        assert (await installation.ask("POST", "/v1/connections", wrong)).status_code == 422
+        assert (await installation.ask("POST", "/v1/connections", {**draft, **wrong})).status_code == 422
 
 
 async def read_everything(installation: Installation) -> None:
@@ -234,7 +361,7 @@ async def read_everything(installation: Installation) -> None:
         await installation.ask("GET", f"/v1/positions/{row['id']}")
 
 
-def secrets_of(installation: Installation, *accounts: Keys) -> dict[str, bytes]:
+def secrets_of(installation: Installation, canaries: Collection[str]) -> dict[str, bytes]:
     """Everything that has to be found nowhere, and how else it could be written."""
     plain = {
         "jwt secret": installation.environment["ENGINE_JWT_SECRET"],
@@ -243,9 +370,7 @@ def secrets_of(installation: Installation, *accounts: Keys) -> dict[str, bytes]:
         "metrics token": installation.environment["ENGINE_METRICS_TOKEN"],
         "bearer token": installation.token,
         "token's signature": installation.token.rpartition(".")[2],
-    }
-    for number, keys in enumerate(accounts):
-        plain |= {f"api key {number}": keys.api_key, f"api secret {number}": keys.secret}
+    } | {f"canary {number}": canary for number, canary in enumerate(sorted(canaries))}
     written = {name: secret.encode() for name, secret in plain.items()}
     written |= {f"{name}, quoted": quote_plus(secret).encode() for name, secret in plain.items()}
     return written | {"vault key, raw": vault_key_bytes(installation.environment["ENGINE_VAULT_KEYS"])}

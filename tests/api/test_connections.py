@@ -95,8 +95,9 @@ async def test_without_sizing_there_is_no_activation(api: Api, rows: Rows) -> No
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        ({"kind": "fx", "exchange": "mt5"}, "kind"),
-        ({"kind": "fx", "exchange": "mt5", "market_type": "fx"}, "kind"),
+        ({"kind": "fx", "exchange": "mt6"}, "exchange"),
+        ({"kind": "fx", "exchange": "mt5", "market_type": "spot"}, "market_type"),
+        ({"kind": "fx", "exchange": "mt5", "sandbox": True, "market_type": "fx"}, "sandbox"),
         ({"kind": "bank"}, "kind"),
         ({"exchange": "binance"}, "exchange"),
         ({"market_type": "fx"}, "market_type"),
@@ -156,14 +157,46 @@ async def test_what_cannot_be_meant_is_named_and_nothing_is_written(
     assert await _count(sessions) == 0
 
 
-async def test_the_kinds_that_come_later_are_said_to(api: Api, rows: Rows) -> None:
+LOGIN = {"account_id": "20011234", "api_secret": "secret-key-1", "server": "Broker-Demo"}
+
+
+async def test_a_metatrader_account_is_connected_by_login_and_server(api: Api, rows: Rows) -> None:
     await rows.entitle(ANN)
-    draft = DRAFT | {"kind": "fx", "exchange": "mt5", "credentials": {"api_secret": "secret-key-1"}}
-    problem = await api.call(ANN, "POST", "/v1/connections", 422, json=draft)
-    assert problem["errors"] == [
-        {"path": "kind", "message": "At present only crypto and paper can be connected; see GET /exchanges."}
-    ]
-    assert "secret-key-1" not in str(problem)
+    draft = {"name": "FX", "kind": "fx", "exchange": "mt5", "credentials": LOGIN | {"api_key": "gateway-key"}}
+    created = await api.call(ANN, "POST", "/v1/connections", 201, json=draft)
+    assert (created["market_type"], created["credentials_hint"]) == ("fx", "1234")
+    assert "secret-key-1" not in str(created)
+    listed = await api.call(ANN, "GET", "/v1/exchanges", 200)
+    offered = {each["id"]: each for each in listed["items"] if each["kind"] == "fx"}
+    assert sorted(offered) == ["mt4", "mt5"]
+    assert offered["mt4"]["credential_fields"] == ["account_id", "api_secret", "server"]
+    assert (offered["mt5"]["market_types"], offered["mt5"]["native_stops"]) == (["fx"], True)
+
+
+@pytest.mark.parametrize(
+    ("credentials", "path"),
+    [
+        ({"account_id": "20011234"}, "credentials"),
+        ({"account_id": "20011234", "api_secret": "secret-key-1"}, "credentials"),
+        (LOGIN | {"account_id": "twenty"}, "credentials.account_id"),
+        (LOGIN | {"token": "t"}, "credentials"),
+        (LOGIN | {"server": "", "host": "203.0.114.7", "port": "443"}, "credentials.server"),
+        ({**LOGIN, "host": "10.0.0.1", "port": "443", "server": "x"}, None),
+        ({"account_id": "1", "api_secret": "s", "host": "10.0.0.1", "port": "443"}, "credentials.host"),
+        ({"account_id": "1", "api_secret": "s", "host": "127.0.0.1", "port": "443"}, "credentials.host"),
+        ({"account_id": "1", "api_secret": "s", "host": "redis", "port": "6379"}, "credentials.host"),
+        ({"account_id": "1", "api_secret": "s", "host": "mt5.example.org", "port": "0"}, "credentials.port"),
+    ],
+)
+async def test_credentials_that_open_no_account_are_named(
+    api: Api, rows: Rows, credentials: dict[str, str], path: str | None
+) -> None:
+    await rows.entitle(ANN)
+    draft = {"name": "FX", "kind": "fx", "exchange": "mt4", "credentials": credentials}
+    answer = await api.call(ANN, "POST", "/v1/connections", 201 if path is None else 422, json=draft)
+    assert "secret-key-1" not in str(answer)
+    if path is not None:
+        assert [error["path"] for error in answer["errors"]] == [path]
 
 
 async def test_amounts_are_kept_exact(api: Api, rows: Rows) -> None:

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from app.desk import Sessions
+from app.domain.positions import PositionStatus
 from app.main import Service
 from app.metrics import Metrics
 from app.store import workers
@@ -76,6 +77,24 @@ async def test_gauges_follow_the_rows(http: httpx.AsyncClient, rows: Rows, clock
     assert seen[key("engine_orders_uncertain")] == 0
     assert seen[key("engine_trading", state="active")] == 1
     assert seen[key("engine_trading", state="halted")] == 0
+    assert seen[key("engine_positions_unprotected")] == 0
+    assert seen[key("engine_positions_unprotected_age_seconds")] == 0
+
+
+async def test_unprotected_positions_are_shown_with_the_oldest(
+    http: httpx.AsyncClient, rows: Rows, clock: Clock
+) -> None:
+    connection, left = await rows.connection(ANN), await rows.connection(ANN, deleted_at=NOON)
+    await rows.position(connection, unprotected_since=NOON)
+    await rows.position(connection, unprotected_since=NOON + timedelta(seconds=30))
+    await rows.position(connection)
+    # Neither ends any more: nobody looks after it.
+    await rows.position(left, unprotected_since=NOON - timedelta(hours=1))
+    await rows.position(connection, status=PositionStatus.CLOSED, unprotected_since=NOON - timedelta(hours=1))
+    clock.move(timedelta(seconds=40))
+    seen = await scrape(http)
+    assert seen[key("engine_positions_unprotected")] == 2
+    assert seen[key("engine_positions_unprotected_age_seconds")] == 40
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from aiohttp import web
 
 from app.domain.market import MarketType
 from tests.venues.clock import Clock
-from tests.venues.exchange import Exchange, response_of
+from tests.venues.delivery import response_of
+from tests.venues.exchange import Exchange, page_of
 from tests.venues.orders import Kind, Listing
 from tests.venues.wire import CALM, Dialect, Reply, WireRequest
 
@@ -111,11 +112,10 @@ class Listings:
         host = incoming.headers["Host"]
         path, _, query = incoming.raw_path.partition("?")
         if "okx" in host:
-            return response_of(Reply({"code": "0", "msg": "", "data": self._instruments(query)}))
+            return response_of(page_of(Reply({"code": "0", "msg": "", "data": self._instruments(query)})))
         if "gate" in host:
-            return response_of(
-                Reply([_gate(each) for each in BASES] if path.endswith("/spot/currency_pairs") else [])
-            )
+            listed = [_gate(each) for each in BASES] if path.endswith("/spot/currency_pairs") else []
+            return response_of(page_of(Reply(listed)))
         dialects: tuple[Dialect, ...] = (self.exchange.bybit, self.exchange.usdm, self.exchange.spot)
         dialect = next(
             each for each, name in zip(dialects, ("bybit", "fapi", ""), strict=True) if name in host
@@ -123,7 +123,7 @@ class Listings:
         body = (await incoming.read()).decode()
         intent, named = dialect.describe(host, incoming.method, path, query, body)
         request = WireRequest(host, incoming.method, path, query, body, incoming.headers, intent, named)
-        return response_of(dialect.answer(request, CALM))
+        return response_of(page_of(dialect.answer(request, CALM)))
 
     def _instruments(self, query: str) -> list[dict[str, Any]]:
         return [_okx(each) for each in BASES] if "instType=SPOT" in query else []

@@ -16,10 +16,11 @@ from app.brokers.crypto.tariffs import tariff_of
 from app.brokers.limits.buckets import SHARES, Urgency
 from app.brokers.limits.ledger import Ledger
 from app.brokers.port import Unreachable
-from app.desk import open_redis
+from app.desk import open_redis, utc_now
 from app.domain.market import MarketType
 from app.domain.orders import OrderType, Side
 from app.local.valkey import prepared_valkey
+from app.metrics import Metrics
 from app.settings import new_vault_key, vault_key_bytes
 from app.vault import Vault
 from tests.brokers.contract.exchanges import ExchangeStage
@@ -57,12 +58,17 @@ class Processes:
         self._vault = Vault([vault_key_bytes(new_vault_key())])
 
     async def start(
-        self, ledger: Ledger, accounts: int = ACCOUNTS, *, by: str = "127.0.0.1"
+        self,
+        ledger: Ledger,
+        accounts: int = ACCOUNTS,
+        *,
+        by: str = "127.0.0.1",
+        metrics: Metrics | None = None,
     ) -> list[ExchangeStage]:
         """The accounts of one more process, with its market table loaded; `by` is where its requests leave from."""
         venue = self._venue
         endpoints = {EXCHANGE: f"http://{by}:{venue.port}"}
-        crypto = open_crypto(self._vault, endpoints, venue.clock.now, ledger=ledger)
+        crypto = open_crypto(self._vault, endpoints, venue.clock.now, ledger=ledger, metrics=metrics)
         self._stack.push_async_callback(crypto.close)
         stages = []
         for _ in range(accounts):
@@ -248,3 +254,27 @@ async def test_a_claim_that_cannot_go_while_it_is_valid_was_certainly_not_sent(
         await ann.broker.place(request)
     assert venue.accepted(request.client_order_id) == []
     assert asked(venue, Intent.PLACE) == 1
+
+
+async def test_waits_are_counted_by_api_and_urgency(venue: Exchange, processes: Processes) -> None:
+    metrics = Metrics()
+    [stage] = await processes.start(Ledger(), 1, metrics=metrics)
+
+    def counted(urgency: Urgency) -> float:
+        labels = {"exchange": "fapi.binance.com", "urgency": urgency.name.lower()}
+        return metrics.registry.get_sample_value("engine_rate_limit_wait_seconds_count", labels) or 0.0
+
+    await stage.broker.holdings()
+    before = counted(Urgency.POLL)
+    assert before > 0
+    seen = len(venue.requests)
+    await stage.broker.holdings()
+    assert counted(Urgency.POLL) == before + len(venue.requests) - seen
+    assert counted(Urgency.ENTRY) == 0
+
+
+async def test_who_asks_first_at_the_same_time_shares_one_venue() -> None:
+    crypto = open_crypto(Vault([vault_key_bytes(new_vault_key())]), {}, utc_now)
+    markets = await asyncio.gather(*(crypto.public(EXCHANGE, MarketType.SWAP) for _ in range(5)))
+    assert len({id(market) for market in markets}) == 1
+    await crypto.close()

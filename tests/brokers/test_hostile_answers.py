@@ -6,17 +6,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any, Final
+from uuid import uuid4
 
 import pytest
 
 from app.brokers.crypto.bounds import MAX_SIZE
-from app.brokers.port import Uncertain, Unreachable
+from app.brokers.metatrader import gateway
+from app.brokers.metatrader.marks import magic_of
+from app.brokers.metering import metered
+from app.brokers.port import Refused, Uncertain, Unreachable
 from app.domain.market import MarketType
 from app.domain.orders import OrderRequest, OrderType, Side
+from app.metrics import Metrics
 from tests.brokers.contract.exchanges import STARTED_AT, ExchangeStage, exchange_stage
+from tests.brokers.contract.metatrader import BITCOIN, MetaTraderStage, metatrader_stage
+from tests.brokers.contract.metatrader import STARTED_AT as BRIDGED_AT
 from tests.venues.exchange import running_exchange
 from tests.venues.faults import Delivery, Fault, Page, altered, any_request, places
-from tests.venues.tools import new_id
+from tests.venues.metatrader import Method, running_bridge
 
 EXCHANGES: Final = {
     "binance-spot": ("binance", MarketType.SPOT),
@@ -24,6 +31,9 @@ EXCHANGES: Final = {
     "bybit": ("bybit", MarketType.SWAP),
 }
 
+BRIDGED: Final = {"mt4": Method.HEDGING, "mt5": Method.HEDGING, "mt5-netting": Method.NETTING}
+
+Stage = ExchangeStage | MetaTraderStage
 Change = Callable[[Any], Any]
 
 
@@ -76,19 +86,28 @@ CHANGES: Final[dict[str, Change]] = {
 
 
 @asynccontextmanager
-async def _opened(exchange: str) -> AsyncIterator[ExchangeStage]:
+async def _staged(name: str) -> AsyncIterator[Stage]:
+    if name in EXCHANGES:
+        async with running_exchange(start=STARTED_AT) as exchange:
+            yield await exchange_stage(exchange, *EXCHANGES[name])
+    else:
+        async with running_bridge(start=BRIDGED_AT, listings=[BITCOIN]) as bridge:
+            yield await metatrader_stage(bridge, name.partition("-")[0], BRIDGED[name])
+
+
+@asynccontextmanager
+async def _opened(name: str) -> AsyncIterator[Stage]:
     """A fresh account that has traded before."""
-    async with running_exchange(start=STARTED_AT) as venue:
-        stage = await exchange_stage(venue, *EXCHANGES[exchange])
+    async with _staged(name) as stage:
         await stage.broker.account()
-        await stage.broker.place(_market_order(stage, new_id()))
+        await stage.broker.place(_market_order(stage))
         yield stage
         await stage.close()
 
 
-def _market_order(stage: ExchangeStage, client_order_id: str) -> OrderRequest:
+def _market_order(stage: Stage) -> OrderRequest:
     return OrderRequest(
-        client_order_id=client_order_id,
+        client_order_id=stage.broker.client_order_id(uuid4(), 1),
         symbol=stage.symbol,
         side=Side.BUY,
         type=OrderType.MARKET,
@@ -101,6 +120,8 @@ async def _outcome(asked: Awaitable[Any]) -> str:
     """What came of it, by the name of its kind."""
     try:
         return type(await asked).__name__
+    except FAILURES as failure:
+        return next(kind.__name__ for kind in FAILURES if isinstance(failure, kind))
     except Exception as error:  # noqa: BLE001 - whatever else is raised is what the tests look for
         return type(error).__name__
 
@@ -112,15 +133,24 @@ PROMISED: Final = {
     "find": {"OrderReport", "Silence"},
     "place": {"OrderReport"},
     "cancel": {"OrderReport"},
+    "instruments": {"dict"},
+    "account, opened anew": {"Account"},
 }
-FAILURES: Final = {"Refused", "Unreachable", "Uncertain"}
+FAILURES: Final = (Refused, Unreachable, Uncertain)
 
 
-async def _broken(exchange: str, name: str) -> list[str]:
+def _accepted(stage: Stage, order: OrderRequest) -> int:
+    """How often the venue took an order."""
+    if isinstance(stage, ExchangeStage):
+        return len(stage.venue.accepted(order.client_order_id))
+    return len(stage.venue.accepted(magic=magic_of(order.client_order_id)))
+
+
+async def _broken(venue: str, name: str) -> list[str]:
     """Which promises a changed answer breaks."""
-    async with _opened(exchange) as stage:
-        fault, broker = altered(name, CHANGES[name]), stage.broker
-        order = _market_order(stage, new_id())
+    async with _opened(venue) as stage:
+        fault, broker = altered(name, CHANGES[name]), metered(stage.broker, venue, Metrics())
+        order = _market_order(stage)
         stage.venue.faults.policy = lambda _: fault
         outcomes = {
             "account": await _outcome(broker.account()),
@@ -129,32 +159,38 @@ async def _broken(exchange: str, name: str) -> list[str]:
             "find": await _outcome(broker.find(order.key)),
             "place": await _outcome(broker.place(order)),
             "cancel": await _outcome(broker.cancel(order.key)),
+            "instruments": await _outcome(broker.instruments([stage.symbol])),
         }
-        accepted = len(stage.venue.accepted(order.client_order_id))
+        await stage.restart()
+        outcomes["account, opened anew"] = await _outcome(stage.broker.account())
+        accepted = _accepted(stage, order)
     broken = [
         f"{name}: {asked} ended in {outcome}"
         for asked, outcome in outcomes.items()
-        if outcome not in PROMISED[asked] | FAILURES
+        if outcome not in PROMISED[asked] | {kind.__name__ for kind in FAILURES}
     ]
     if accepted > 1 or (accepted and outcomes["place"] == "Refused"):
         broken.append(f"{name}: {outcomes['place']} was said of {accepted} accepted orders")
     return broken
 
 
-@pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_nothing_a_venue_says_breaks_a_promise(exchange: str) -> None:
-    found = await asyncio.gather(*(_broken(exchange, name) for name in CHANGES))
+@pytest.mark.parametrize("venue", [*EXCHANGES, *BRIDGED])
+async def test_nothing_a_venue_says_breaks_a_promise(venue: str) -> None:
+    found = await asyncio.gather(*(_broken(venue, name) for name in CHANGES))
     assert [each for broken in found for each in broken] == []
 
 
+@pytest.mark.parametrize("venue", ["binance-spot", "mt5"])
 @pytest.mark.parametrize("status", [200, 500])
-async def test_a_flood_is_not_drunk(status: int) -> None:
+async def test_a_flood_is_not_drunk(status: int, venue: str) -> None:
     flood = Page(status, '{"msg": "' + "x" * (50 * 1024 * 1024) + '"}', "application/json")
-    assert len(flood.text) > MAX_SIZE
-    async with _opened("binance-spot") as stage:
+    assert len(flood.text) > MAX_SIZE == gateway.MAX_SIZE
+    async with _opened(venue) as stage:
         stage.venue.faults.add(Fault("flood", Delivery.REPLACED, page=flood), places)
-        with pytest.raises(Uncertain, match="ExchangeError"):
-            await stage.broker.place(_market_order(stage, new_id()))
+        order = _market_order(stage)
+        # MetaTrader's broker looks by itself for what it has no name for.
+        assert await _outcome(stage.broker.place(order)) == ("OrderReport" if venue == "mt5" else "Uncertain")
+        assert _accepted(stage, order) == 1
         stage.venue.faults.add(Fault("flood", Delivery.REPLACED, page=flood), any_request)
         with pytest.raises((Uncertain, Unreachable)):
             await stage.broker.account()

@@ -11,7 +11,7 @@ from app.brokers.crypto.profiles import CAUTIOUS_SETTLE, VALIDITY, profile_of
 from app.brokers.crypto.tiers import CERTIFIED, COMPATIBLE, Tier, tier_of
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
-from app.engine.offers import offers
+from app.engine.offers import METATRADER, PAPER, offers
 from app.local.exchanges import markdown, plain
 from tests.brokers.contract.conftest import STAGES
 from tests.wire.table import WIRES
@@ -20,8 +20,11 @@ SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
 
 
 def test_certified_is_what_passes_the_contract() -> None:
-    passing = {name for name in STAGES if not name.startswith("paper")}
-    assert {f"{exchange}-{kind}" for exchange, kind in CERTIFIED} == passing
+    crypto = {f"{exchange}-{kind}" for exchange, kind in CERTIFIED}
+    assert set(STAGES) - crypto == {"paper-spot", "paper-swap", "mt4", "mt5-hedging", "mt5-netting"}
+    assert crypto <= STAGES.keys()
+    certified = {offer.id for offer in (PAPER, *METATRADER.values()) if offer.tier is Tier.CERTIFIED}
+    assert certified == {"paper", "mt4", "mt5"}
 
 
 def test_compatible_is_what_has_been_read_on_the_wire() -> None:

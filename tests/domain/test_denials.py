@@ -66,7 +66,9 @@ def code_nodes(module: ast.Module) -> Iterator[ast.expr]:
             if name in VENUE_ERRORS:
                 yield from (keyword.value for keyword in node.keywords if keyword.arg == "code")
         if isinstance(node, ast.Assign):
-            yield from (node.value for target in node.targets if ast.unparse(target).endswith(".code"))
+            yield from (
+                node.value for target in node.targets if ast.unparse(target).endswith((".code", "barred"))
+            )
 
 
 def said_codes() -> Iterator[tuple[str, str]]:

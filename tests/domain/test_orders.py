@@ -20,6 +20,7 @@ from app.domain.orders import (
     Side,
     client_order_id,
     merged_fees,
+    resembles,
     status_after,
     supersedes,
 )
@@ -66,7 +67,7 @@ def test_client_order_ids_are_distinct_and_stable(attempts: list[tuple[UUID, int
 
 def test_a_request_is_asked_about_by_its_client_id_and_the_time_of_its_claim() -> None:
     request = OrderRequest("c1", "BTC/USDT", Side.BUY, OrderType.LIMIT, D("0.5"), NOON, price=D(100))
-    assert request.key == OrderKey("c1", None, "BTC/USDT", OrderType.LIMIT, NOON)
+    assert request.key == OrderKey("c1", None, "BTC/USDT", OrderType.LIMIT, NOON, price=D(100))
 
 
 # News
@@ -152,3 +153,22 @@ def test_fees_do_not_depend_on_the_order(fees: list[dict[str, Decimal]], data: s
     shuffled = data.draw(st.permutations(fees))
     assert merged_fees([*shuffled]) == merged_fees([*fees])
     assert_unmoved(lambda: merged_fees([*fees]))
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "expected"),
+    [
+        ("9f86d081884c7d659a2feaa0c55ad015", "e3b0c44298fc1c149afbf4c8996fb924", True),
+        ("9F86D081884C7D659A2FEAA0C55AD015", "e3b0c44298fc1c149afbf4c8996fb924", False),
+        ("web_9f86d081884c7d659a2feaa0c55a", "e3b0c44298fc1c149afbf4c8996fb924", False),
+        ("9f86d081884c7d659a2f", "e3b0c44298fc1c149afbf4c8996fb924", False),
+        ("0x9f86d081884c7d65", "0xe3b0c44298fc1c14", True),
+        ("009f86d081884c7d65", "0xe3b0c44298fc1c14", False),
+        ("812345678901234567", "8123456789012345678", True),
+        ("8123", "8123456789012345678", False),
+        ("t5kd9vnapq", "t2mxw7arrz", True),
+        ("t5kd-vnapq", "t2mxw7arrz", False),
+    ],
+)
+def test_an_id_like_ours(name: str, ours: str, *, expected: bool) -> None:
+    assert resembles(name, ours) is expected

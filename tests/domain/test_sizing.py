@@ -9,7 +9,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from app.domain.errors import Denied
-from app.domain.market import Instrument, MarketType, QuantityUnit
+from app.domain.market import Instrument, MarketType
 from app.domain.sizing import (
     Funds,
     OnTooSmall,
@@ -250,32 +250,6 @@ def test_too_small_to_be_sold_again_after_the_fee_in_coins() -> None:
     )
     assert sized(terms(Strategy.FIXED, "0.051"), SPOT) == D("0.051")
     assert sized(terms(Strategy.FIXED, "0.05"), SPOT, funds=replace(RICH, fee_rate=D(0))) == D("0.05")
-
-
-@pytest.mark.parametrize(
-    "sizing",
-    [
-        terms(Strategy.FIXED_AMOUNT, "1000"),
-        terms(Strategy.PERCENTAGE, "1"),
-        terms(Strategy.RISK_PERCENTAGE, "1"),
-        terms(Strategy.FIXED, "1", max_notional="1000"),
-        terms(Strategy.SIGNAL_BASED, "1", max_notional="1000"),
-    ],
-)
-def test_what_a_lot_is_worth_is_not_guessed(sizing: Sizing) -> None:
-    lots = replace(
-        SWAP,
-        symbol="EURUSD",
-        base="EUR",
-        settle=None,
-        market_type=MarketType.FX,
-        quantity_unit=QuantityUnit.LOTS,
-    )
-    denial = No(
-        "conversion_unavailable", "What a lot of EURUSD is worth is not known; only quantities can be sized."
-    )
-    assert sized(sizing, lots, stop="95", signal_quantity="1") == denial
-    assert sized(terms(Strategy.FIXED, "0.25"), lots) == D("0.25")
 
 
 # Raising to the minimum

@@ -2,20 +2,26 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import select, update
 
+from app.brokers.crypto import open_crypto
+from app.brokers.directory import Directory
 from app.desk import Desk
-from app.engine import rekeying
+from app.domain.market import MarketType
+from app.engine import connections, rekeying
+from app.engine.access import broker_of
 from app.engine.rekeying import MissingKeys
 from app.settings import new_vault_key
-from app.store.connections import Connection
+from app.store.connections import Connection, Kind
 from app.vault import CannotOpen, Vault
-from tests.desks import Clock, add_connection, opened_desk
+from tests.desks import START, USER, Clock, add_connection, opened_desk
+from tests.venues.exchange import Exchange, running_exchange
 
 OLD, NEW = SecretStr(new_vault_key()), SecretStr(new_vault_key())
 
@@ -129,3 +135,99 @@ async def test_a_process_without_a_key_in_use_is_told_which(desk: Desk) -> None:
         MissingKeys, match=rf"ENGINE_VAULT_KEYS.*{desk.vault.sealing_key_id} \(2 connections\)"
     ):
         await rekeying.check_keys(replace(desk, vault=Vault.open([NEW])))
+
+
+@dataclass
+class Accounts:
+    """Accounts at a simulated exchange and the connections to them, told apart by what is in them."""
+
+    venue: Exchange
+    desk: Desk
+    """As the processes are that go on while the key is changed: they seal under the old one, and have both."""
+
+    async def connect(self, deposit: int) -> UUID:
+        """A connection to an account with that much in it."""
+        connection = await connections.create(
+            self.desk,
+            USER,
+            kind=Kind.CRYPTO,
+            exchange="binanceusdm",
+            market_type=MarketType.SWAP,
+            sandbox=False,
+            terms={"name": "test", "credentials": self.keys(deposit)},
+        )
+        return connection.id
+
+    def keys(self, deposit: int) -> dict[str, str]:
+        """The credentials of a new account with that much in it."""
+        keys = self.venue.open_account({"USDT": str(deposit)})
+        return {"api_key": keys.api_key, "api_secret": keys.secret}
+
+    async def balance(self, desk: Desk, connection_id: UUID) -> int:
+        """What is in the account that the connection's credentials open, through a broker opened anew."""
+        await desk.brokers.forget(connection_id)
+        async with desk.sessions() as session:
+            connection = await session.get_one(Connection, connection_id)
+        broker = await broker_of(desk, connection)
+        return int((await broker.account()).balances["USDT"].total)
+
+    def with_keys(self, *keys: SecretStr) -> Desk:
+        """A desk of a process that was given these keys, with brokers of its own."""
+        vault = Vault.open(keys)
+        crypto = open_crypto(vault, {"binanceusdm": self.venue.url}, self.desk.now)
+        return replace(self.desk, vault=vault, brokers=Directory({"crypto": crypto}))
+
+
+@pytest.fixture
+async def accounts(desk: Desk) -> AsyncIterator[Accounts]:
+    """The exchange, and a process that goes on."""
+    async with running_exchange(start=START) as venue:
+        going_on = Accounts(venue, desk).with_keys(OLD, NEW)
+        yield Accounts(venue, going_on)
+        await going_on.brokers.close()
+
+
+async def test_brokers_are_opened_and_credentials_changed_while_the_key_is(accounts: Accounts) -> None:
+    kept = {await accounts.connect(deposit): deposit for deposit in range(1001, 1007)}
+    changed = {await accounts.connect(deposit): deposit for deposit in range(2001, 2007)}
+    rotating = replace(accounts.desk, vault=Vault.open([NEW, OLD]))
+    looks, finished = 0, asyncio.Event()
+
+    async def use(connection_id: UUID, *deposits: int) -> None:
+        nonlocal looks
+        while not finished.is_set():
+            assert await accounts.balance(accounts.desk, connection_id) in deposits
+            looks += 1
+
+    async def change_each() -> None:
+        for connection_id, deposit in changed.items():
+            await connections.change(
+                accounts.desk, USER, connection_id, {"credentials": accounts.keys(deposit + 1000)}
+            )
+
+    async def rotate_in_pieces() -> None:
+        """Stopped after a moment again and again, and begun anew; the last time it comes to its end."""
+        for moment in (0.005, 0.01, 0.02, 0.04):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(moment):
+                    await rekeying.rotate(rotating)
+        assert (await rekeying.rotate(rotating)).unopened == []
+
+    async with asyncio.TaskGroup() as group:
+        for connection_id, deposit in kept.items():
+            group.create_task(use(connection_id, deposit))
+        for connection_id, deposit in changed.items():
+            group.create_task(use(connection_id, deposit, deposit + 1000))
+        await asyncio.gather(rotate_in_pieces(), change_each())
+        at_the_end = looks
+        while looks < at_the_end + len(kept):
+            await asyncio.sleep(0.01)
+        finished.set()
+    assert looks > len(kept)
+
+    # What the others sealed meanwhile is under their first key; now the new one is put in front there too.
+    assert (await rekeying.rotate(rotating)).unopened == []
+    alone = accounts.with_keys(NEW)
+    balances = {each: await accounts.balance(alone, each) for each in (*kept, *changed)}
+    await alone.brokers.close()
+    assert balances == kept | {each: deposit + 1000 for each, deposit in changed.items()}

@@ -6,12 +6,11 @@ async with running_exchange() as venue:
     venue.move("BTC/USDT", 21000)
 """
 
-import asyncio
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from itertools import count
@@ -24,10 +23,11 @@ from tests.venues.binance_spot import BinanceSpot
 from tests.venues.binance_usdm import BinanceUsdm
 from tests.venues.bybit import Bybit
 from tests.venues.clock import Clock
-from tests.venues.faults import Delivery, Fault, Faults, Page
+from tests.venues.delivery import Courier
+from tests.venues.faults import Faults, Page
 from tests.venues.floor import Floor
 from tests.venues.orders import Force, Kind, Listing, Market, Order
-from tests.venues.wire import CALM, Conditions, Dialect, Reply, WireRequest
+from tests.venues.wire import Conditions, Dialect, Reply, WireRequest
 
 LISTINGS = (
     Listing("BTC", "USDT", Kind.SPOT, Decimal(20000)),
@@ -64,8 +64,7 @@ class Exchange:
             host: dialect for dialect in (self.spot, self.usdm, self.bybit) for host in dialect.hosts
         }
         self._uids = count(100_000_001)
-        self._closing = asyncio.Event()
-        self._late: set[asyncio.Task[None]] = set()
+        self._courier = Courier(clock, self._answer)
 
     @property
     def url(self) -> str:
@@ -153,17 +152,11 @@ class Exchange:
         if isinstance(request, web.Response):
             return request
         self.requests.append(request)
-        fault = self.faults.next_for(request)
-        if fault is None:
-            return response_of(self._answer(request, CALM))
-        return await self._strike(incoming, request, fault)
+        return await self._courier.carry(incoming, request, self.faults.next_for(request))
 
     async def close(self) -> None:
         """Let go of whoever waits."""
-        self._closing.set()
-        for task in list(self._late):
-            task.cancel()
-        await asyncio.gather(*self._late, return_exceptions=True)
+        await self._courier.close()
 
     async def _read(self, incoming: web.BaseRequest) -> WireRequest | web.Response:
         host = incoming.headers.get("Host", "").split(":")[0].lower()
@@ -177,48 +170,18 @@ class Exchange:
             host, incoming.method, path, query, body, incoming.headers, intent, named, incoming.remote or ""
         )
 
-    def _answer(self, request: WireRequest, conditions: Conditions) -> Reply:
+    def _answer(self, request: WireRequest, conditions: Conditions) -> Page:
         try:
-            return self._hosts[request.host].answer(request, conditions)
+            reply = self._hosts[request.host].answer(request, conditions)
         except Exception as crash:
             self.crashes.append(crash)
             raise
+        return page_of(reply)
 
-    async def _strike(
-        self, incoming: web.BaseRequest, request: WireRequest, fault: Fault
-    ) -> web.StreamResponse:
-        reply = Reply({})
-        if fault.executed and fault.late is None:
-            reply = fault.alter(self._answer(request, fault.conditions))
-        elif fault.late is not None:
-            self._carry_out_later(request, fault, fault.late)
-        if fault.slow:
-            await self.clock.sleep(fault.slow)
-        match fault.delivery:
-            case Delivery.ANSWERED:
-                return response_of(reply)
-            case Delivery.REPLACED:
-                assert fault.page is not None
-                return response_of_page(fault.page)
-            case Delivery.TRUNCATED:
-                return await cut_in_half(incoming, reply)
-            case Delivery.SILENT:
-                await self._closing.wait()
-            case Delivery.DROPPED:
-                pass
-        cut(incoming)
-        return web.Response()
 
-    def _carry_out_later(self, request: WireRequest, fault: Fault, seconds: float) -> None:
-        judged_at = None if fault.fenced else self.clock.milliseconds()
-
-        async def later() -> None:
-            await self.clock.sleep(seconds)
-            self._answer(replace(request, judged_at=judged_at), fault.conditions)
-
-        task = asyncio.create_task(later())
-        self._late.add(task)
-        task.add_done_callback(self._late.discard)
+def page_of(reply: Reply) -> Page:
+    """What is said on the wire."""
+    return Page(reply.status, reply.text(), "application/json", reply.headers)
 
 
 @asynccontextmanager
@@ -236,35 +199,3 @@ async def running_exchange(
     finally:
         await exchange.close()
         await runner.cleanup()
-
-
-def response_of(reply: Reply) -> web.Response:
-    """A reply on the wire."""
-    return web.Response(
-        status=reply.status, text=reply.text(), content_type="application/json", headers=reply.headers
-    )
-
-
-def response_of_page(page: Page) -> web.Response:
-    """What is said in place of an answer, on the wire."""
-    return web.Response(
-        status=page.status, text=page.text, content_type=page.content_type, headers=page.headers
-    )
-
-
-async def cut_in_half(incoming: web.BaseRequest, reply: Reply) -> web.StreamResponse:
-    """Send half of a body and cut the connection."""
-    body = reply.text().encode()
-    response = web.StreamResponse(status=reply.status, headers={"Content-Length": str(len(body))})
-    response.content_type = "application/json"
-    await response.prepare(incoming)
-    await response.write(body[: len(body) // 2])
-    if incoming.transport is not None:
-        incoming.transport.close()
-    return response
-
-
-def cut(incoming: web.BaseRequest) -> None:
-    """Cut the connection."""
-    if incoming.transport is not None:
-        incoming.transport.abort()

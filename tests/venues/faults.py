@@ -49,7 +49,7 @@ class Fault:
     """The answer is held back for this many seconds."""
     page: Page | None = None
     conditions: Conditions = CALM
-    alter: Callable[[Reply], Reply] = lambda reply: reply
+    alter: Callable[[Reply], Reply] | None = None
     """What is said of it in place of the truth."""
 
 
@@ -100,6 +100,16 @@ def partial(fraction: Decimal) -> Fault:
     return Fault(f"fills {fraction}", conditions=Conditions(fraction=fraction))
 
 
+def doubled(copies: int = 2) -> Fault:
+    """The order placed is carried out this many times; the answer tells of the last one."""
+    return Fault(f"carried out {copies} times", conditions=Conditions(copies=copies))
+
+
+def dawdling(seconds: float) -> Fault:
+    """Nothing happens for a while; then it is carried out and answered, whether or not anybody still listens."""
+    return Fault(f"dawdles for {seconds} s", late=seconds)
+
+
 def lagging(seconds: float) -> Fault:
     """The order placed stays out of every query for a while."""
     return Fault(f"unseen for {seconds} s", conditions=Conditions(lag=seconds))
@@ -129,6 +139,16 @@ def places(request: WireRequest) -> bool:
 def cancels(request: WireRequest) -> bool:
     """Requests that take one back."""
     return request.intent is Intent.CANCEL
+
+
+def leaves(request: WireRequest) -> bool:
+    """Requests that close a position."""
+    return request.intent is Intent.LEAVE
+
+
+def modifies(request: WireRequest) -> bool:
+    """Requests that change levels or prices of what stands."""
+    return request.intent is Intent.MODIFY
 
 
 def looks(request: WireRequest) -> bool:

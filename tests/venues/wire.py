@@ -22,6 +22,9 @@ class Intent(Enum):
     LOOK = "look an order up"
     ACCOUNT = "ask about the account"
     SET = "change a setting"
+    LEAVE = "close a position or a part of it"
+    MODIFY = "change what stands: levels, prices"
+    SESSION = "open, prove or end a session"
     PUBLIC = "ask for public data"
 
 
@@ -56,6 +59,8 @@ class Conditions:
     """Of the order it places, how much one point of the price fills."""
     lag: float = 0.0
     """For how many seconds the order it places stays out of queries."""
+    copies: int = 1
+    """How many times the order it places is carried out."""
 
 
 CALM = Conditions()

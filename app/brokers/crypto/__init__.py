@@ -13,6 +13,7 @@ from app.brokers.directory import Access
 from app.brokers.limits.ledger import Ledger
 from app.brokers.port import Broker
 from app.domain.market import MarketType
+from app.metrics import Metrics
 from app.vault import Vault
 
 if TYPE_CHECKING:
@@ -31,24 +32,27 @@ class LazyCryptoVenue:
         now: Callable[[], datetime],
         ledger: Ledger,
         egress: str,
+        metrics: Metrics | None,
     ) -> None:
         self._vault = vault
         self._endpoints = endpoints
         self._now = now
         self._ledger = ledger
         self._egress = egress
+        self._metrics = metrics
         self._venue: CryptoVenue | None = None
-        self._importing = asyncio.Lock()
+        self._opening = asyncio.Lock()
 
     async def open(self, access: Access) -> Broker:
         """The broker of a connection. Raises Refused."""
         return await (await self._opened()).open(access)
 
     async def _opened(self) -> "CryptoVenue":
-        async with self._importing:
+        # One venue for all who ask first at the same time: session, market tables and rate budget are its.
+        async with self._opening:
             if self._venue is None:
                 self._venue = await asyncio.to_thread(self._import)
-        return self._venue
+            return self._venue
 
     async def public(self, exchange: str, market_type: MarketType) -> "PublicMarket":
         """The public side of an exchange, without any account. Raises Refused for one that there is not."""
@@ -62,7 +66,7 @@ class LazyCryptoVenue:
     def _import(self) -> "CryptoVenue":
         from app.brokers.crypto.venue import CryptoVenue
 
-        return CryptoVenue(self._vault, self._endpoints, self._now, self._ledger, self._egress)
+        return CryptoVenue(self._vault, self._endpoints, self._now, self._ledger, self._egress, self._metrics)
 
 
 def open_crypto(
@@ -72,13 +76,14 @@ def open_crypto(
     *,
     ledger: Ledger | None = None,
     egress: str = "default",
+    metrics: Metrics | None = None,
 ) -> LazyCryptoVenue:
     """All exchanges, for one process; requests of those in `endpoints` are sent there instead.
 
     `ledger` is the rate budget, which without one is this process's alone; `egress` names the address that requests
-    leave from, equal for all processes behind the same one.
+    leave from, equal for all processes behind the same one. In `metrics` is counted how long requests wait for it.
     """
-    return LazyCryptoVenue(vault, endpoints, now, ledger or Ledger(), egress)
+    return LazyCryptoVenue(vault, endpoints, now, ledger or Ledger(), egress, metrics)
 
 
 async def listed_exchanges() -> "Mapping[str, Entry]":

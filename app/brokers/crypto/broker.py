@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ import ccxt.async_support as library
 from app.brokers.crypto import brackets
 from app.brokers.crypto.exchange import Call, Surroundings, calling
 from app.brokers.crypto.history import fills_of, symbols_held
-from app.brokers.crypto.markets import Listed, amount
+from app.brokers.crypto.markets import Listed, amount, decimal
 from app.brokers.crypto.outcomes import is_not_found, of_order, of_read
 from app.brokers.crypto.permissions import Key, key_of
 from app.brokers.crypto.profiles import LookUp, MarketBuy, Profile, shaped
@@ -49,13 +49,14 @@ from app.brokers.port import (
 from app.domain.exits import NativeStyle
 from app.domain.holdings import Fill
 from app.domain.market import Instrument, MarketType, Quote
-from app.domain.money import ZERO, exact, floor_to_step, text
+from app.domain.money import ZERO, exact, floor_to_step, text, trimmed
 from app.domain.orders import (
     OrderKey,
     OrderReport,
     OrderRequest,
     OrderStatus,
     OrderType,
+    Side,
     TriggerSource,
     client_order_id,
 )
@@ -134,8 +135,9 @@ class CryptoBroker:
         """The id under which an attempt is sent, in the shape the venue takes."""
         return shaped(client_order_id(order_id, attempt), self._profile.client_id.shape)
 
-    async def instruments(self) -> Mapping[str, Instrument]:
+    async def instruments(self, meant: Collection[str] = ()) -> Mapping[str, Instrument]:
         """Every instrument by its unified symbol. Raises VenueError."""
+        del meant
         return await self._market.instruments()
 
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
@@ -249,20 +251,34 @@ class CryptoBroker:
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
 
-    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
-        """Every order that rests in these symbols, wherever its type lives. Raises VenueError."""
-        listings = await self._ready()
+    async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
+        """Every order that rests in these symbols, or in all, wherever its type lives. Raises VenueError."""
+        if symbols is None and not self._profile.lists_all:
+            raise Refused("The venue lists open orders symbol by symbol.")
+        listings, known = await self._ready(), await self._market.known()
         rooms = [dict[str, Any](), *(dict(where) for where in self._profile.rooms.values())]
+        asked = [None] if symbols is None else [symbol for symbol in symbols if symbol in listings]
         found: list[Resting] = []
         with calling(Call()) as call:
             try:
-                for symbol in symbols:
-                    for where in rooms if symbol in listings else ():
+                for symbol in asked:
+                    for where in rooms:
                         orders = await self._exchange.fetch_open_orders(symbol, None, None, dict(where))
-                        found += [Resting(symbol, self._own_id(order)) for order in orders]
+                        found += [self._resting(order, known) for order in orders]
+                return _told(found, call)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
-        return found
+
+    def _resting(self, order: Answer, known: Mapping[str, Listed]) -> Resting:
+        symbol, side, size = str(order.get("symbol")), order.get("side"), decimal(order.get("amount"))
+        listed = known.get(symbol)
+        return Resting(
+            symbol=symbol,
+            client_order_id=self._own_id(order),
+            exchange_order_id=id_of(order),
+            side=Side(side) if side in ("buy", "sell") else None,
+            quantity=None if listed is None or size is None else trimmed(listed.base(size)),
+        )
 
     async def close(self) -> None:
         """Let go of the exchange object; session and markets are shared."""

@@ -22,7 +22,7 @@ from app.brokers.crypto.tariffs import Asked, Toll
 from app.brokers.crypto.transport import Line, Transport
 from app.brokers.limits.buckets import Urgency
 from app.brokers.limits.gate import Stopped
-from app.brokers.port import Refused, Unreachable
+from app.brokers.port import Refused, Uncertain, Unreachable
 
 Params = dict[str, Any]
 
@@ -46,6 +46,10 @@ _UNREADABLE: Final = ("<", "{", "[")
 
 PATIENCE: Final = 10.0
 """Seconds a request that nothing dates waits for its turn; a claimed order waits for as long as it is valid."""
+
+
+MOST_REQUESTS: Final = 200
+"""Of one call. Classes ask for page after page for as long as an answer names another one."""
 
 
 @dataclass(slots=True)
@@ -127,6 +131,8 @@ class _Layer:
     ) -> Any:
         """Carry out one request when its turn has come; ccxt's own throttler is off."""
         call = _present()
+        if len(call.methods) >= MOST_REQUESTS:
+            raise Uncertain(f"{self.id} answers without an end.")
         params, config = {} if params is None else params, config or {}
         units = self.calculate_rate_limiter_cost(api, method, path, params, config)  # type: ignore[attr-defined]
         section = api if isinstance(api, str) else str(api[0])

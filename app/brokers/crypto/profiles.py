@@ -133,6 +133,8 @@ class Profile:
     """Which prices may wake its stops, the usual one first; empty where there is no choice."""
     rooms: Mapping[OrderType, Mapping[str, Any]] = field(default_factory=dict)
     """What a look-up or cancel has to add to see orders of a type: conditional orders live apart."""
+    lists_all: bool = False
+    """Whether one request lists every open order of the account: none is cut off, whatever its symbol."""
     infers_direction: bool = False
     """Whether a stop fires whichever way its trigger is reached: one that was passed would wait for a return."""
     real_order: tuple[str, ...] = ()
@@ -202,6 +204,7 @@ _BINANCE: Final = Profile(
         "fetchMargins": False,
         "fetchOpenOrders": {"warnWithoutSymbol": False},
     },
+    lists_all=True,
     trades_by="orderId",
     refusals=_BINANCE_REFUSALS,
     credential_codes=frozenset({"-2014", "-2015", "-1022"}),
@@ -420,7 +423,12 @@ _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
     ("binance", MarketType.SPOT): _BINANCE_SPOT,
     ("binance", MarketType.SWAP): _BINANCE_SWAP,
     ("binanceus", MarketType.SPOT): replace(
-        _BINANCE_SPOT, alone={}, is_proven=False, settle=CAUTIOUS_SETTLE, style=NativeStyle.NONE
+        _BINANCE_SPOT,
+        alone={},
+        lists_all=False,
+        is_proven=False,
+        settle=CAUTIOUS_SETTLE,
+        style=NativeStyle.NONE,
     ),
     ("binanceusdm", MarketType.SWAP): _BINANCE_SWAP,
     ("bybit", MarketType.SPOT): _BYBIT_SPOT,

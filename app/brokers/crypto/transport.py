@@ -13,6 +13,7 @@ import certifi
 from yarl import URL
 
 from app.brokers.crypto.bounds import BoundedResponse
+from app.brokers.port import Unreachable
 
 
 class Transport:
@@ -21,10 +22,14 @@ class Transport:
     def __init__(self) -> None:
         self.tls = ssl.create_default_context(cafile=certifi.where())
         self._session: aiohttp.ClientSession | None = None
+        self._is_closed = False
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """The session, opened on first use inside the running loop."""
+        """The session, opened on first use inside the running loop. Raises Unreachable once it was closed."""
+        if self._is_closed:
+            # Classes leave requests behind that nobody waits for any more: they must not open sockets again.
+            raise Unreachable("The connection to the venue is closed.")
         if self._session is None:
             # The rate budget bounds how many requests are under way: what it lets through waits for nothing more.
             connector = aiohttp.TCPConnector(ssl=self.tls, limit=0)
@@ -40,7 +45,8 @@ class Transport:
         return Line(self, None if endpoint is None else URL(endpoint))
 
     async def close(self) -> None:
-        """Close the sockets."""
+        """Close the sockets for good."""
+        self._is_closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None

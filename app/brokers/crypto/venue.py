@@ -21,10 +21,12 @@ from app.brokers.crypto.transport import Transport
 from app.brokers.directory import Access
 from app.brokers.limits.gate import Gate
 from app.brokers.limits.ledger import Ledger
+from app.brokers.metering import waits
 from app.brokers.port import TERMS_NOT_SERVED, Refused, Traits
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
 from app.domain.money import ZERO
+from app.metrics import Metrics
 from app.vault import CannotOpen, Vault
 
 SLIPPAGE: Final = Decimal("0.002")
@@ -44,12 +46,14 @@ class CryptoVenue:
         now: Callable[[], datetime],
         ledger: Ledger,
         egress: str,
+        metrics: Metrics | None = None,
     ) -> None:
         self._vault = vault
         self._endpoints = endpoints
         self._now = now
         self._ledger = ledger
         self._egress = egress
+        self._metrics = metrics
         self._transport = Transport()
         self._surroundings: dict[tuple[str, bool], Surroundings] = {}
         self._gates: dict[str, Gate] = {}
@@ -145,7 +149,8 @@ class CryptoVenue:
         egress = self._egress if endpoint is None else URL(endpoint).host_port_subcomponent
         address = f"{api}:from:{egress}"
         if address not in self._gates:
-            self._gates[address] = Gate(self._ledger, address)
+            waited = None if self._metrics is None else waits(tariff.name, self._metrics)
+            self._gates[address] = Gate(self._ledger, address, waited)
         return Toll(self._gates[address], tariff, None if account is None else f"{api}:of:{account}")
 
 

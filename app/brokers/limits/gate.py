@@ -8,7 +8,7 @@ still has room for an exit.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +26,10 @@ ROOM: Final[Mapping[Urgency, int]] = {
 
 _BLINK: Final = 0.001
 """Seconds that are waited at least, since clocks are not read at the same time."""
+
+
+Waited = Callable[[Urgency, float], None]
+"""What hears that a request of an urgency has waited so many seconds."""
 
 
 class Stopped(Exception):
@@ -51,11 +55,15 @@ class _Waiting:
 
 
 class Gate:
-    """The way out to one venue from one address. `address` is the scope that all of its requests share."""
+    """The way out to one venue from one address. `address` is the scope that all of its requests share.
 
-    def __init__(self, ledger: Ledger, address: str) -> None:
+    `waited` hears of every request how long it waited, whether or not it got its turn.
+    """
+
+    def __init__(self, ledger: Ledger, address: str, waited: Waited | None = None) -> None:
         self.ledger = ledger
         self.address = address
+        self._waited = waited
         self._lanes: dict[Urgency, dict[tuple[str, ...], deque[_Waiting]]] = {
             urgency: {} for urgency in Urgency
         }
@@ -78,7 +86,12 @@ class Gate:
             raise Stopped
         loop = asyncio.get_running_loop()
         waiting = _Waiting(scopes, charges, urgency, loop.time() + patience, loop.create_future())
-        await self._wait(waiting)
+        began = loop.time()
+        try:
+            await self._wait(waiting)
+        finally:
+            if self._waited is not None:
+                self._waited(urgency, loop.time() - began)
         try:
             yield
         finally:

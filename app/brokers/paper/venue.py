@@ -5,7 +5,7 @@ lock and in one transaction with what was asked. A call that fails leaves nothin
 of time, the next one settles to the same fills.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -179,8 +179,9 @@ class PaperBroker:
         """The id under which an attempt is sent: 32 hex digits."""
         return client_order_id(order_id, attempt)
 
-    async def instruments(self) -> Mapping[str, Instrument]:
+    async def instruments(self, meant: Collection[str] = ()) -> Mapping[str, Instrument]:
         """Everything listed, spot and swap; an account trades those of its own market type."""
+        del meant
         return await self._board.instruments()
 
     async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
@@ -280,13 +281,19 @@ class PaperBroker:
         known = {key.client_order_id for key in ours}
         return [ticket.as_fill() for ticket in tickets if ticket.request.client_order_id not in known]
 
-    async def resting(self, symbols: Sequence[str]) -> Sequence[Resting]:
-        """Every order that rests in these symbols."""
+    async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
+        """Every order that rests in these symbols, or in all."""
         async with self._visit() as visit:
             return [
-                Resting(ticket.request.symbol, ticket.request.client_order_id)
+                Resting(
+                    symbol=ticket.request.symbol,
+                    client_order_id=ticket.request.client_order_id,
+                    exchange_order_id=str(ticket.number),
+                    side=ticket.request.side,
+                    quantity=ticket.request.quantity,
+                )
                 for ticket in visit.books.resting
-                if ticket.request.symbol in symbols
+                if symbols is None or ticket.request.symbol in symbols
             ]
 
     async def close(self) -> None:

@@ -9,9 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.domain.market import MarketType
 from tests.brokers.contract.exchanges import STARTED_AT, exchange_stage
+from tests.brokers.contract.metatrader import BITCOIN, metatrader_stage
+from tests.brokers.contract.metatrader import STARTED_AT as BRIDGED_AT
 from tests.brokers.contract.paper import paper_stage
 from tests.brokers.contract.stage import Stage
 from tests.venues.exchange import running_exchange
+from tests.venues.metatrader import Method, running_bridge
 
 Setting = tuple[async_sessionmaker[AsyncSession], Path]
 OpenStage = Callable[[Setting], AbstractAsyncContextManager[Stage]]
@@ -43,6 +46,21 @@ def simulated(exchange: str, market_type: MarketType) -> OpenStage:
     return open_stage
 
 
+def bridged(platform: str, method: Method = Method.HEDGING) -> OpenStage:
+    """A MetaTrader broker behind its bridge, simulated on the wire."""
+
+    @asynccontextmanager
+    async def open_stage(setting: Setting) -> AsyncIterator[Stage]:
+        del setting
+        async with running_bridge(start=BRIDGED_AT, listings=[BITCOIN]) as venue:
+            stage = await metatrader_stage(venue, platform, method)
+            yield stage
+            await stage.close()
+            venue.audit()
+
+    return open_stage
+
+
 STAGES = {
     "paper-spot": paper(MarketType.SPOT),
     "paper-swap": paper(MarketType.SWAP),
@@ -51,6 +69,9 @@ STAGES = {
     "binanceusdm-swap": simulated("binanceusdm", MarketType.SWAP),
     "bybit-spot": simulated("bybit", MarketType.SPOT),
     "bybit-swap": simulated("bybit", MarketType.SWAP),
+    "mt4": bridged("mt4"),
+    "mt5-hedging": bridged("mt5"),
+    "mt5-netting": bridged("mt5", Method.NETTING),
 }
 
 

@@ -1,5 +1,6 @@
 """Simulated exchanges under the contract's hand, reached through the unmodified ccxt classes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -9,8 +10,10 @@ from app.brokers.crypto import LazyCryptoVenue, open_crypto
 from app.brokers.directory import Access
 from app.brokers.port import Broker
 from app.domain.market import MarketType
+from app.domain.orders import OrderReport
 from app.settings import new_vault_key, vault_key_bytes
 from app.vault import Vault
+from tests.brokers.contract.stage import Handles, charged
 from tests.venues.accounts import FeesIn
 from tests.venues.exchange import Exchange, Keys
 
@@ -35,6 +38,16 @@ class ExchangeStage:
     vault: Vault = field(default_factory=lambda: Vault([vault_key_bytes(new_vault_key())]))
     accounts: LazyCryptoVenue | None = None
     opened: Broker | None = None
+    handles: Handles = field(default_factory=Handles)
+
+    @property
+    def currency(self) -> str:
+        """Of the account."""
+        return "USDT"
+
+    def entry_fees(self, report: OrderReport) -> Mapping[str, Decimal]:
+        """The exchange's rate."""
+        return charged(self, report)
 
     @property
     def broker(self) -> Broker:

@@ -16,7 +16,8 @@ from app.brokers.paper.tape import Recordings
 from app.brokers.paper.venue import PaperBroker, PaperVenue, open_paper
 from app.brokers.port import Broker
 from app.domain.market import MarketType
-from tests.brokers.contract.stage import START
+from app.domain.orders import OrderReport
+from tests.brokers.contract.stage import START, Handles, charged
 
 STARTED_AT = datetime(2023, 3, 10, tzinfo=UTC)
 
@@ -60,6 +61,16 @@ class PaperStage:
     lines: list[str] = field(default_factory=list)
     last: Decimal = START
     opened: PaperBroker | None = None
+    handles: Handles = field(default_factory=Handles)
+
+    @property
+    def currency(self) -> str:
+        """Of the account."""
+        return "USDT"
+
+    def entry_fees(self, report: OrderReport) -> Mapping[str, Decimal]:
+        """The venue's rate."""
+        return charged(self, report)
 
     @property
     def broker(self) -> Broker:

@@ -181,3 +181,17 @@ async def test_a_redis_that_is_stuck_holds_no_exit_up(redis_url: str) -> None:
         await way.send(Urgency.EXIT)
         assert asyncio.get_running_loop().time() - began < 2.5
         await way.gate.close()
+
+
+async def test_every_wait_is_told_with_its_urgency_whether_or_not_it_came_to_its_turn() -> None:
+    waits: list[tuple[Urgency, float]] = []
+    gate = Gate(Ledger(), ADDRESS, lambda urgency, seconds: waits.append((urgency, seconds)))
+    way = Way(per_second(10), gate)
+    await way.send(Urgency.EXIT)
+    await way.send(Urgency.ENTRY)
+    with pytest.raises(Stopped):
+        await way.send(Urgency.POLL, patience=0.01)
+    await gate.close()
+    assert [urgency for urgency, _ in waits] == [Urgency.EXIT, Urgency.ENTRY, Urgency.POLL]
+    (_, first), (_, second), _ = waits
+    assert first < 0.05 <= second

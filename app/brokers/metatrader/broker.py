@@ -1,0 +1,474 @@
+"""The broker: one MetaTrader account. Orders are sent once; what became of them is read from the account's books."""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from app.brokers.metatrader import books, lookups, marks
+from app.brokers.metatrader.books import Cause, History, Ticket
+from app.brokers.metatrader.commissions import history
+from app.brokers.metatrader.lookups import LEGS, LOOK_BACK, Books
+from app.brokers.metatrader.market import AccountMarket
+from app.brokers.metatrader.marks import Handle
+from app.brokers.metatrader.outcomes import GONE, UNCHANGED
+from app.brokers.metatrader.session import OrderFault, Session
+from app.brokers.metatrader.wire import Record
+from app.brokers.port import (
+    ABSENT,
+    CANNOT_SAY,
+    Account,
+    Balance,
+    Holding,
+    Permissions,
+    Refused,
+    Resting,
+    Silence,
+    Traits,
+    Uncertain,
+    Unreachable,
+    VenueError,
+)
+from app.domain.holdings import Fill
+from app.domain.market import Instrument, Quote
+from app.domain.money import ZERO, exact, text
+from app.domain.orders import (
+    OrderKey,
+    OrderReport,
+    OrderRequest,
+    OrderStatus,
+    OrderType,
+    Side,
+    TriggerSource,
+)
+from app.domain.positions import PositionSide
+
+PATIENCE: Final = (0.0, 0.2, 0.5, 1.0)
+"""Seconds before each look at an order that was just sent: it may be shown a moment later."""
+
+_FAR_BACK: Final = timedelta(days=2)
+"""How long ago a position may have ended that we still think open."""
+
+_GOOD: Final = "Specified"
+_MAY_DRIFT: Final = Decimal("0.0005")
+"""How far an expected price may be missed, as a fraction of it, where a broker fills at a price or not at all."""
+
+
+class MetaTraderBroker:
+    """One account at one broker, through one bridge."""
+
+    def __init__(self, identity: str, traits: Traits, session: Session, now: Callable[[], datetime]) -> None:
+        self._identity = identity
+        self._traits = traits
+        self._session = session
+        self._now = now
+        self._platform = session.platform
+        self._market = AccountMarket(session, now)
+        self._sent: dict[str, datetime] = {}
+
+    @property
+    def traits(self) -> Traits:
+        """How this venue behaves for this connection; whether it nets is known once the account was asked."""
+        return self._traits
+
+    @property
+    def market_key(self) -> str:
+        """Prices are the account's own: its group decides the spread, its currency what a lot is worth."""
+        return f"{self._platform.id}:{self._identity}"
+
+    def client_order_id(self, order_id: UUID, attempt: int) -> str:
+        """The comment an attempt carries."""
+        return marks.client_order_id(order_id, attempt)
+
+    async def instruments(self, meant: Collection[str] = ()) -> Mapping[str, Instrument]:
+        """The instruments that one of `meant` may mean, by the broker's own names. Raises VenueError."""
+        return await self._market.instruments(meant)
+
+    async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
+        """The present quotes; unknown symbols are left out. Raises VenueError."""
+        return await self._market.quotes(symbols)
+
+    async def references(self, source: TriggerSource, symbols: Sequence[str]) -> Mapping[str, Decimal]:
+        """None: stops go by bid and ask here, and there is no choice."""
+        del source, symbols
+        return {}
+
+    async def account(self) -> Account:
+        """Balance, equity less credit, and free margin, in the account's currency. Raises VenueError."""
+        as_of = self._now()
+        summary = Record.of(await self._session.ask("AccountSummary"))
+        currency = summary.text("currency").upper()
+        if not currency:
+            raise Uncertain("The bridge's answer shows no account.")
+        self._traits = replace(self._traits, netting=summary.text("method").lower() == "netting")
+        is_investor = summary.flag("isInvestor") is True
+        barred: str | None = None
+        if is_investor:
+            barred = "account_read_only"
+        elif summary.flag("synced") is False:
+            barred = "account_not_synced"
+        leverage = summary.amount_or_none("leverage")
+        return Account(
+            identity=self._identity,
+            balances={currency: Balance(summary.amount("freeMargin"), summary.amount("balance"))},
+            equity={currency: _equity(summary)},
+            permissions=Permissions(trade=not is_investor, withdraw=False),
+            as_of=as_of,
+            leverage=leverage if leverage else None,
+            barred=barred,
+        )
+
+    async def place(self, request: OrderRequest) -> OrderReport:
+        """Send one order, once. Raises Refused, Unreachable or Uncertain.
+
+        A close names its position by `handle`; a stop and target are set on it, again and again if need be.
+        """
+        if request.handle is not None and request.type in LEGS:
+            return await self._attach(request, Handle.read(request.handle))
+        if request.reduce_only and request.handle is None:
+            raise Refused("An order that only reduces says which position it is for.")
+        try:
+            await self._session.ready()
+            order = await (self._leaving(request) if request.handle else self._entering(request))
+        except Uncertain as failure:
+            # Nothing that acts has been sent yet.
+            raise Unreachable(failure.message) from None
+        self._check_fresh(request)
+        self._note_sending(request)
+        try:
+            answer = await self._session.act(*order.paths, **order.parameters)
+            ticket = Record.of(answer).whole("ticket")
+        except OrderFault as fault:
+            if isinstance(fault.verdict, Uncertain):
+                return await self._in_doubt(request, fault.verdict)
+            raise fault.verdict from None
+        except Uncertain as doubt:
+            return await self._in_doubt(request, doubt)
+        if ticket <= 0:
+            return await self._in_doubt(request, Uncertain("The bridge's answer has no ticket."))
+        return await self._truth(request)
+
+    async def cancel(self, key: OrderKey) -> OrderReport:
+        """Take an order back and report what became of it. Raises VenueError; Refused without such an order."""
+        if key.handle is not None and key.type in LEGS:
+            return await self._detach(key, Handle.read(key.handle))
+        seen = await self._look(key)
+        if seen is ABSENT:
+            raise Refused("The broker has no such order.")
+        if isinstance(seen, Silence):
+            raise Uncertain("The broker cannot say which order that is.")
+        if seen.status is not OrderStatus.OPEN:
+            return seen
+        path = "OrderDelete" if self._platform.deletes else "OrderClose"
+        try:
+            await self._session.act(path, ticket=int(seen.exchange_order_id))
+        except OrderFault as fault:
+            if fault.bridge_code not in GONE:
+                raise fault.verdict from None
+        after = await self._look(replace(key, exchange_order_id=seen.exchange_order_id))
+        if isinstance(after, OrderReport):
+            if after.status is OrderStatus.OPEN:
+                raise Uncertain("The order is still there.")
+            return after
+        if after is CANNOT_SAY:
+            raise Uncertain("The broker does not show what became of the order.")
+        return lookups.cancelled(key, seen.exchange_order_id)
+
+    async def find(self, key: OrderKey) -> OrderReport | Silence:
+        """What the broker knows of one order. ABSENT only on a session that is proven healthy."""
+        try:
+            return await self._look(key)
+        except VenueError:
+            return CANNOT_SAY
+
+    async def survey(self, keys: Sequence[OrderKey]) -> Mapping[str, OrderReport | Silence]:
+        """The same for many orders: what rests untouched is seen in one look at all that is open."""
+        if not keys:
+            return {}
+        try:
+            open_books = await self._books(History())
+            answers = {key.client_order_id: open_books.report(key) for key in keys}
+            if all(_rests(answer) for answer in answers.values()):
+                return answers
+            oldest = min(key.signed_at for key in keys if not _rests(answers[key.client_order_id]))
+            whole = await self._books(await self._history(oldest), answers=open_books.tickets)
+            is_proven = await self._session.is_healthy()
+        except VenueError:
+            return dict.fromkeys((key.client_order_id for key in keys), CANNOT_SAY)
+        return {key.client_order_id: _believed(whole.report(key), is_proven=is_proven) for key in keys}
+
+    async def holdings(self) -> Sequence[Holding]:
+        """Open lots by symbol and side. Raises VenueError; empty means flat."""
+        tickets = await self._tickets()
+        if not tickets and not await self._session.is_healthy():
+            raise Unreachable("The bridge shows an empty account on a session that is not sound.")
+        total: dict[tuple[str, Side], Decimal] = {}
+        for each in tickets:
+            if not each.is_pending:
+                total[each.symbol, each.side] = _sum(total.get((each.symbol, each.side), ZERO), each.lots)
+        return [Holding(symbol, PositionSide.opened_by(side), lots) for (symbol, side), lots in total.items()]
+
+    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+        """What left positions in a symbol from `since` on, oldest first, without what our own exits took.
+
+        Raises VenueError.
+        """
+        # An entry is no exit, and on MetaTrader 4 the ticket it opened is what is closed later.
+        known = {key.exchange_order_id for key in ours if key.handle is not None}
+        past = await history(self._session, since - LOOK_BACK, self._now())
+        guarded = {Handle.read(key.handle).ticket for key in ours if key.handle and key.type in LEGS}
+        currency = await self._market.currency()
+        left = [
+            (part.at, part)
+            for part in past.parts
+            if part.symbol == symbol
+            and part.at is not None
+            and part.at >= since
+            and str(part.order) not in known
+            and not (part.position in guarded and part.cause in (Cause.STOP, Cause.TARGET))
+        ]
+        return [
+            Fill(
+                exchange_order_id=str(part.order),
+                side=part.side,
+                quantity=part.lots,
+                price=part.price,
+                time=at,
+                fees={currency: part.fees} if part.fees else {},
+                forced=part.cause is Cause.FORCED,
+            )
+            for at, part in sorted(left, key=lambda one: one[0])
+        ]
+
+    async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
+        """Every pending order in these symbols, or in all; ours are told by their comment. Raises VenueError."""
+        return [
+            Resting(
+                symbol=ticket.symbol,
+                client_order_id=ticket.comment or None,
+                exchange_order_id=str(ticket.number),
+                side=ticket.side,
+                quantity=ticket.lots,
+            )
+            for ticket in await self._tickets()
+            if ticket.is_pending and (symbols is None or ticket.symbol in symbols)
+        ]
+
+    async def close(self) -> None:
+        """Stop keeping the session alive."""
+        await self._session.close()
+
+    async def _entering(self, request: OrderRequest) -> "_Sending":
+        """How an entry is sent. Raises VenueError, while nothing has been sent."""
+        listing = await self._market.listing(request.symbol)
+        server = await self._session.server_time()
+        parameters: dict[str, Any] = {
+            "symbol": request.symbol,
+            "operation": "Buy" if request.side is Side.BUY else "Sell",
+            "volume": text(request.quantity),
+            "price": "0",
+            "slippage": 0,
+            "stoploss": text(request.stop_loss or ZERO),
+            "takeprofit": text(request.take_profit or ZERO),
+            "comment": request.client_order_id,
+            self._platform.magic: marks.magic_of(request.client_order_id),
+        }
+        if request.type is OrderType.LIMIT and request.price is not None:
+            price = await self._market.price(request.symbol)
+            if price.entering(request.side) * request.side.sign > request.price * request.side.sign:
+                parameters["operation"] += "Limit"
+                parameters["price"] = text(request.price)
+                if request.expires_at is not None:
+                    parameters["expiration"] = server.text(request.expires_at)
+                    if self._platform.has_deals:
+                        parameters["expirationType"] = _GOOD
+                return _Sending(_SEND, parameters)
+        elif request.type is not OrderType.MARKET:
+            raise Refused(f"A {request.type} order belongs to a position here.")
+        if listing.needs_price:
+            parameters |= await self._expected(request, listing.point)
+        return _Sending(_SEND, parameters)
+
+    async def _leaving(self, request: OrderRequest) -> "_Sending":
+        """How a part of a position is closed. Raises VenueError, while nothing has been sent."""
+        handle = Handle.read(request.handle or "")
+        ticket = (await self._books(History())).position(handle)
+        if ticket is None:
+            raise await self._why_gone(handle)
+        parameters: dict[str, Any] = {
+            "ticket": ticket.number,
+            "lots": text(min(request.quantity, ticket.lots)),
+            "price": "0",
+            "slippage": 0,
+        }
+        if self._platform.has_deals:
+            parameters["comment"] = request.client_order_id
+        listing = await self._market.listing(request.symbol)
+        if listing.needs_price:
+            parameters |= await self._expected(request, listing.point)
+        return _Sending(("OrderCloseSafe", "OrderClose"), parameters)
+
+    async def _why_gone(self, handle: Handle) -> VenueError:
+        """Why a position that is not open cannot be closed. Raises VenueError."""
+        shown = await self._books(await self._history(self._now() - _FAR_BACK))
+        if shown.is_unaccounted(handle):
+            return Unreachable("The position is not open, and the broker does not show yet how it ended.")
+        return Refused("The position is not open at the broker.")
+
+    async def _expected(self, request: OrderRequest, point: Decimal) -> dict[str, Any]:
+        """The price that is expected, and how many points it may be missed by."""
+        price = (await self._market.price(request.symbol)).entering(request.side)
+        return {"price": text(price), "slippage": _points(price, point)}
+
+    def _check_fresh(self, request: OrderRequest) -> None:
+        if self._now() - request.signed_at > self._traits.validity:
+            raise Unreachable("The request was held up; it is stale and was not sent.")
+
+    def _note_sending(self, request: OrderRequest) -> None:
+        """Remember an id for as long as its claim is fresh: the bridge knows no ids and would do it twice."""
+        if request.client_order_id in self._sent:
+            raise Uncertain("This attempt has been sent before; a look-up says what became of it.")
+        stale = self._now() - self._traits.validity
+        self._sent = {known: moment for known, moment in self._sent.items() if moment >= stale}
+        self._sent[request.client_order_id] = request.signed_at
+
+    async def _in_doubt(self, request: OrderRequest, doubt: VenueError) -> OrderReport:
+        """One look at an order whose answer was lost: a find settles it, nothing else does."""
+        seen = await self.find(request.key)
+        if isinstance(seen, OrderReport):
+            return seen
+        raise doubt from None
+
+    async def _truth(self, request: OrderRequest) -> OrderReport:
+        """What the account shows of an order that the bridge has taken."""
+        for pause in PATIENCE:
+            await asyncio.sleep(pause)
+            seen = await self.find(request.key)
+            if isinstance(seen, OrderReport):
+                return seen
+        raise Uncertain("The bridge took the order, and the account does not show it yet.")
+
+    async def _attach(self, request: OrderRequest, handle: Handle) -> OrderReport:
+        """Give a position its stop and target, in place of those it has."""
+        key = request.key
+        try:
+            standing = await self._standing(key, handle)
+        except Uncertain as failure:
+            raise Unreachable(failure.message) from None
+        if isinstance(standing, OrderReport):
+            return standing
+        if lookups.is_attached(key, standing):
+            return lookups.leg_on(key, standing)
+        self._check_fresh(request)
+        try:
+            await self._modify(standing, request.trigger_price, request.price)
+        except Uncertain as doubt:
+            seen = await self.find(key)
+            if isinstance(seen, OrderReport) and (seen.trigger_price, seen.price) == (
+                key.trigger_price,
+                key.price,
+            ):
+                return seen
+            raise doubt from None
+        return lookups.attached(key, standing, key.trigger_price, key.price)
+
+    async def _detach(self, key: OrderKey, handle: Handle) -> OrderReport:
+        """Take stop and target off a position, unless it carries others by now."""
+        standing = await self._standing(key, handle, refuse=False)
+        if isinstance(standing, OrderReport):
+            return standing
+        if lookups.is_attached(key, standing):
+            await self._modify(standing, None, None)
+        return lookups.cancelled(key, str(standing.number))
+
+    async def _standing(self, key: OrderKey, handle: Handle, *, refuse: bool = True) -> Ticket | OrderReport:
+        """The open position of a leg; else what became of the leg. Raises VenueError."""
+        shown = await self._books(History())
+        ticket = shown.position(handle)
+        if ticket is not None:
+            return ticket
+        report = await self._look(key)
+        if isinstance(report, OrderReport):
+            return report
+        if report is CANNOT_SAY:
+            raise Uncertain("The broker does not show what became of the position.")
+        if refuse:
+            raise Refused("The position is not open at the broker.")
+        return lookups.cancelled(key, key.exchange_order_id or str(handle.ticket))
+
+    async def _modify(self, ticket: Ticket, stop: Decimal | None, target: Decimal | None) -> None:
+        """Set both: to send one alone takes the other away. Raises Refused, Unreachable, Uncertain."""
+        try:
+            await self._session.act(
+                "OrderModifySafe",
+                "OrderModify",
+                ticket=ticket.number,
+                stoploss=text(stop or ZERO),
+                takeprofit=text(target or ZERO),
+            )
+        except OrderFault as fault:
+            if fault.bridge_code not in UNCHANGED:
+                raise fault.verdict from None
+
+    async def _look(self, key: OrderKey) -> OrderReport | Silence:
+        """What the books show of an order. Raises VenueError."""
+        shown = await self._books(await self._history(key.signed_at))
+        return _believed(shown.report(key), is_proven=await self._session.is_healthy())
+
+    async def _books(self, past: History, answers: Sequence[Ticket] | None = None) -> Books:
+        tickets = await self._tickets() if answers is None else answers
+        return Books(tickets, past, await self._market.currency(), self._platform.has_deals)
+
+    async def _tickets(self) -> list[Ticket]:
+        server = await self._session.server_time()
+        return books.tickets(await self._session.ask("OpenedOrders"), server)
+
+    async def _history(self, since: datetime) -> History:
+        """What happened since an order was signed, ended pending orders included. Raises VenueError."""
+        now = self._now()
+        past = await history(self._session, since - LOOK_BACK, now)
+        if not self._platform.has_deals:
+            return past
+        server = await self._session.server_time()
+        period = {"from": server.text(since - LOOK_BACK), "to": server.text(now + timedelta(days=1))}
+        told = await self._session.has("PendingOrderHistory", **period)
+        return past if told is None else replace(past, ended=books.ended_of(told))
+
+
+class _Sending:
+    """An order as it is put to the bridge, by the first request that the bridge has."""
+
+    def __init__(self, paths: Sequence[str], parameters: Mapping[str, Any]) -> None:
+        self.paths = paths
+        self.parameters = parameters
+
+
+_SEND: Final = ("OrderSendSafe", "OrderSend")
+
+
+@exact
+def _equity(summary: Record) -> Decimal:
+    return summary.amount("equity") - (summary.amount_or_none("credit") or ZERO)
+
+
+@exact
+def _points(price: Decimal, point: Decimal) -> int:
+    return int(price * _MAY_DRIFT / point) + 1
+
+
+@exact
+def _sum(one: Decimal, other: Decimal) -> Decimal:
+    return one + other
+
+
+def _rests(answer: OrderReport | Silence) -> bool:
+    """Whether an order stands as it was placed: nothing more has to be asked."""
+    return isinstance(answer, OrderReport) and answer.status is OrderStatus.OPEN
+
+
+def _believed(answer: OrderReport | Silence, *, is_proven: bool) -> OrderReport | Silence:
+    """An absence counts only where the session is sound."""
+    return CANNOT_SAY if answer is ABSENT and not is_proven else answer

@@ -1,0 +1,81 @@
+"""Credentials: how an account at a broker is named and opened, in the words of a connection."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from app.domain.errors import Invalid
+
+REQUIRED: Final = ("account_id", "api_secret")
+KNOWN_FIELDS: Final = frozenset({*REQUIRED, "server", "host", "port", "api_key"})
+"""Login and password; the server by name, or host and port; the key of a gateway that asks for one."""
+
+_HIGHEST_PORT: Final = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What opens an account. Nothing of it is printed but where the account is."""
+
+    login: str
+    password: str = field(repr=False)
+    server: str | None
+    host: str | None
+    port: int | None
+    gateway_key: str | None = field(repr=False)
+
+    @classmethod
+    def read(cls, given: Mapping[str, str]) -> Self:
+        """From a connection's credentials. Raises Invalid, naming fields only."""
+        check(given)
+        port = given.get("port")
+        return cls(
+            login=given["account_id"],
+            password=given["api_secret"],
+            server=given.get("server") or None,
+            host=given.get("host") or None,
+            port=int(port) if port else None,
+            gateway_key=given.get("api_key") or None,
+        )
+
+    @property
+    def identity(self) -> str:
+        """The account's own name: equal for two connections to it."""
+        return f"{self.login}@{self.server or f'{self.host}:{self.port}'}".lower()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be repeated in words of ours."""
+        return tuple(each for each in (self.password, self.gateway_key) if each)
+
+
+def check(given: Mapping[str, str]) -> None:
+    """Raise Invalid where credentials lack something, or say something nobody knows. Names fields only."""
+    missing = [name for name in REQUIRED if not given.get(name)]
+    if missing:
+        raise Invalid("credentials", f"MetaTrader needs {', '.join(missing)}.")
+    unknown = sorted(given.keys() - KNOWN_FIELDS)
+    if unknown:
+        raise Invalid("credentials", f"There is no credential field {', '.join(unknown)}.")
+    if not (given["account_id"].isascii() and given["account_id"].isdigit()):
+        raise Invalid("credentials.account_id", "The login of a MetaTrader account is a number.")
+    if not given.get("server"):
+        _check_address(given.get("host"), given.get("port"))
+
+
+def _check_address(host: str | None, port: str | None) -> None:
+    if not host or not port:
+        raise Invalid("credentials", "MetaTrader needs the server by name, or its host and port.")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) <= _HIGHEST_PORT):
+        raise Invalid("credentials.port", "A port is a number from 1 to 65535.")
+    if _is_private(host):
+        # The bridge opens the connection, and it may stand in the operator's own network.
+        raise Invalid("credentials.host", "The host of a broker is a public name or address.")
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return not ipaddress.ip_address(host.strip("[]")).is_global
+    except ValueError:
+        return "." not in host.strip(".") or host.lower().endswith((".local", ".internal", ".localhost"))
