@@ -76,6 +76,9 @@ _ENDED_WITHOUT_ALL = (
 )
 """States whose code says why not all of an entry was filled."""
 
+_CUT_SHORT = (OrderStatus.CANCELLED, OrderStatus.EXPIRED)
+"""How a market order ends that its venue did not fill whole."""
+
 NEVER_ARRIVED = "never_arrived"
 """The code of an order that provably did not reach its venue."""
 
@@ -89,6 +92,9 @@ _LATE_LOOK = timedelta(seconds=30)
 
 _AGAIN = timedelta(seconds=1)
 """When a close that nobody has carried out yet is taken up."""
+
+_UNFILLED_PAUSE = timedelta(seconds=15)
+"""When a close is sent again of which its venue filled nothing at all."""
 
 
 @dataclass(slots=True)
@@ -249,6 +255,7 @@ def apply(
     if not supersedes(known_status, order.filled_quantity, report):
         return False
     filled_before = order.filled_quantity
+    was_live = order.is_live
     if order.status in FINAL:
         log.warning(
             "order_was_not_final",
@@ -284,6 +291,8 @@ def apply(
     if order.purpose is not Purpose.ENTRY and report.filled_quantity > filled_before:
         telling.exit_filled(trade.session, trade.execution, order, now)
     refresh(trade, now)
+    if was_live:
+        _carry_on(trade, order, now)
     if trade.position is not None and report.handle is not None:
         trade.position.handle = report.handle
     return True
@@ -449,6 +458,27 @@ def _leave_again(trade: Trade, position: Position, reason: CloseReason, now: dat
     position.closed_at = None
     intend_close(trade, position, position.remaining_quantity, reason, now)
     telling.filled_late(trade.session, position, now)
+
+
+@exact
+def _carry_on(trade: Trade, close: Order, now: datetime) -> None:
+    """A close that its venue has cut short goes on with another order, for what it did not fill.
+
+    Not at a target, which is a price and not a wish to leave: the monitor sees whether that price still stands.
+    """
+    position = trade.position
+    if close.purpose is not Purpose.CLOSE or close.status not in _CUT_SHORT:
+        return
+    if position is None or position.status is PositionStatus.CLOSED or trade.live_close is not None:
+        return
+    rest = min(close.quantity - close.filled_quantity, position.remaining_quantity)
+    price = position.current_price or position.entry_price
+    if close.reason in (None, CloseReason.TAKE_PROFIT) or not position.grain.takes(rest, price):
+        return
+    following = intend_close(trade, position, rest, close.reason, now)
+    if close.filled_quantity == ZERO:
+        following.due_at = now + _UNFILLED_PAUSE
+    refresh(trade, now)
 
 
 def intend_close(

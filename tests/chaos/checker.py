@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import func, or_, select
 
 from app.desk import Sessions
-from app.domain.exits import CloseReason, Protection
+from app.domain.exits import Protection
 from app.domain.market import MarketType
 from app.domain.money import ZERO, exact
 from app.domain.orders import OrderStatus, Purpose, client_order_id
@@ -202,15 +202,12 @@ def _check_closes(
     orders: Sequence[Order],
     positions: Sequence[Position],
 ) -> None:
-    """Nothing of a signal is open any more whose close was answered, but what the venue itself did not fill."""
+    """Nothing of a signal is open any more whose close was answered."""
     closed = {each.id: each.source_id for each in signals if each.source_id in heard.closed}
     for position in positions:
         if position.status is PositionStatus.CLOSED or position.signal_id not in closed:
             continue
         mine = [each for each in orders if each.execution_id == position.execution_id]
-        if any(each.reason is CloseReason.SIGNAL and each.filled_quantity for each in mine):
-            verdict.counts["closes that the venue cut short"] += 1
-            continue
         story = "; ".join(_told(each) for each in mine)
         verdict.find("lost", f"the close of {closed[position.signal_id]} left a position open: {story}")
 
