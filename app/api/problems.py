@@ -262,6 +262,9 @@ def _is_outage(error: BaseException | None) -> bool:
             return (error.sqlstate or "").startswith(_OUTAGES)
         case DBAPIError():
             return error.connection_invalidated or _is_outage(_driver_error(error))
+        case Exception(__cause__=asyncpg.PostgresError() as cause):
+            # A connection that could not be made for somebody who speaks to the driver itself.
+            return _is_outage(cause)
         case _:
             return False
 

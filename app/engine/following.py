@@ -52,8 +52,7 @@ async def follow(desk: Desk, event_id: UUID) -> None:
         await _update(desk, event, signal_id)
         await _finish(desk, event_id)
         return
-    done = await _end(desk, event, signal_id)
-    if done and not await _may_still_open(desk, signal_id):
+    if await _end(desk, event, signal_id):
         await _finish(desk, event_id)
 
 
@@ -61,11 +60,14 @@ async def _end(desk: Desk, event: Event, signal_id: UUID | None) -> bool:
     """Take back what rests and, for a close, close what is open; True when nothing has to be tried again."""
     async with desk.sessions() as session:
         resting = await _resting(session, signal_id)
-        held = await _held(session, signal_id) if event.type == EventType.CLOSED else ()
     for order, connection in resting:
         await _take_back(desk, event, order, connection)
+    # Before what is held is read: an entry that fills between the two is found held, or still under way.
+    may_still_open = await _may_still_open(desk, signal_id)
+    async with desk.sessions() as session:
+        held = await _held(session, signal_id) if event.type == EventType.CLOSED else ()
     closed = [await _close(desk, event, execution_id) for execution_id in held]
-    return all(closed)
+    return all(closed) and not may_still_open
 
 
 async def _take_back(desk: Desk, event: Event, order: Order, connection: Connection) -> None:

@@ -8,12 +8,11 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
 import structlog
-from sqlalchemy import bindparam, case, select, union, update
+from sqlalchemy import bindparam, case, or_, select, union, update
 
 from app.brokers.port import ABSENT, Broker, Silence, VenueError
 from app.desk import Desk
@@ -38,17 +37,15 @@ from app.engine import (
     strikes,
     trades,
     triggers,
+    watches,
 )
 from app.engine.access import broker_of
-from app.store import connections, orders, positions, trading
+from app.store import orders, positions, trading
 from app.store.connections import Connection
 from app.store.orders import Order
 from app.store.positions import Position
 
 log = structlog.get_logger(__name__)
-
-LEASE = timedelta(seconds=30)
-"""How long a round may take before another worker may watch the same connections."""
 
 AT_ONCE = 12
 """How many accounts are dealt with at the same time."""
@@ -104,49 +101,42 @@ async def watch(desk: Desk) -> int:
 
 async def watch_open(desk: Desk) -> int:
     """Look after what is open on every connection that is due; answers how many were watched."""
-    failures: list[Exception] = []
-    claimed = await _claim(desk)
-    if not claimed:
-        return 0
-    try:
-        watched = await _open(desk, claimed)
-        failures += await _side_by_side(_survey(desk, each) for each in watched)
-        # What is held is read after the survey, which may have found orders filled.
-        await _load_positions(desk, watched)
-        quotes = await _quotes(watched)
-        held = [(each.broker, position) for each, position in _all_positions(watched)]
-        marks = await triggers.prices(desk, held, quotes)
-        await _mark(desk, watched, quotes, marks)
-        await guarding.arm(desk, (each for _, each in _all_positions(watched) if each.id in marks))
-        failures += await _side_by_side(
-            lapsing.review(desk, each.broker, each.connection, each.trading, each.orders, quotes)
-            for each in watched
-        )
-        failures += await _move_stops(desk, watched, marks)
-        failures += await _leave(desk, watched, marks)
-    finally:
-        await _release(desk, claimed)
+    async with watches.held(desk, await _watchable(desk)) as claimed:
+        failures = await _look_after(desk, claimed) if claimed else []
     if failures:
         raise ExceptionGroup("some of what is open was not looked after", failures)
     return len(claimed)
 
 
-async def _claim(desk: Desk) -> set[UUID]:
-    """Lease every connection with something open that nobody else watches at the moment."""
+async def _look_after(desk: Desk, claimed: set[UUID]) -> list[Exception]:
+    """Whatever there is to do; answers what went wrong unforeseen."""
+    watched = await _open(desk, claimed)
+    failures = await _side_by_side(_survey(desk, each) for each in watched)
+    # What is held is read after the survey, which may have found orders filled.
+    await _load_positions(desk, watched)
+    quotes = await _quotes(watched)
+    held = [(each.broker, position) for each, position in _all_positions(watched)]
+    marks = await triggers.prices(desk, held, quotes)
+    await _mark(desk, watched, quotes, marks)
+    await guarding.arm(desk, (each for _, each in _all_positions(watched) if each.id in marks))
+    failures += await _side_by_side(
+        lapsing.review(desk, each.broker, each.connection, each.trading, each.orders, quotes)
+        for each in watched
+    )
+    failures += await _move_stops(desk, watched, marks)
+    failures += await _leave(desk, watched, marks)
+    return failures
+
+
+async def _watchable(desk: Desk) -> Sequence[UUID]:
+    """Every connection with something open, or due to be compared."""
     open_somewhere = union(
         select(Position.connection_id).where(Position.status.in_(positions.OPEN)),
         select(Order.connection_id).where(Order.status == OrderStatus.OPEN),
         select(Connection.id).where(Connection.reconcile_due_at <= desk.now()),
     )
-    async with desk.sessions.begin() as session:
-        ids = (await session.scalars(open_somewhere)).all()
-        return await connections.claim_watch(session, ids, desk.now(), LEASE) if ids else set()
-
-
-async def _release(desk: Desk, claimed: set[UUID]) -> None:
-    """Give the leases back, due again in half a round: whichever worker's round comes next takes them."""
-    async with desk.sessions.begin() as session:
-        await connections.release_watch(session, list(claimed), desk.now() + desk.monitor_every / 2)
+    async with desk.sessions() as session:
+        return (await session.scalars(open_somewhere)).all()
 
 
 async def _open(desk: Desk, claimed: set[UUID]) -> list[Watched]:
@@ -341,6 +331,7 @@ async def _mark(
 
 async def _write_marks(desk: Desk, rows: Sequence[Mapping[str, object]]) -> None:
     # A position that was filled further or left in the meantime is skipped: its profit is for another quantity.
+    # So is one that another worker has looked at since: this one has stood still, and its watch was taken over.
     columns = Position.__table__.c
     new_day = columns.pnl_day.is_distinct_from(bindparam("day"))
     statement = (
@@ -349,6 +340,7 @@ async def _write_marks(desk: Desk, rows: Sequence[Mapping[str, object]]) -> None
             Position.__table__.c.id == bindparam("position"),
             Position.__table__.c.remaining_quantity == bindparam("held"),
             Position.__table__.c.status != PositionStatus.CLOSED,
+            or_(columns.marked_at.is_(None), columns.marked_at <= bindparam("moment")),
         )
         .values(
             current_price=bindparam("price"),

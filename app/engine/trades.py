@@ -76,6 +76,9 @@ _ENDED_WITHOUT_ALL = (
 )
 """States whose code says why not all of an entry was filled."""
 
+_CUT_SHORT = (OrderStatus.CANCELLED, OrderStatus.EXPIRED)
+"""How a market order ends that its venue did not fill whole."""
+
 NEVER_ARRIVED = "never_arrived"
 """The code of an order that provably did not reach its venue."""
 
@@ -89,6 +92,9 @@ _LATE_LOOK = timedelta(seconds=30)
 
 _AGAIN = timedelta(seconds=1)
 """When a close that nobody has carried out yet is taken up."""
+
+_UNFILLED_PAUSE = timedelta(seconds=15)
+"""When a close is sent again of which its venue filled nothing at all."""
 
 
 @dataclass(slots=True)
@@ -241,14 +247,11 @@ def apply(
     known = (order.status, order.filled_quantity, order.exchange_order_id)
     if known == (report.status, report.filled_quantity, report.exchange_order_id):
         return False
-    # Of an order that vanished its venue never said that it was final. A close may have been followed by another.
-    is_doubtful = (
-        order.code == VANISHED and order.purpose is not Purpose.CLOSE and not _is_succeeded(trade, order)
-    )
-    known_status = OrderStatus.OPEN if is_doubtful else order.status
+    known_status = _known_status(trade, order)
     if not supersedes(known_status, order.filled_quantity, report):
         return False
     filled_before = order.filled_quantity
+    was_live = order.is_live
     if order.status in FINAL:
         log.warning(
             "order_was_not_final",
@@ -256,22 +259,15 @@ def apply(
             filled=text(report.filled_quantity),
         )
         order.code = order.message = None
-    counted = {coin: parse(amount) for coin, amount in order.fees.items()}
-    told = {coin: parse(rate) for coin, rate in order.fee_rates.items()}
-    rates = blended_rates(told, counted, report.fees, rates)
-    price = report.average_price
-    fees = value_fees(report.fees, order.base, order.currency, price, rates, holds_coins=holds_coins)
     if trade.position is not None:
         trade.position.funding += report.funding - order.funding
+    _count_fees(order, report, rates, holds_coins=holds_coins)
     order.profit, order.funding = report.profit, report.funding
     order.status = status_after(known_status, report)
     order.exchange_order_id = report.exchange_order_id
     order.filled_quantity = report.filled_quantity
     order.average_price = report.average_price
     order.leg = report.leg
-    order.fees = {currency: text(amount) for currency, amount in report.fees.items()}
-    order.fee_rates = {coin: text(rate) for coin, rate in rates.items()}
-    order.base_fee, order.fee_value, order.fees_complete = fees.base, fees.value, fees.complete
     _explain_end(order, report)
     order.acknowledged_at = order.acknowledged_at or now
     order.misses = 0
@@ -286,9 +282,40 @@ def apply(
     if order.purpose is not Purpose.ENTRY and report.filled_quantity > filled_before:
         telling.exit_filled(trade.session, trade.execution, order, now)
     refresh(trade, now)
+    if was_live:
+        _carry_on(trade, order, now)
+    _name(trade, report)
+    return True
+
+
+def _name(trade: Trade, report: OrderReport) -> None:
+    """Remember what later orders call the position by."""
     if trade.position is not None and report.handle is not None:
         trade.position.handle = report.handle
-    return True
+
+
+def _known_status(trade: Trade, order: Order) -> OrderStatus:
+    """The status to hold a report against: of an order that vanished its venue never said that it was final."""
+    # A close that vanished may have been followed by another.
+    is_doubtful = (
+        order.code == VANISHED and order.purpose is not Purpose.CLOSE and not _is_succeeded(trade, order)
+    )
+    return OrderStatus.OPEN if is_doubtful else order.status
+
+
+def _count_fees(
+    order: Order, report: OrderReport, rates: Mapping[str, Decimal], *, holds_coins: bool
+) -> None:
+    """Take over the fees, and what they are worth at the rates of when each was taken."""
+    counted = {coin: parse(amount) for coin, amount in order.fees.items()}
+    told = {coin: parse(rate) for coin, rate in order.fee_rates.items()}
+    rates = blended_rates(told, counted, report.fees, rates)
+    fees = value_fees(
+        report.fees, order.base, order.currency, report.average_price, rates, holds_coins=holds_coins
+    )
+    order.fees = {currency: text(amount) for currency, amount in report.fees.items()}
+    order.fee_rates = {coin: text(rate) for coin, rate in rates.items()}
+    order.base_fee, order.fee_value, order.fees_complete = fees.base, fees.value, fees.complete
 
 
 def _is_succeeded(trade: Trade, leg: Order) -> bool:
@@ -459,6 +486,27 @@ def _leave_again(trade: Trade, position: Position, reason: CloseReason, now: dat
     position.closed_at = None
     intend_close(trade, position, position.remaining_quantity, reason, now)
     telling.filled_late(trade.session, position, now)
+
+
+@exact
+def _carry_on(trade: Trade, close: Order, now: datetime) -> None:
+    """A close that its venue has cut short goes on with another order, for what it did not fill.
+
+    Not at a target, which is a price and not a wish to leave: the monitor sees whether that price still stands.
+    """
+    position = trade.position
+    if close.purpose is not Purpose.CLOSE or close.status not in _CUT_SHORT:
+        return
+    if position is None or position.status is PositionStatus.CLOSED or trade.live_close is not None:
+        return
+    rest = min(close.quantity - close.filled_quantity, position.remaining_quantity)
+    price = position.current_price or position.entry_price
+    if close.reason in (None, CloseReason.TAKE_PROFIT) or not position.grain.takes(rest, price):
+        return
+    following = intend_close(trade, position, rest, close.reason, now)
+    if close.filled_quantity == ZERO:
+        following.due_at = now + _UNFILLED_PAUSE
+    refresh(trade, now)
 
 
 def intend_close(

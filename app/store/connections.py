@@ -1,7 +1,7 @@
 """Connections: an owner's accounts at venues."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -195,9 +195,9 @@ async def count_of_owner(session: AsyncSession, owner: Owner) -> int:
 
 
 async def claim_watch(
-    session: AsyncSession, connection_ids: Sequence[UUID], now: datetime, lease: timedelta
+    session: AsyncSession, connection_ids: Sequence[UUID], now: datetime, until: datetime
 ) -> set[UUID]:
-    """Take those connections that nobody else watches at the moment, until `now + lease`."""
+    """Take those connections that nobody else watches at the moment, until `until`."""
     claimed = await session.scalars(
         update(Connection)
         .where(
@@ -205,17 +205,23 @@ async def claim_watch(
             Connection.deleted_at.is_(None),
             or_(Connection.watch_due_at.is_(None), Connection.watch_due_at <= now),
         )
-        .values(watch_due_at=now + lease)
+        .values(watch_due_at=until)
         .returning(Connection.id)
     )
     return set(claimed)
 
 
-async def release_watch(session: AsyncSession, connection_ids: Sequence[UUID], due_at: datetime) -> None:
-    """Let the next round have them, not before `due_at`."""
-    await session.execute(
-        update(Connection).where(Connection.id.in_(connection_ids)).values(watch_due_at=due_at)
+async def move_watch(
+    session: AsyncSession, connection_ids: Sequence[UUID], held_until: datetime, until: datetime
+) -> set[UUID]:
+    """Move what is taken until `held_until` to `until`; answers what nobody else has taken meanwhile."""
+    moved = await session.scalars(
+        update(Connection)
+        .where(Connection.id.in_(connection_ids), Connection.watch_due_at == held_until)
+        .values(watch_due_at=until)
+        .returning(Connection.id)
     )
+    return set(moved)
 
 
 def _count_of(kind: Strike) -> Any:

@@ -1,5 +1,6 @@
 """A crypto connection's whole job on simulated exchanges: connected, tested, traded, protected natively, left."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -14,12 +15,14 @@ from app.domain.exits import CloseReason, Protection
 from app.domain.market import MarketType
 from app.domain.orders import FINAL, OrderStatus, OrderType, Purpose
 from app.domain.positions import PositionStatus
+from app.domain.signals import EventType
 from app.engine import connections, monitoring
+from app.engine.access import broker_of
 from app.engine.connections import Examination
 from app.store.connections import Connection, ConnectionStatus, Kind
 from app.store.executions import ExecutionStatus
 from tests.desks import START, USER, Clock, opened_desk
-from tests.engine.signals import execute_all, executions, orders, positions, publish, sweep_all
+from tests.engine.signals import change, execute_all, executions, orders, positions, publish, sweep_all
 from tests.venues.exchange import Exchange, Keys, running_exchange
 from tests.venues.faults import ANSWER_LOST, HTML, REQUEST_LOST, TRUNCATED, Fault, server_error
 
@@ -176,6 +179,28 @@ async def test_an_accident_at_the_entry_ends_in_one_order_and_a_protected_positi
     assert Decimal("0.0998") <= position.quantity <= Decimal("0.1")
     placed = [order for floor in venue.floors for order in floor.orders if order.trigger is None]
     assert len(placed) == 1
+
+
+@pytest.mark.parametrize(("exchange", "market_type"), VENUES)
+async def test_a_close_finds_the_entry_that_has_just_been_filled(
+    desk: Desk, venue: Exchange, exchange: str, market_type: MarketType
+) -> None:
+    await _activated(desk, venue, exchange, market_type)
+    await publish(desk, order_type="limit", entry_price="19500", stop_loss="18000")
+    await execute_all(desk)
+    assert [each.status for each in await executions(desk)] == [ExecutionStatus.OPEN]
+    venue.move(_symbol(market_type), 19400)
+    await change(desk, EventType.CLOSED)
+    await execute_all(desk)
+    [position] = await positions(desk)
+    assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.SIGNAL)
+
+
+async def test_two_who_come_first_at_once_share_one_broker(desk: Desk, venue: Exchange) -> None:
+    connection = await _connect(desk, venue.open_account({"USDT": "100"}), "binance", MarketType.SPOT)
+    one, other = await asyncio.gather(*(broker_of(desk, connection) for _ in range(2)))
+    assert one is other
+    assert (await one.account()).balances["USDT"].free == 100
 
 
 @pytest.mark.parametrize(("exchange", "market_type"), VENUES)

@@ -183,13 +183,7 @@ class CryptoBroker:
                 acknowledged = await self._send(request, listed, quote, is_hedged=is_hedged)
             except Exception as error:  # noqa: BLE001 - as above; a cancelled task passes through and stays unknown
                 raise of_order(error, call, self._profile) from None
-        report = await self._truth(request, acknowledged)
-        if report.status is OrderStatus.OPEN and await self._is_passed(request):
-            # The price went through while the stop was on its way: it would wait for the price to come back.
-            report = await self.cancel(replace(request.key, exchange_order_id=report.exchange_order_id))
-            if report.filled_quantity == ZERO:
-                raise Refused(PASSED)
-        return report
+        return await self._unless_passed(request, await self._truth(request, acknowledged))
 
     async def cancel(self, key: OrderKey) -> OrderReport:
         """Take an order back and report what became of it. Raises VenueError; Refused without such an order."""
@@ -346,6 +340,24 @@ class CryptoBroker:
         if quote is None:
             raise Unreachable("There is no price to check the stop against; it was not sent.")
         return quote.entering(request.side) * request.side.sign >= request.trigger_price * request.side.sign
+
+    async def _unless_passed(self, request: OrderRequest, report: OrderReport) -> OrderReport:
+        """The report of an accepted order; a stop that the price went through on its way is taken back.
+
+        Raises Refused for one taken back unfilled, else Uncertain: after acceptance nothing is "not executed".
+        """
+        try:
+            if report.status is not OrderStatus.OPEN or not await self._is_passed(request):
+                return report
+            # It would wait for the price to come back.
+            report = await self.cancel(replace(request.key, exchange_order_id=report.exchange_order_id))
+        except VenueError as failure:
+            raise Uncertain(
+                f"The venue took the order; a look-up says what became: {failure.message}"
+            ) from None
+        if report.filled_quantity == ZERO:
+            raise Refused(PASSED)
+        return report
 
     def _note_sending(self, request: OrderRequest) -> None:
         """Remember an id for as long as its claim is fresh: venues accept the id of a closed order again."""

@@ -95,7 +95,7 @@ def _marked(failure: VenueError, call: Call) -> VenueError:
 
 def _before_sending(error: Exception, words: str) -> VenueError:
     """Nothing that acts had left: either we could not get through to it, or the class would not send this."""
-    if isinstance(error, library.OperationFailed):
+    if isinstance(error, library.OperationFailed | library.ExchangeClosedByUser):
         return Unreachable(words)
     return Refused(words, code=_REFUSALS.get(type(error), "rejected_by_venue"))
 

@@ -1,0 +1,79 @@
+"""Watches: who looks after which connections, taken for a few seconds and renewed for as long as a round lasts.
+
+A worker that dies or stands still renews nothing, so that another one takes its connections over within seconds.
+That two never do the same thing twice does not rest on this: every order is claimed under the lock of its trade.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.desk import Desk
+from app.store import connections
+
+log = structlog.get_logger(__name__)
+
+LEASE = timedelta(seconds=6)
+"""For how long connections are taken at a time."""
+
+RENEWAL = timedelta(seconds=2)
+"""How often that is renewed while the round goes on."""
+
+LONGEST = timedelta(seconds=30)
+"""For how long a round renews; one that hangs loses its connections to the next worker."""
+
+
+@asynccontextmanager
+async def held(desk: Desk, connection_ids: Sequence[UUID]) -> AsyncIterator[set[UUID]]:
+    """Take those connections that nobody else watches, for as long as the body lasts.
+
+    They are due again half a round later: whichever worker's round comes next takes them.
+    """
+    now = desk.now()
+    watch = _Watch(desk, set(), now + LEASE)
+    if connection_ids:
+        async with desk.sessions.begin() as session:
+            watch.held = await connections.claim_watch(session, connection_ids, now, watch.until)
+    if not watch.held:
+        yield set()
+        return
+    over = asyncio.Event()
+    renewing = asyncio.create_task(watch.renew(over))
+    try:
+        yield set(watch.held)
+    finally:
+        # It is not cancelled, which would leave open whether its last renewal counts.
+        over.set()
+        await renewing
+        await watch.move(desk.now() + desk.monitor_every / 2)
+
+
+class _Watch:
+    """What one round has taken. That the moment it ends at is still there proves that nobody else has taken it."""
+
+    def __init__(self, desk: Desk, held: set[UUID], until: datetime) -> None:
+        self.held = held
+        self.until = until
+        self._desk = desk
+
+    async def renew(self, over: asyncio.Event) -> None:
+        """Go on holding what is still held, until the round is over or has taken too long."""
+        for _ in range(LONGEST // RENEWAL):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), RENEWAL.total_seconds())
+                return
+            try:
+                await self.move(self._desk.now() + LEASE)
+            except (SQLAlchemyError, OSError) as failure:
+                log.warning("watch_not_renewed", reason=type(failure).__name__)
+
+    async def move(self, until: datetime) -> None:
+        """Let it end at another moment; what somebody else has taken meanwhile is held no more."""
+        async with self._desk.sessions.begin() as session:
+            moved = await connections.move_watch(session, list(self.held), self.until, until)
+        self.held, self.until = moved, until

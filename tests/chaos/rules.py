@@ -1,0 +1,176 @@
+"""The safety rules, and how each is taken out of a copy of the program: no switch for it ships.
+
+Behind several rules stands another wall that would catch the same accident, so taking one out alone would prove
+nothing: those are taken out together, and what the last of them does by itself is a case of its own.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.chaos.source import Edit
+
+ONE_LIVE_CLOSE: Final = "uq_execution_orders_live_close"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule, the edits that take it out, and the scene in which that shows."""
+
+    name: str
+    scene: str
+    broken: str
+    """What the checker has to call it."""
+    edits: tuple[Edit, ...] = ()
+    indexes: tuple[str, ...] = field(default=())
+    """What is dropped in the database."""
+
+
+_CLOSES_UNCHECKED: Final = (
+    Edit(
+        "app/engine/closing.py",
+        "        if trade.live_close is not None:\n            raise Conflict",
+        "        if False:\n            raise Conflict",
+    ),
+    Edit(
+        "app/engine/closing.py",
+        "        close, position = trade.live_close, _held(trade)\n",
+        "        close, position = trade.order(order.id), _held(trade)\n",
+    ),
+)
+
+RULES: Final = (
+    Rule(
+        "an order is absent only after the venue's settle time",
+        scene="late_arrival",
+        broken="duplicate",
+        edits=(
+            Edit(
+                "app/engine/resolution.py",
+                "settled = now >= signed_at + broker.traits.settle",
+                "settled = True",
+            ),
+            Edit(
+                "app/engine/placing.py",
+                "order.due_at = now + broker.traits.settle",
+                "order.due_at = now",
+            ),
+        ),
+    ),
+    Rule(
+        "an order is absent only after two clean look-ups",
+        scene="unseen_at_first",
+        broken="duplicate",
+        edits=(
+            Edit(
+                "app/brokers/port.py",
+                "clean_misses: int = field(default=2)",
+                "clean_misses: int = field(default=1)",
+            ),
+        ),
+    ),
+    Rule(
+        "a look-up that fails proves nothing",
+        scene="unanswered_questions",
+        broken="duplicate",
+        edits=(
+            Edit(
+                "app/brokers/crypto/broker.py",
+                "        except VenueError:\n            return CANNOT_SAY",
+                "        except VenueError:\n            return ABSENT",
+            ),
+        ),
+    ),
+    Rule(
+        "an order is signed with the time of its claim",
+        scene="late_sender",
+        broken="duplicate",
+        edits=(
+            Edit("app/brokers/crypto/broker.py", "        self._check_fresh(request)\n", ""),
+            Edit(
+                "app/brokers/crypto/broker.py",
+                "Call(urgency=_urgency(request), signed_at=request.signed_at)",
+                "Call(urgency=_urgency(request))",
+            ),
+        ),
+    ),
+    Rule(
+        "only what is pending is claimed",
+        scene="late_claimer",
+        broken="duplicate",
+        edits=(
+            Edit(
+                "app/engine/execution.py",
+                "if connection is None or trade.execution.status is not ExecutionStatus.PENDING:",
+                "if connection is None:",
+            ),
+        ),
+    ),
+    Rule(
+        "an outcome is recorded for its own attempt only",
+        scene="late_recorder",
+        broken="duplicate",
+        edits=(
+            Edit(
+                "app/engine/placing.py",
+                "return current.attempt == sent.attempt and current.status is OrderStatus.SENDING",
+                "return True",
+            ),
+        ),
+    ),
+    Rule(
+        "an error is no refusal",
+        scene="lost_answer",
+        broken="untruthful",
+        edits=(
+            Edit(
+                "app/brokers/crypto/outcomes.py",
+                "        return Unreachable(words)\n    return Uncertain(words)\n\n\ndef of_read",
+                "        return Unreachable(words)\n    return Refused(words)\n\n\ndef of_read",
+            ),
+        ),
+    ),
+    Rule(
+        "an order goes out under the id that was committed for it",
+        scene="lost_answer",
+        broken="orphan",
+        edits=(
+            Edit(
+                "app/engine/placing.py",
+                "await broker.place(order.request())",
+                'await broker.place(__import__("dataclasses").replace(order.request(),'
+                " client_order_id=order.execution_id.hex))",
+            ),
+        ),
+    ),
+    Rule(
+        "a position has one live close",
+        scene="two_closes",
+        broken="double close",
+        edits=_CLOSES_UNCHECKED,
+        indexes=(ONE_LIVE_CLOSE,),
+    ),
+    Rule(
+        "an exit can only reduce",
+        scene="closed_by_hand",
+        broken="reversed",
+        edits=(Edit("app/brokers/crypto/requests.py", 'params["reduceOnly"] = True', "pass"),),
+    ),
+    Rule(
+        "202 is answered after the commit",
+        scene="killed_before_the_row",
+        broken="lost",
+        edits=(
+            Edit(
+                "app/engine/intake.py",
+                "    signal_id, execution_ids = await _publish(desk, values)\n",
+                '    __import__("asyncio").get_running_loop().create_task(_publish(desk, values))\n'
+                '    signal_id, execution_ids = values["signal_id"], ()\n',
+            ),
+        ),
+    ),
+)
+
+LAST_WALLS: Final = (
+    Rule("the index alone keeps a position to one live close", "two_closes", "", edits=_CLOSES_UNCHECKED),
+)
+"""What still holds when everything before it is gone."""

@@ -1,0 +1,276 @@
+"""Servers away: what intake answers, what goes on, and how soon everything is back; and a worker asked to stop."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from sqlalchemy import func, select
+from standardwebhooks.webhooks import Webhook
+
+from app.desk import Desk, open_desk
+from app.domain.market import MarketType
+from app.domain.owners import Owner, Role
+from app.domain.positions import PositionStatus
+from app.engine import connections
+from app.settings import asyncpg_url, settings_from
+from app.store.connections import Kind
+from app.store.events import Event
+from app.store.executions import Execution, ExecutionStatus
+from app.store.signals import SignalRow
+from migrations import upgrade_to_head
+from tests.chaos.processes import Postgres
+from tests.desks import add_connection
+from tests.engine.signals import executions, positions, publish
+from tests.servers import free_port, postgres_spot, reachable_directory
+from tests.venues.exchange import Exchange, running_exchange
+from tests.venues.faults import slow
+from tests.workers.processes import own_redis, until, working
+from tests.workers.test_worker import queue_is_heard
+
+ADMIN: Final = Owner(Role.ADMIN, "admin-0")
+"""Admins need no plan."""
+
+SYNTHETIC: Final = {"prices": "synthetic", "seed": 7, "balance": "10000000"}
+
+
+class Platform:
+    """A source of signed signals in front of a real API process."""
+
+    def __init__(self, http: httpx.AsyncClient, secret: str) -> None:
+        self.http = http
+        self._secret = secret
+
+    async def post(self, type_: str, webhook_id: str, **data: Any) -> httpx.Response:
+        """Send one event, once."""
+        now = datetime.now(UTC)
+        body = json.dumps({"type": type_, "timestamp": now.isoformat(), "data": data})
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": webhook_id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": Webhook(self._secret).sign(webhook_id, now, body),
+        }
+        return await self.http.post("/v1/webhooks/signals", content=body, headers=headers)
+
+    async def publish(self, name: str) -> httpx.Response:
+        """Send a signal without a stop."""
+        return await self.post("signal.published", name, id=name, symbol="BTC/USDT", direction="buy")
+
+    async def end(self, name: str) -> httpx.Response:
+        """Send the close of a signal."""
+        return await self.post("signal.closed", f"{name}:closed", id=name)
+
+
+@asynccontextmanager
+async def serving(environment: Mapping[str, str], directory: Path) -> AsyncIterator[Platform]:
+    """Run the API as production does, with a platform before it."""
+    port = free_port()
+    command = (sys.executable, "-W", "error", "-m", "uvicorn", "app.main:app", "--port", str(port))
+    async with (
+        working(environment, directory, command),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http,
+    ):
+
+        async def answers() -> bool:
+            try:
+                return (await http.get("/livez")).is_success
+            except httpx.TransportError:
+                return False
+
+        await until(answers, seconds=90)
+        yield Platform(http, environment["ENGINE_WEBHOOK_SECRETS"])
+
+
+@pytest.mark.parametrize("away", [6, pytest.param(600, marks=pytest.mark.long)])
+async def test_while_redis_is_away_intake_answers_and_entries_and_exits_go_on(
+    environment: dict[str, str], tmp_path: Path, away: int
+) -> None:
+    async with own_redis() as redis:
+        environment |= {"ENGINE_REDIS_URL": redis.url}
+        async with (
+            open_desk(settings_from(environment)) as desk,
+            serving(environment, tmp_path) as platform,
+            working(environment, tmp_path) as worker,
+        ):
+            await add_connection(
+                desk,
+                owner=ADMIN,
+                market_type=MarketType.SPOT,
+                paper=SYNTHETIC,
+                sizing={"strategy": "fixed", "value": "0.01"},
+            )
+            await until(lambda: queue_is_heard(redis.url), seconds=90)
+            await redis.kill()
+            gone, sent = time.monotonic(), 0
+            while time.monotonic() - gone < away:
+                sent += 1
+                began = time.monotonic()
+                assert (await platform.publish(f"s{sent}")).status_code == 202
+                assert time.monotonic() - began < 2, "nobody waits for a doorbell"
+                await asyncio.sleep(away / 10)
+                if sent % 2 == 0:
+                    await until(partial(_is_executed, desk, f"s{sent}"), seconds=90)
+                    assert (await platform.end(f"s{sent}")).status_code == 202
+            await until(lambda: _came_through(desk, sent), seconds=90)
+
+            await redis.start()
+            back = time.monotonic()
+            await until(lambda: queue_is_heard(redis.url), seconds=90)
+            assert time.monotonic() - back < 8
+            assert await worker.stop() == 0
+            assert worker.problems() == []
+
+
+async def _came_through(desk: Desk, signals: int) -> bool:
+    """Whether every signal was executed, and every second one closed again."""
+    done = [each.status for each in await executions(desk)]
+    closed = [each for each in await positions(desk) if each.status is PositionStatus.CLOSED]
+    return done == [ExecutionStatus.EXECUTED] * signals and len(closed) == signals // 2
+
+
+# On a machine that is busy with other tests a second may last several; the long run is for one that is not.
+@pytest.mark.parametrize(("away", "back_within"), [(2, 15), pytest.param(60, 5, marks=pytest.mark.long)])
+async def test_while_postgres_is_away_intake_says_503_and_nothing_is_half_done(
+    environment: dict[str, str], tmp_path: Path, away: int, back_within: float
+) -> None:
+    with reachable_directory() as directory:
+        spot = replace(postgres_spot(directory), durable=True)
+        async with Postgres.opened(spot) as postgres:
+            await asyncio.to_thread(upgrade_to_head, asyncpg_url(spot.url()))
+            environment |= {"ENGINE_DATABASE_URL": spot.url()}
+            async with (
+                open_desk(settings_from(environment)) as desk,
+                serving(environment, tmp_path) as platform,
+                working(environment, tmp_path) as worker,
+            ):
+                await add_connection(
+                    desk,
+                    owner=ADMIN,
+                    market_type=MarketType.SPOT,
+                    paper=SYNTHETIC,
+                    sizing={"strategy": "fixed", "value": "0.01"},
+                )
+                answers: dict[str, httpx.Response] = {}
+                sending = asyncio.create_task(_keep_publishing(platform, answers))
+                await until(lambda: _is_answered(answers, 202), seconds=90)
+                await postgres.halt()
+                halted = set(answers)
+                await asyncio.sleep(away)
+                during = {name: answer for name, answer in answers.items() if name not in halted}
+                await postgres.start()
+                back = time.monotonic()
+
+                async def takes() -> bool:
+                    return (await platform.publish("back")).status_code == 202
+
+                await until(takes, seconds=90)
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+                assert (await platform.http.get("/readyz")).is_success
+                await until(lambda: _is_executed(desk, "back"), seconds=90)
+                took = time.monotonic() - back
+                print(f"back {took:.1f} s after PostgreSQL")  # noqa: T201 - what the claim rests on
+                assert took < back_within
+                assert {answer.status_code for answer in during.values()} == {503}
+                assert {answer.status_code for answer in answers.values()} == {202, 503}
+                refused = [answer for answer in answers.values() if answer.status_code == 503]
+                assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
+                await _check_whole(desk, {n for n, answer in answers.items() if answer.status_code == 202})
+                assert await worker.stop() == 0
+
+
+async def _keep_publishing(platform: Platform, answers: dict[str, httpx.Response]) -> None:
+    number = 0
+    while True:
+        number += 1
+        answers[f"s{number}"] = await platform.publish(f"s{number}")
+        await asyncio.sleep(0.2)
+
+
+async def _is_answered(answers: Mapping[str, httpx.Response], status: int) -> bool:
+    return sum(answer.status_code == status for answer in answers.values()) > 5
+
+
+async def _is_executed(desk: Desk, name: str) -> bool:
+    async with desk.sessions() as session:
+        status = await session.scalar(
+            select(Execution.status)
+            .join(SignalRow, SignalRow.id == Execution.signal_id)
+            .where(SignalRow.source_id == name)
+        )
+    return status is ExecutionStatus.EXECUTED
+
+
+async def _check_whole(desk: Desk, taken: set[str]) -> None:
+    """What was taken is there; and every event has its signal and its execution, whatever was answered."""
+    async with desk.sessions() as session:
+        known = set(await session.scalars(select(SignalRow.source_id)))
+        counts = [
+            await session.scalar(select(func.count()).select_from(table))
+            for table in (Event, SignalRow, Execution)
+        ]
+    assert taken <= known
+    assert len(set(counts)) == 1, counts
+
+
+@pytest.fixture
+async def venue() -> AsyncIterator[Exchange]:
+    """The exchanges, which outlive every process."""
+    async with running_exchange() as exchange:
+        yield exchange
+        exchange.audit()
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["rung for", "swept up"])
+async def test_a_worker_asked_to_stop_waits_for_an_order_that_is_on_its_way(
+    environment: dict[str, str], tmp_path: Path, venue: Exchange, *, heard: bool
+) -> None:
+    environment |= {"ENGINE_BROKER_ENDPOINTS": json.dumps({"binance": venue.url})}
+    if not heard:
+        environment |= {"ENGINE_REDIS_URL": "redis://127.0.0.1:1/0"}
+    async with open_desk(settings_from(environment)) as desk:
+        await _connect(desk, venue)
+        async with working(environment, tmp_path) as worker:
+            venue.faults.add(slow(3))
+            await publish(desk)
+            await until(lambda: _has_arrived(venue), seconds=90)
+            worker.process.terminate()
+            assert await worker.process.wait() == 0
+            assert worker.problems() == []
+            assert len(worker.events("order_acknowledged")) == 1
+        [done] = await executions(desk)
+    assert (done.status, done.attempts) == (ExecutionStatus.EXECUTED, 1)
+    assert len(venue.spot.floor.orders) == 1
+
+
+async def _has_arrived(venue: Exchange) -> bool:
+    return len(venue.spot.floor.orders) == 1
+
+
+async def _connect(desk: Desk, venue: Exchange) -> None:
+    keys = venue.open_account({"USDT": "100000"})
+    connection = await connections.create(
+        desk,
+        ADMIN,
+        kind=Kind.CRYPTO,
+        exchange="binance",
+        market_type=MarketType.SPOT,
+        sandbox=False,
+        terms={
+            "name": "test",
+            "credentials": {"api_key": keys.api_key, "api_secret": keys.secret},
+            "sizing": {"strategy": "fixed", "value": "0.01"},
+        },
+    )
+    assert (await connections.test(desk, ADMIN, connection.id)).ok
+    await connections.activate(desk, ADMIN, connection.id)
