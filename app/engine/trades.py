@@ -20,7 +20,7 @@ from app.domain.entries import Entry
 from app.domain.errors import Conflict, NotFound
 from app.domain.exits import CloseReason, Protection, Rung, ladder
 from app.domain.market import QuantityUnit
-from app.domain.money import ZERO, exact, parse, stored, text
+from app.domain.money import ZERO, exact, kept, parse, stored, text
 from app.domain.orders import (
     FINAL,
     Leg,
@@ -261,12 +261,12 @@ def apply(
         order.code = order.message = None
     if trade.position is not None:
         trade.position.funding += report.funding - order.funding
-    _count_fees(order, report, rates, holds_coins=holds_coins)
     order.profit, order.funding = report.profit, report.funding
     order.status = status_after(known_status, report)
     order.exchange_order_id = report.exchange_order_id
     order.filled_quantity = report.filled_quantity
-    order.average_price = report.average_price
+    order.average_price = None if report.average_price is None else stored(report.average_price)
+    _count_fees(order, report, rates, holds_coins=holds_coins)
     order.leg = report.leg
     _explain_end(order, report)
     order.acknowledged_at = order.acknowledged_at or now
@@ -307,14 +307,15 @@ def _count_fees(
     order: Order, report: OrderReport, rates: Mapping[str, Decimal], *, holds_coins: bool
 ) -> None:
     """Take over the fees, and what they are worth at the rates of when each was taken."""
-    counted = {coin: parse(amount) for coin, amount in order.fees.items()}
-    told = {coin: parse(rate) for coin, rate in order.fee_rates.items()}
-    rates = blended_rates(told, counted, report.fees, rates)
+    taken = {currency: stored(amount) for currency, amount in report.fees.items()}
+    counted = {currency: kept(amount) for currency, amount in order.fees.items()}
+    known = {coin: kept(rate) for coin, rate in order.fee_rates.items()}
+    blended = blended_rates(known, counted, taken, rates)
     fees = value_fees(
-        report.fees, order.base, order.currency, report.average_price, rates, holds_coins=holds_coins
+        taken, order.base, order.currency, order.average_price, blended, holds_coins=holds_coins
     )
-    order.fees = {currency: text(amount) for currency, amount in report.fees.items()}
-    order.fee_rates = {coin: text(rate) for coin, rate in rates.items()}
+    order.fees = {currency: text(amount) for currency, amount in taken.items()}
+    order.fee_rates = {coin: text(stored(rate)) for coin, rate in blended.items()}
     order.base_fee, order.fee_value, order.fees_complete = fees.base, fees.value, fees.complete
 
 

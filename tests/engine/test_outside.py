@@ -8,12 +8,14 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
+from app.api import orders as api
 from app.brokers.crypto import open_crypto
 from app.brokers.directory import Directory
 from app.brokers.port import Broker
 from app.desk import Desk
 from app.domain.exits import CloseReason, Protection
 from app.domain.market import MarketType
+from app.domain.money import parse, text
 from app.domain.orders import FINAL, OrderReport, OrderRequest, OrderType, Side
 from app.domain.positions import PositionStatus
 from app.engine import closing, connections, monitoring
@@ -238,6 +240,23 @@ class TestOnMargin:
         assert position.pnl_complete
         assert position.realized_pnl == scene.result
         assert len(await scene.told(NotificationType.LIQUIDATION)) == 1
+
+    async def test_of_a_trade_that_closed_more_than_ours_a_part_is_booked_and_can_be_shown(
+        self, scene: Scene
+    ) -> None:
+        await scene.enter()
+        await scene.hand(Side.BUY, "0.2")
+        await scene.rounds(61, 11)
+        # Of 0.23 that are sold 0.2 were the owner's: ours is 3/23 of the fee, which has no end as a decimal.
+        await scene.hand(Side.SELL, "0.23")
+        await scene.a_while()
+        [position] = await positions(scene.desk)
+        assert position.remaining_quantity == Decimal("0.07")
+        [left] = [order for order in await orders(scene.desk) if order.reason is CloseReason.EXTERNAL]
+        [fee] = api.Order.seen(left).fees
+        assert fee.amount == parse(left.fees["USDT"]) > 0
+        assert left.average_price is not None
+        assert f"at {text(left.average_price)}" in (await scene.told(NotificationType.CLOSE))[0]
 
     async def test_orders_that_were_moved_are_the_owners_edits(self, scene: Scene) -> None:
         await scene.enter()
