@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import bindparam, case, or_, select, union, update
 
-from app.brokers.port import ABSENT, Broker, Silence, VenueError
+from app.brokers.port import ABSENT, Broker, Silence, Traits, VenueError
 from app.desk import Desk
 from app.domain.exits import CloseReason, NativeStyle, Plan, Protection, decide, targets_beside
 from app.domain.market import Quote
@@ -51,7 +51,7 @@ AT_ONCE = 12
 """How many accounts are dealt with at the same time."""
 
 MISSES = 2
-"""In how many rounds running a resting order must be missing before it counts as gone."""
+"""How many clean looks, a read-lag apart, must miss a resting order before it counts as gone."""
 
 
 @dataclass(slots=True)
@@ -102,7 +102,10 @@ async def watch(desk: Desk) -> int:
 async def watch_open(desk: Desk) -> int:
     """Look after what is open on every connection that is due; answers how many were watched."""
     async with watches.held(desk, await _watchable(desk)) as claimed:
-        failures = await _look_after(desk, claimed) if claimed else []
+        try:
+            failures = await _look_after(desk, claimed) if claimed else []
+        finally:
+            await guarding.miss(desk, claimed)
     if failures:
         raise ExceptionGroup("some of what is open was not looked after", failures)
     return len(claimed)
@@ -118,7 +121,7 @@ async def _look_after(desk: Desk, claimed: set[UUID]) -> list[Exception]:
     held = [(each.broker, position) for each, position in _all_positions(watched)]
     marks = await triggers.prices(desk, held, quotes)
     await _mark(desk, watched, quotes, marks)
-    await guarding.arm(desk, (each for _, each in _all_positions(watched) if each.id in marks))
+    failures += await _side_by_side([guarding.arm(desk, held, quotes, marks)])
     failures += await _side_by_side(
         lapsing.review(desk, each.broker, each.connection, each.trading, each.orders, quotes)
         for each in watched
@@ -241,17 +244,20 @@ async def _hear(desk: Desk, watched: Watched) -> News | None:
     for order in watched.orders:
         answer = answers.get(order.key.client_order_id)
         if isinstance(answer, OrderReport):
+            if order.misses:
+                await _find_again(desk, order)
             if await adopting.adopt(desk, order, answer):
                 news.changed.add(order.execution_id)
             if _tells_news(order, answer) and await placing.record(desk, watched.broker, order, answer):
                 news.changed.add(order.execution_id)
                 news.lost_a_leg |= _is_lost(order, answer)
-        elif answer is ABSENT and await _miss(desk, order):
+        elif answer is ABSENT and await _miss(desk, order, watched.broker.traits):
             news.changed.add(order.execution_id)
             news.lost_a_leg |= order.purpose is Purpose.PROTECTION
         else:
             news.unclear.add(order.symbol)
-    await guarding.prove(desk, (each for each in watched.orders if _stands(answers, each)))
+    shown = {order.id for order in watched.orders if _stands(answers, order)}
+    await guarding.prove(desk, watched.orders, shown)
     return news
 
 
@@ -275,15 +281,32 @@ def _tells_news(order: Order, report: OrderReport) -> bool:
     )
 
 
-async def _miss(desk: Desk, order: Order) -> bool:
-    """Count a clean look that did not find a resting order; True when it is now known to be gone."""
+async def _find_again(desk: Desk, order: Order) -> None:
+    """A resting order that was missed is there: the looks that missed it count no more."""
+    async with desk.sessions.begin() as session:
+        current = (await trades.locked(session, order.execution_id)).order(order.id)
+        if current.status is OrderStatus.OPEN and current.attempt == order.attempt:
+            current.misses, current.missed_at = 0, None
+
+
+async def _miss(desk: Desk, order: Order, traits: Traits) -> bool:
+    """Count a clean look that did not find a resting order; True when it is now known to be gone.
+
+    A venue may need its time to show what it has acknowledged, and looks closer together than its answers lag behind
+    are one look, whoever took them.
+    """
     now = desk.now()
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, order.execution_id)
         current = trade.order(order.id)
         if current.status is not OrderStatus.OPEN or current.attempt != order.attempt:
             return False
+        is_settled = current.acknowledged_at is not None and now >= current.acknowledged_at + traits.settle
+        is_another = current.missed_at is None or now >= current.missed_at + traits.read_lag
+        if not is_settled or not is_another:
+            return False
         current.misses += 1
+        current.missed_at = now
         if current.misses < MISSES:
             return False
         log.warning("resting_order_gone", **naming.of_order(trade.execution, order))
@@ -422,7 +445,7 @@ def _plan(position: Position, style: NativeStyle) -> Plan:
     """What is ours to watch: everything, or the targets beside a venue's stop, or nothing."""
     by_venue = position.protection is Protection.NATIVE
     targets = position.rungs_left
-    if by_venue:
+    if by_venue and position.refused_leg is None:
         targets = targets_beside(targets, position.remaining_quantity, style)
     return Plan(
         position.side.entry_side,

@@ -88,6 +88,9 @@ LAPSED = "signal_expired"
 VANISHED = "vanished"
 """The code of an order that is no longer at its venue although nobody here took it back."""
 
+IN_DOUBT = (OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)
+"""States in which an order may or may not be at its venue."""
+
 _LATE_LOOK = timedelta(seconds=30)
 
 _AGAIN = timedelta(seconds=1)
@@ -270,7 +273,7 @@ def apply(
     order.leg = report.leg
     _explain_end(order, report)
     order.acknowledged_at = order.acknowledged_at or now
-    order.misses = 0
+    order.misses, order.missed_at = 0, None
     order.due_at = None
     if report.filled_quantity > filled_before:
         order.filled_at = report.time or now
@@ -383,6 +386,11 @@ def vanish(trade: Trade, order: Order, now: datetime) -> None:
         trade.position.expose(now)
     _miss_stop(trade, order, now)
     refresh(trade, now)
+
+
+def is_undecided(order: Order) -> bool:
+    """Whether an order may have changed what the venue holds without our knowing."""
+    return order.status in IN_DOUBT or (order.code == VANISHED and order.due_at is not None)
 
 
 def _miss_stop(trade: Trade, order: Order, now: datetime) -> None:
@@ -667,6 +675,8 @@ def _closes_everything(trade: Trade, position: Position) -> bool:
 def _finish(trade: Trade, position: Position, now: datetime) -> None:
     position.dust = position.remaining_quantity
     position.remaining_quantity = ZERO
+    position.end_exposure(now)
+    position.price_lost_at = position.stop_doubted_at = None
     if position.status is PositionStatus.CLOSED:
         return
     ended = [order for order in trade.orders if order.purpose is not Purpose.ENTRY and order.filled_quantity]
@@ -675,7 +685,6 @@ def _finish(trade: Trade, position: Position, now: datetime) -> None:
     position.closed_at = (last.filled_at if last else None) or now
     position.close_reason = (last.reason if last else None) or CloseReason.DUST
     position.protection = Protection.NONE
-    position.end_exposure(now)
     telling.position_closed(trade.session, position, now)
 
 
