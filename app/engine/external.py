@@ -28,9 +28,6 @@ from app.store.schema import new_id
 
 log = structlog.get_logger(__name__)
 
-UNDECIDED = (OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)
-"""States in which an order may have changed the venue's holdings without our knowing."""
-
 
 async def book(
     desk: Desk, broker: Broker, losers: Sequence[Position], gone: Mapping[UUID, Decimal], until: datetime
@@ -103,7 +100,7 @@ async def _book(desk: Desk, seen: Position, parts: Sequence[Departure]) -> bool:
             return False
         if position.remaining_quantity != seen.remaining_quantity:
             return False
-        if any(order.status in UNDECIDED for order in trade.orders):
+        if any(trades.is_undecided(order) for order in trade.orders):
             return False
         for part in parts:
             order = _order_for(trade, position, part, now)

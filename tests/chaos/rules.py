@@ -46,8 +46,8 @@ RULES: Final = (
         edits=(
             Edit(
                 "app/engine/resolution.py",
-                "settled = now >= signed_at + broker.traits.settle",
-                "settled = True",
+                "settled = traits is not None and now >= signed_at + traits.settle",
+                "settled = traits is not None",
             ),
             Edit(
                 "app/engine/placing.py",

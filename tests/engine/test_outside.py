@@ -18,8 +18,9 @@ from app.domain.market import MarketType
 from app.domain.money import parse, text
 from app.domain.orders import FINAL, OrderReport, OrderRequest, OrderType, Side
 from app.domain.positions import PositionStatus
-from app.engine import closing, connections, monitoring
+from app.engine import closing, connections, monitoring, trades
 from app.engine.access import broker_of
+from app.store import connections as rows
 from app.store.connections import Connection, Kind
 from app.store.executions import ExecutionStatus
 from app.store.notifications import Notification, NotificationType
@@ -257,6 +258,25 @@ class TestOnMargin:
         assert fee.amount == parse(left.fees["USDT"]) > 0
         assert left.average_price is not None
         assert f"at {text(left.average_price)}" in (await scene.told(NotificationType.CLOSE))[0]
+
+    async def test_an_entry_that_shows_itself_after_all_is_taken_back_and_what_it_filled_is_protected(
+        self, scene: Scene
+    ) -> None:
+        desk = scene.desk
+        await publish(desk, order_type="limit", entry_price="19500", stop_loss="19000")
+        await execute_all(desk)
+        [entry] = await orders(desk)
+        async with desk.sessions.begin() as session:
+            trade = await trades.locked(session, entry.execution_id)
+            trades.refuse(trade, trade.order(entry.id), trades.NEVER_ARRIVED, "It is absent.", desk.now())
+            await rows.reconcile_at(session, entry.connection_id, desk.now())
+        scene.venue.thin(scene.symbol, "0.4")
+        scene.venue.move(scene.symbol, 19500)
+        await scene.rounds(6)
+        [position] = await positions(desk)
+        assert (position.remaining_quantity, position.protection) == (Decimal("0.04"), Protection.NATIVE)
+        assert [order.quantity for order in scene.account.live.values()] == [Decimal("0.04")]
+        assert [each.status for each in await executions(desk)] == [ExecutionStatus.PARTIAL]
 
     async def test_orders_that_were_moved_are_the_owners_edits(self, scene: Scene) -> None:
         await scene.enter()
