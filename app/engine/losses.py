@@ -18,6 +18,7 @@ from app.domain.exits import CloseReason
 from app.domain.positions import PositionStatus
 from app.domain.risk import Limits, OnDailyLoss, check_daily_loss
 from app.engine import closing, telling, withdrawing
+from app.engine.apart import apart
 from app.engine.lapsing import Ending
 from app.store import audit, connections, positions
 from app.store.audit import Action
@@ -35,12 +36,16 @@ async def enforce(desk: Desk) -> None:
     now = desk.now()
     async with desk.sessions() as session:
         breached = await positions.beyond_daily_loss(session, now)
-    for connection_id in breached:
-        await _reduce(desk, connection_id)
+    try:
+        await apart(_reduce(desk, connection_id) for connection_id in breached)
+    finally:
+        await _close_unwanted(desk)
+
+
+async def _close_unwanted(desk: Desk) -> None:
     async with desk.sessions() as session:
-        unwanted = await _unwanted(session, now)
-    for execution_id in unwanted:
-        await closing.leave(desk, execution_id, CloseReason.RISK)
+        unwanted = await _unwanted(session, desk.now())
+    await apart(closing.leave(desk, execution_id, CloseReason.RISK) for execution_id in unwanted)
 
 
 def next_day(now: datetime) -> datetime:

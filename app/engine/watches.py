@@ -24,6 +24,9 @@ LEASE = timedelta(seconds=6)
 RENEWAL = timedelta(seconds=2)
 """How often that is renewed while the round goes on."""
 
+_PAUSES = (0, 0.05, 0.2)
+"""Seconds before each try to move a watch: a claim holds its connection's row for some milliseconds."""
+
 LONGEST = timedelta(seconds=30)
 """For how long a round renews; one that hangs loses its connections to the next worker."""
 
@@ -73,7 +76,15 @@ class _Watch:
                 log.warning("watch_not_renewed", reason=type(failure).__name__)
 
     async def move(self, until: datetime) -> None:
-        """Let it end at another moment; what somebody else has taken meanwhile is held no more."""
-        async with self._desk.sessions.begin() as session:
-            moved = await connections.move_watch(session, list(self.held), self.until, until)
+        """Let it end at another moment; what somebody else has taken meanwhile is held no more.
+
+        A row that is locked is tried again in a moment, and given up where its holder stands still.
+        """
+        moved: set[UUID] = set()
+        for pause in _PAUSES:
+            await asyncio.sleep(pause)
+            async with self._desk.sessions.begin() as session:
+                moved |= await connections.move_watch(session, list(self.held - moved), self.until, until)
+            if moved == self.held:
+                break
         self.held, self.until = moved, until
