@@ -14,7 +14,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from app.desk import Desk
-from app.engine import monitoring, reporting, sweeping
+from app.engine import arrivals, monitoring, reporting, sweeping
 from app.engine.sweeping import Finding, Kind
 from app.store import workers
 
@@ -66,6 +66,11 @@ async def sweep(ctx: Context) -> None:
 async def monitor(ctx: Context) -> None:
     """Cron: look after open positions and resting orders."""
     await guarded(ctx["desk"], "monitor", monitoring.watch(ctx["desk"]))
+
+
+async def look(ctx: Context) -> None:
+    """Cron: look at entries that rest where the price is."""
+    await guarded(ctx["desk"], "look", arrivals.look(ctx["desk"]))
 
 
 async def snapshot(ctx: Context) -> None:

@@ -27,7 +27,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from app.desk import Desk, open_desk
-from app.engine import journal, metering
+from app.engine import arrivals, journal, metering
 from app.engine.rekeying import MissingKeys, check_keys
 from app.logs import configure_logs
 from app.queue import deserialize, serialize
@@ -42,6 +42,7 @@ JOB_TIMEOUT = timedelta(seconds=60)
 DRAIN = timedelta(seconds=20)
 """How long a stopping worker waits for what it has begun; what is cut off after that is found by the sweep."""
 
+_LOOK_SECONDS = arrivals.EVERY // timedelta(seconds=1)
 _POLL = timedelta(milliseconds=50)
 _REDIS_PAUSE = timedelta(seconds=1)
 _REDIS_PATIENCE = timedelta(seconds=5)
@@ -52,6 +53,7 @@ def cron_jobs(settings: Settings) -> list[CronJob]:
     """What runs on the clock, in UTC; each at most once per tick over all workers."""
     return [
         cron(jobs.monitor, second=set(range(0, 60, settings.monitor_seconds)), timeout=JOB_TIMEOUT),
+        cron(jobs.look, second=set(range(0, 60, _LOOK_SECONDS)), timeout=JOB_TIMEOUT),
         cron(jobs.sweep, second=set(range(0, 60, SWEEP_SECONDS)), timeout=JOB_TIMEOUT),
         cron(jobs.snapshot, hour=0, minute=0, second=0, timeout=timedelta(minutes=4)),
         cron(jobs.health, minute=set(range(0, 60, 5)), second=30, timeout=timedelta(minutes=4)),
@@ -126,6 +128,7 @@ async def run(settings: Settings) -> None:
             group.create_task(
                 _every(settings.monitor_seconds, lambda: jobs.monitor({"desk": desk}), stopping, offset=1)
             )
+            group.create_task(_every(_LOOK_SECONDS, lambda: jobs.look({"desk": desk}), stopping, offset=1))
             group.create_task(_every(SWEEP_SECONDS, lambda: jobs.sweep({"desk": desk}), stopping, offset=1))
             group.create_task(
                 _every(
