@@ -410,7 +410,8 @@ class ConnectionTest(View):
     """Whether it passed."""
     code: str | None = Field(examples=["withdrawal_permission"])
     """Why it failed: `withdrawal_permission`, `trade_permission_missing`, `terms_not_served` for terms the venue cannot
-    serve, or a code of GET /v1/denial-codes; null when it passed."""
+    serve, `account_in_use` where it is active and another active connection trades the same account, or a code of GET
+    /v1/denial-codes; null when it passed."""
     message: str = Field(examples=["The account can be reached and traded."])
     """The same in a sentence."""
     balances: list[Balance]
@@ -540,11 +541,15 @@ async def get_connection(
     return Connection.seen(row, desk.now())
 
 
-@router.patch("/{connection_id}", responses=raises("not_found", "positions_open"))
+@router.patch("/{connection_id}", responses=raises("not_found", "positions_open", "conflict"))
 async def change_connection(
     connection_id: ConnectionId, change: ConnectionChange, caller: Trader, desk: OpenDesk
 ) -> Connection:
-    """Change a connection. With other credentials it is inactive until it has been tested again."""
+    """Change a connection. With other credentials it is inactive until it has been tested again.
+
+    While positions or entries are open, other credentials are taken only where the venue itself says that they open
+    the same account; what is open is then watched and closed with them.
+    """
     return Connection.seen(await engine.change(desk, caller.owner, connection_id, change.terms()), desk.now())
 
 
