@@ -174,7 +174,7 @@ class ClosedSignal(Named):
 
 
 class Subscription(Body):
-    """A user's entitlement."""
+    """A user's entitlement. Entries that it no longer covers are taken back unless they are filled."""
 
     user_id: Text = Field(examples=["user-42"])
     """The platform's id of the user: the `sub` of their tokens."""
