@@ -35,7 +35,7 @@ from app.api.callers import Tokens
 from app.api.edge import Edge
 from app.api.keys import Keys, PublishedKeys, SharedSecret
 from app.api.rates import Counted, Rates
-from app.api.webhooks import Senders
+from app.api.senders import Senders
 from app.desk import Desk, open_desk, open_redis
 from app.engine import journal, metering
 from app.engine.rekeying import keys_checked

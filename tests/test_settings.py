@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from app.api.webhooks import Senders
+from app.api.senders import Senders
 from app.brokers.metatrader.platforms import PLATFORMS
 from app.settings import (
     BRIDGES,

@@ -60,7 +60,18 @@ router = APIRouter(prefix="/connections", tags=["connections"], route_class=Exac
 ConnectionId = Annotated[UUID, Path(description="The connection's id.")]
 
 Title = Annotated[str, Strict(), StringConstraints(min_length=1, max_length=100), AfterValidator(printable)]
-Secret = Annotated[SecretStr, Field(min_length=1, max_length=8192)]
+
+
+def _written_out(value: object) -> object:
+    """Logins and ports are numbers, so they are taken as such, too."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Secret = Annotated[
+    SecretStr,
+    Field(min_length=1, max_length=8192),
+    BeforeValidator(_written_out, json_schema_input_type=SecretStr | int),
+]
 Symbols = Annotated[list[Text], Field(max_length=500)]
 
 
@@ -219,7 +230,7 @@ class ConnectionTerms(Body):
     )
     """The account's keys, never shown again; GET /v1/exchanges says which fields a venue needs. For MetaTrader
     `account_id` is the login, `api_secret` the password, `server` its name in the terminal (or `host` and `port`), and
-    `api_key` the key of a gateway that asks for one."""
+    `api_key` the key of a gateway that asks for one. Whole numbers are taken for text."""
     paper: Paper | None = None
     """The terms of a paper account, in place of credentials."""
     sizing: Sizing | None = None

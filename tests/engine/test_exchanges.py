@@ -12,13 +12,13 @@ from sqlalchemy import select
 from app.brokers.crypto import open_crypto
 from app.brokers.directory import Directory
 from app.desk import Desk
-from app.domain.errors import Conflict
+from app.domain.errors import Conflict, Denied
 from app.domain.exits import CloseReason, Protection
 from app.domain.market import MarketType
-from app.domain.orders import FINAL, OrderStatus, OrderType, Purpose
+from app.domain.orders import FINAL, OrderStatus, OrderType, Purpose, Side
 from app.domain.positions import PositionStatus
-from app.domain.signals import EventType
-from app.engine import closing, connections, monitoring
+from app.domain.signals import EventType, Signal
+from app.engine import closing, connections, monitoring, previewing
 from app.engine.access import broker_of
 from app.engine.examining import Examination
 from app.store.connections import Connection, ConnectionStatus, Kind
@@ -26,7 +26,7 @@ from app.store.executions import ExecutionStatus
 from tests.desks import START, USER, Clock, opened_desk
 from tests.engine.signals import change, execute_all, executions, orders, positions, publish, sweep_all
 from tests.venues.exchange import Exchange, Keys, running_exchange
-from tests.venues.faults import ANSWER_LOST, HTML, REQUEST_LOST, TRUNCATED, Fault, server_error
+from tests.venues.faults import ANSWER_LOST, HTML, REQUEST_LOST, TRUNCATED, Fault, any_request, server_error
 
 VENUES = [
     ("binance", MarketType.SPOT),
@@ -237,6 +237,25 @@ class TestPositions:
         for floor in venue.floors:
             assert not any(account.live for account in floor.accounts.values())
         venue.audit()
+
+
+@pytest.mark.parametrize(("exchange", "market_type"), VENUES)
+async def test_a_preview_tells_a_key_that_is_refused_from_a_venue_out_of_reach(
+    desk: Desk, venue: Exchange, exchange: str, market_type: MarketType
+) -> None:
+    await _activated(desk, venue, exchange, market_type)
+    idea = Signal("BTC/USDT", Side.BUY, stop_loss=Decimal(19000))
+
+    async def previewed() -> str | None:
+        [seen] = await previewing.preview(desk, USER, idea, [], desk.now())
+        return seen.outcome.code if isinstance(seen.outcome, Denied) else None
+
+    assert await previewed() is None
+    for floor in venue.floors:
+        floor.accounts.clear()
+    assert await previewed() == "credentials_refused"
+    venue.faults.add(server_error(executed=False), any_request, times=20)
+    assert await previewed() == "venue_unreachable"
 
 
 @pytest.mark.parametrize("fault", [ANSWER_LOST, REQUEST_LOST, TRUNCATED, HTML, server_error(executed=True)])
