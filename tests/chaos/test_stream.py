@@ -14,7 +14,8 @@ def check(told: Played, signals: int) -> None:
     assert told["broken"] == {}, told["findings"]
     counts = told["counts"]
     assert counts["signals"] == counts["executions"] == signals
-    assert counts["execution executed"] > signals / 2
+    # How many are closed or run away from before they are entered is chance: the dice are seeded, the clock is not.
+    assert counts["execution executed"] > signals / 4
     assert told["slowest_to_settle"] <= within(sweeps=2).total_seconds()
     struck = {name.partition(" / ")[0] for name in told["faults"]}
     assert struck == {fault.name for fault in (*ACCIDENTS, *ODDITIES)}
