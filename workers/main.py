@@ -3,7 +3,7 @@
 An arq worker hears the doorbell and runs the cron jobs; it dies with its Redis and is built anew when Redis is back.
 Beside it two loops sweep and monitor without Redis. While arq's own cron jobs run, the loops find everything leased
 or done already; when Redis is away, they are all it takes. Plain `arq workers.main.WorkerSettings` works as well,
-without the loops.
+without these two loops.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from redis.exceptions import RedisError
 
 from app.desk import Desk, open_desk
 from app.engine import arrivals, journal, metering
-from app.engine.rekeying import MissingKeys, check_keys
+from app.engine.rekeying import MissingKeys, keys_checked
 from app.logs import configure_logs
 from app.queue import deserialize, serialize
 from app.settings import Settings, load_settings
@@ -36,6 +36,7 @@ from workers import jobs
 
 log = structlog.get_logger(__name__)
 
+RELEASE = version("trading-execution-engine")
 SWEEP_SECONDS = 2
 BEAT_SECONDS = 10
 JOB_TIMEOUT = timedelta(seconds=60)
@@ -92,12 +93,20 @@ def _plain_worker_settings(settings: Settings) -> type:
     async def open_up(ctx: dict[str, Any]) -> None:
         configure_logs(settings.log_format, settings.log_level)
         stack = ctx["stack"] = AsyncExitStack()
-        ctx["desk"] = await stack.enter_async_context(open_desk(settings))
-        await check_keys(ctx["desk"])
-        metering.attach(ctx["desk"])
-        journal.attach(ctx["desk"])
+        desk = ctx["desk"] = await stack.enter_async_context(open_desk(settings))
+        checked = await keys_checked(desk)
+        metering.attach(desk)
+        journal.attach(desk)
+        stopping = ctx["stopping"] = asyncio.Event()
+        ctx["beating"] = asyncio.create_task(_beat(desk, stopping, end, checked=checked))
+
+    def end(reason: MissingKeys) -> None:
+        log.error("worker_refused", reason=str(reason))
+        signal.raise_signal(signal.SIGTERM)
 
     async def close_down(ctx: dict[str, Any]) -> None:
+        ctx["stopping"].set()
+        await ctx["beating"]
         await ctx["stack"].aclose()
 
     return type(
@@ -106,22 +115,27 @@ def _plain_worker_settings(settings: Settings) -> type:
 
 
 async def run(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT; then finish what was begun and leave the rest to the next worker."""
-    stopping = asyncio.Event()
+    """Work until SIGTERM or SIGINT; then finish what was begun and leave the rest to the next worker.
+
+    Raises MissingKeys, also when the database that tells so is back.
+    """
+    stopping, refusals = asyncio.Event(), list[MissingKeys]()
 
     def stop() -> None:
         log.info("worker_stopping")
         stopping.set()
 
+    def refuse(reason: MissingKeys) -> None:
+        refusals.append(reason)
+        stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    name = f"{socket.gethostname()}:{os.getpid()}"
-    release = version("trading-execution-engine")
     async with open_desk(settings) as desk:
-        await check_keys(desk)
+        checked = await keys_checked(desk)
         metering.attach(desk)
         journal.attach(desk)
-        log.info("worker_started", worker=name, version=release)
+        log.info("worker_started", worker=_name(), version=RELEASE)
         async with asyncio.TaskGroup() as group:
             group.create_task(_listen(settings, desk, stopping))
             # A second after arq's tick: when that ran, this round finds nothing due.
@@ -130,12 +144,37 @@ async def run(settings: Settings) -> None:
             )
             group.create_task(_every(_LOOK_SECONDS, lambda: jobs.look({"desk": desk}), stopping, offset=1))
             group.create_task(_every(SWEEP_SECONDS, lambda: jobs.sweep({"desk": desk}), stopping, offset=1))
-            group.create_task(
-                _every(
-                    BEAT_SECONDS, lambda: jobs.guarded(desk, "beat", jobs.beat(desk, name, release)), stopping
-                )
-            )
-        log.info("worker_stopped", worker=name)
+            group.create_task(_beat(desk, stopping, refuse, checked=checked))
+        log.info("worker_stopped", worker=_name())
+    if refusals:
+        raise refusals[0]
+
+
+async def _beat(
+    desk: Desk, stopping: asyncio.Event, refuse: Callable[[MissingKeys], None], *, checked: bool
+) -> None:
+    """Say every few seconds that this process is alive, and what it has counted.
+
+    What of its vault keys could not be `checked` at the start is checked first; one that is missing is refused.
+    """
+
+    async def check() -> None:
+        nonlocal checked
+        try:
+            checked = await keys_checked(desk)
+        except MissingKeys as reason:
+            refuse(reason)
+
+    async def once() -> None:
+        if not checked:
+            await jobs.guarded(desk, "vault keys", check())
+        await jobs.guarded(desk, "beat", jobs.beat(desk, _name(), RELEASE))
+
+    await _every(BEAT_SECONDS, once, stopping)
+
+
+def _name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 async def _every(
