@@ -5,7 +5,7 @@ a position: a deal on MetaTrader 5, a closed ticket on MetaTrader 4, where a par
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -21,6 +21,15 @@ _TO: Final = re.compile(r"to #(\d+)")
 _STOPPED: Final = re.compile(r"\[sl\b", re.IGNORECASE)
 _TAKEN: Final = re.compile(r"\[tp\b", re.IGNORECASE)
 _FORCED: Final = re.compile(r"^so[: ]|\[so\b", re.IGNORECASE)
+_MONEY: Final = re.compile(
+    r"balance|credit|charge|correction|bonus|commission|interest|dividend|tax|fee|agent|rebate", re.IGNORECASE
+)
+"""Types of what changes the account's money and is no trade."""
+
+_POSITIONS: Final = frozenset({"buy", "sell"})
+_PENDING: Final = frozenset(f"{way}{kind}" for way in _POSITIONS for kind in ("limit", "stop", "stoplimit"))
+_INTO: Final = frozenset({"in", "inout"})
+_OUT_OF: Final = frozenset({"out", "inout", "outby"})
 
 
 class Cause(Enum):
@@ -51,10 +60,12 @@ class Ticket:
     """Paid so far; negative is received."""
     order: int
     """The order that opened it."""
+    deal: int
+    """The deal that opened it; 0 where there are none, or it is not told."""
 
     @property
     def came_from(self) -> int | None:
-        """The ticket whose rest this is."""
+        """The ticket whose rest this is, where the broker says so."""
         found = _FROM.match(self.comment)
         return None if found is None else int(found[1])
 
@@ -93,6 +104,7 @@ class Part:
     fees: Decimal
     swap: Decimal
     cause: Cause
+    magic: int
     comment: str
     at: datetime | None
     came_from: int | None = None
@@ -128,26 +140,23 @@ class History:
 
 def tickets(answer: Any, server: ServerTime) -> list[Ticket]:
     """The open tickets in an answer. Raises Unreadable for anything but a list of orders."""
-    return [
-        ticket
-        for each in records(answer)
-        if (ticket := ticket_in(each, server)) is not None and ticket.number
-    ]
+    found = (ticket_in(each, server) for each in records(answer))
+    return [ticket for ticket in found if ticket is not None]
 
 
 def ticket_in(order: Record, server: ServerTime) -> Ticket | None:
-    """One open order; None for what is no trade (balance, credit)."""
-    kind = order.text("orderType") or order.text("type")
-    side = side_of(kind)
+    """One open order; None for what is no trade (balance, credit). Raises Unreadable for what may be one."""
+    kind = (order.text("orderType") or order.text("type")).lower()
+    side = _side_of(kind, _POSITIONS | _PENDING)
     if side is None:
         return None
     first = order.record("dealInternalIn")
-    number = order.whole("ticket")
+    number = _number_of(order, "ticket")
     return Ticket(
         number=(first.whole("positionTicket") if first else 0) or number,
         symbol=order.text("symbol"),
         side=side,
-        is_pending=kind.lower() not in ("buy", "sell"),
+        is_pending=kind in _PENDING,
         lots=order.amount("lots"),
         price=order.amount("openPrice"),
         stop=positive(order, "stopLoss"),
@@ -157,15 +166,34 @@ def ticket_in(order: Record, server: ServerTime) -> Ticket | None:
         opened_at=server.read(order.text("openTime")),
         fees=fees_of(order),
         order=(first.whole("orderTicket") if first else 0) or number,
+        deal=first.whole("ticketNumber") if first else 0,
     )
 
 
-def side_of(kind: str) -> Side | None:
-    """The direction that a type of order or deal names; None for what is no trade."""
-    word = kind.lower().removeprefix("deal")
-    if word.startswith("buy"):
-        return Side.BUY
-    return Side.SELL if word.startswith("sell") else None
+def _side_of(kind: str, known: Collection[str]) -> Side | None:
+    """The direction that a type of order or deal names; None for what is no trade. Raises Unreadable.
+
+    A type that is not known, or not told, may be that of a position: to pass it over is to say that it is not there.
+    """
+    if kind in known:
+        return Side.BUY if kind.startswith("buy") else Side.SELL
+    if _MONEY.search(kind):
+        return None
+    raise Unreadable("The bridge's answer has something of a type that is not known.")
+
+
+def _number_of(record: Record, key: str) -> int:
+    """What a trade is called by. Raises Unreadable without that."""
+    number = record.whole(key)
+    if number <= 0:
+        raise Unreadable(f"The bridge's answer has a trade without its {key}.")
+    return number
+
+
+def order_in(answer: Record) -> int:
+    """The order that was carried out, by the answer to it: that of its deal, else the ticket; 0 without one."""
+    deal = answer.record("dealInternalOut") or answer.record("dealInternalIn")
+    return (deal.whole("orderTicket") if deal else 0) or answer.whole("ticket")
 
 
 def positive(record: Record, key: str) -> Decimal | None:
@@ -195,14 +223,16 @@ def history_of_deals(answer: Any, server: ServerTime) -> History:
     openings: dict[int, Opening] = {}
     parts: dict[int, Part] = {}
     for deal in deals:
-        side = side_of(deal.text("type"))
-        direction = deal.text("direction").lower()
+        side = _side_of(deal.text("type").lower().removeprefix("deal"), _POSITIONS)
         if side is None:
             continue
-        if direction in ("in", "inout"):
+        direction = deal.text("direction").lower()
+        if direction not in _INTO | _OUT_OF:
+            raise Unreadable("The bridge's answer has a deal without its direction.")
+        if direction in _INTO:
             opening = _opening(deal, side, server)
             openings[opening.deal] = opening
-        else:
+        if direction in _OUT_OF:
             part = _part(deal, side, server)
             parts[part.number] = part
     return History(tuple(openings.values()), tuple(parts.values()), is_whole=is_whole)
@@ -227,7 +257,7 @@ def _deal_price(deal: Record) -> Decimal:
 
 def _opening(deal: Record, side: Side, server: ServerTime) -> Opening:
     return Opening(
-        deal=deal.whole("ticketNumber"),
+        deal=_number_of(deal, "ticketNumber"),
         order=deal.whole("orderTicket"),
         position=deal.whole("positionTicket") or deal.whole("orderTicket"),
         symbol=deal.text("symbol"),
@@ -243,7 +273,7 @@ def _opening(deal: Record, side: Side, server: ServerTime) -> Opening:
 
 def _part(deal: Record, side: Side, server: ServerTime) -> Part:
     return Part(
-        number=deal.whole("ticketNumber"),
+        number=_number_of(deal, "ticketNumber"),
         order=deal.whole("orderTicket") or deal.whole("ticketNumber"),
         position=deal.whole("positionTicket"),
         symbol=deal.text("symbol"),
@@ -254,6 +284,7 @@ def _part(deal: Record, side: Side, server: ServerTime) -> Part:
         fees=fees_of(deal),
         swap=deal.amount_or_none("swap") or ZERO,
         cause=cause_of(deal.text("placedType"), deal.text("comment")),
+        magic=deal.whole("expertId"),
         comment=deal.text("comment"),
         at=_deal_time(deal, server),
     )
@@ -323,6 +354,7 @@ def history_of_tickets(answer: Any, server: ServerTime) -> History:
                 fees=ticket.fees,
                 swap=row.amount_or_none("swap") or ZERO,
                 cause=cause_of("", ticket.comment),
+                magic=ticket.magic,
                 comment=ticket.comment,
                 at=closed_at,
                 came_from=ticket.came_from,
@@ -342,7 +374,7 @@ def opening_of(ticket: Ticket) -> Opening:
     """What a ticket itself says of how it was opened. MetaTrader 4 books its commission when it is closed."""
     return Opening(
         deal=ticket.number,
-        order=ticket.came_from or ticket.number,
+        order=ticket.number,
         position=ticket.number,
         symbol=ticket.symbol,
         side=ticket.side,
