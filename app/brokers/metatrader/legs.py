@@ -9,6 +9,7 @@ from app.brokers.metatrader.marks import Handle
 from app.brokers.metatrader.outcomes import UNCHANGED
 from app.brokers.metatrader.session import OrderFault, Session
 from app.brokers.metatrader.statements import Statements
+from app.brokers.metatrader.wire import Record
 from app.brokers.port import ABSENT, Refused, Silence, Uncertain, Unreachable, VenueError
 from app.domain.money import ZERO, text
 from app.domain.orders import OrderKey, OrderReport
@@ -75,7 +76,7 @@ class Legs:
     async def _modify(self, ticket: Ticket, stop: Decimal | None, target: Decimal | None) -> None:
         """Set both: to send one alone takes the other away. Raises Refused, Unreachable, Uncertain."""
         try:
-            await self._session.act(
+            answer = await self._session.act(
                 "OrderModifySafe",
                 "OrderModify",
                 ticket=ticket.number,
@@ -85,3 +86,7 @@ class Legs:
         except OrderFault as fault:
             if fault.bridge_code not in UNCHANGED:
                 raise fault.verdict from None
+            return
+        # A proxy's page is no word of the bridge's.
+        if Record.of(answer).whole("ticket") <= 0:
+            raise Uncertain("The bridge's answer has no ticket.")

@@ -93,10 +93,11 @@ class Books:
         openings = found.openings
         first = min(openings, key=lambda each: (each.at is None, each.at, each.deal))
         order = next(iter(found.orders))
-        if not self.positions.has_deals and order not in {each.deal for each in openings}:
-            # A part of it has been closed already, and the history does not show that yet.
-            return CANNOT_SAY
         lots = sum((each.lots for each in openings), ZERO)
+        is_cut = order not in {each.deal for each in openings} or lots < (key.quantity or ZERO)
+        if not self.positions.has_deals and is_cut:
+            # MetaTrader 4 fills whole: a part has been closed already, and the history does not show that yet.
+            return CANNOT_SAY
         fees = sum((each.fees for each in openings), ZERO)
         price = sum((each.lots * each.price for each in openings), ZERO) / lots
         # A ticket that nets may hold what others have added.
