@@ -172,7 +172,8 @@ def _difference(trade: Trade, position: Position, style: NativeStyle) -> Differe
 
 def _without_replaced(trade: Trade, difference: Difference, now: datetime) -> Difference:
     """Let go of legs that another one has replaced: to set it was to take them off, and there is nothing to cancel."""
-    if difference.missing or len(difference.surplus) == len(trade.live_protection):
+    stand = [leg for leg in trade.live_protection if leg not in difference.surplus]
+    if difference.missing or not stand:
         return difference
     for leg in difference.surplus:
         trades.supersede(trade, leg, now)

@@ -8,20 +8,11 @@ from typing import Any
 
 import pytest
 
-from app.brokers.metatrader.books import (
-    Cause,
-    Ended,
-    History,
-    Opening,
-    Part,
-    Ticket,
-    history_of_deals,
-    history_of_tickets,
-    tickets,
-)
+from app.brokers.metatrader.books import Cause, Ended, History, Opening, Part, Ticket
 from app.brokers.metatrader.lookups import Books
 from app.brokers.metatrader.marks import Handle, magic_of
 from app.brokers.metatrader.positions import Positions
+from app.brokers.metatrader.rows import history_of_deals, history_of_tickets, tickets
 from app.brokers.metatrader.wire import ServerTime, Unreadable
 from app.brokers.port import ABSENT, AMBIGUOUS, CANNOT_SAY, Silence
 from app.domain.money import ZERO

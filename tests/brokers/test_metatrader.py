@@ -9,13 +9,14 @@ from uuid import UUID
 import pytest
 
 from app.brokers.metatrader import marks, outcomes, rates, wire
-from app.brokers.metatrader.books import Cause, cause_of, history_of_deals, tickets
+from app.brokers.metatrader.books import Cause
 from app.brokers.metatrader.commissions import charged
 from app.brokers.metatrader.credentials import Credentials
 from app.brokers.metatrader.listings import Listing, candidates, listing_4, listing_5, pair_of
 from app.brokers.metatrader.marks import Handle
 from app.brokers.metatrader.outcomes import Fault
 from app.brokers.metatrader.platforms import PLATFORMS
+from app.brokers.metatrader.rows import cause_of, history_of_deals, tickets
 from app.brokers.metatrader.session import token_of
 from app.brokers.metatrader.wire import Record, ServerTime, Unreadable
 from app.brokers.port import Refused, Uncertain, Unreachable

@@ -1,6 +1,6 @@
 """MetaTrader requests whose answers are lost, late or wrong: what stands keeps standing, and nothing is done twice."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs
@@ -199,13 +199,17 @@ class TestLines:
         return stage
 
     async def test_an_order_whose_answer_is_lost_with_the_line_is_found(self, mending: Stage) -> None:
-        mending.venue.faults.policy = self.down_after(mending, faults.places)
         mending.venue.faults.add(faults.ANSWER_LOST)
+        mending.venue.faults.add(faults.HTML, faults.on("/OpenedOrders"))
         await publish(mending.desk, symbol="EUR/USD", stop_loss="1.09")
         await execute_all(mending.desk)
-        await mending.walk("EUR/USD", None, rounds=16, seconds=12)
         [execution] = await executions(mending.desk)
-        assert execution.status is ExecutionStatus.EXECUTED
+        assert execution.status is ExecutionStatus.SENDING
+        for _ in range(16):
+            mending.login.is_reachable = False
+            await mending.walk("EUR/USD", None, rounds=1, seconds=12)
+        [execution] = await executions(mending.desk)
+        assert (execution.status, execution.attempts) == (ExecutionStatus.EXECUTED, 1)
         assert len(mending.login.orders) == 1
 
     async def test_what_is_held_is_not_gone_while_it_is_not_shown(self, mending: Stage) -> None:
@@ -233,23 +237,6 @@ class TestLines:
         assert (position.status, position.remaining_quantity) == (PositionStatus.OPEN, D("0.5"))
         assert position.protection is Protection.NATIVE
         assert stops_sent(mending) == []
-
-    def down_after(
-        self, stage: Stage, when: Callable[[WireRequest], bool]
-    ) -> Callable[[WireRequest], Fault | None]:
-        """Every look-up after the first request of a kind finds the line down again."""
-        seen: list[WireRequest] = []
-
-        def policy(request: WireRequest) -> Fault | None:
-            if when(request):
-                seen.append(request)
-            elif (
-                seen and request.path == "/OpenedOrders" and stage.venue.requests[-2].path != "/CheckConnect"
-            ):
-                stage.login.is_reachable = False
-            return None
-
-        return policy
 
 
 class TestCancelling:
@@ -300,14 +287,11 @@ class TestCancelling:
 class TestUnreadable:
     @pytest.mark.parametrize("type_", ["", "CloseBy", 9])
     async def test_a_row_that_is_not_understood_is_not_a_flat_account(self, stage: Stage, type_: Any) -> None:
-        await enter(stage)
+        await publish(stage.desk, symbol="EUR/USD")
+        await execute_all(stage.desk)
         name = "type" if stage.platform == "mt4" else "orderType"
         strange = altered("a strange type", lambda rows: [{**row, name: type_} for row in rows])
         stage.venue.faults.policy = lambda request: strange if faults.on("/OpenedOrders")(request) else None
         await stage.walk("EUR/USD", None, rounds=14, seconds=15)
         position = await the_position(stage)
         assert (position.status, position.missing_since) == (PositionStatus.OPEN, None)
-        stage.venue.faults.clear()
-        await stage.walk("EUR/USD", None, rounds=2, seconds=15)
-        position = await the_position(stage)
-        assert (position.status, position.protection) == (PositionStatus.OPEN, Protection.NATIVE)

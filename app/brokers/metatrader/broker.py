@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from app.brokers.metatrader import books, lookups, marks
+from app.brokers.metatrader import lookups, marks, rows
 from app.brokers.metatrader.books import Cause
 from app.brokers.metatrader.credentials import Credentials
 from app.brokers.metatrader.legs import Legs
@@ -163,7 +163,7 @@ class MetaTraderBroker:
         self._note_sending(request)
         try:
             answer = await self._session.act(*order.paths, **order.parameters)
-            taken = books.order_in(Record.of(answer))
+            taken = rows.order_in(Record.of(answer))
         except OrderFault as fault:
             if isinstance(fault.verdict, Uncertain):
                 return await self._in_doubt(request, fault.verdict)

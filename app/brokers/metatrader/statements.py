@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from app.brokers.metatrader import books
+from app.brokers.metatrader import rows
 from app.brokers.metatrader.books import History, Ticket
 from app.brokers.metatrader.commissions import history
 from app.brokers.metatrader.lookups import LOOK_BACK, Books
@@ -37,7 +37,7 @@ class Statements:
     async def tickets(self) -> list[Ticket]:
         """Everything that is open, pending orders among it."""
         server = await self._session.server_time()
-        return books.tickets(await self._session.ask("OpenedOrders"), server)
+        return rows.tickets(await self._session.ask("OpenedOrders"), server)
 
     async def open_positions(self) -> Positions:
         """What is open, without what happened before."""
@@ -115,7 +115,7 @@ class Statements:
         server = await self._session.server_time()
         period = {"from": server.text(since - LOOK_BACK), "to": server.text(now + timedelta(days=1))}
         told = await self._session.has("PendingOrderHistory", **period)
-        return past if told is None else replace(past, ended=books.ended_of(told))
+        return past if told is None else replace(past, ended=rows.ended_of(told))
 
     async def _books(self, tickets: Sequence[Ticket], past: History) -> Books:
         return Books(self._positions(tickets, past), await self._market.currency())
