@@ -310,6 +310,7 @@ async def test_plain_arq_works_as_well(desk: Desk, environment: dict[str, str], 
         await until(lambda: is_watched(desk))
         [seen] = await alive(desk)
         assert seen.name.endswith(f":{worker.process.pid}")
+        assert seen.metrics, "what it has counted goes with it"
         assert await worker.stop() == 0
 
 
