@@ -46,7 +46,7 @@ RULES: Final = (
         edits=(
             Edit(
                 "app/engine/resolution.py",
-                "settled = now >= signed_at + broker.traits.settle",
+                "settled = asked_at >= signed_at + broker.traits.settle",
                 "settled = True",
             ),
             Edit(
