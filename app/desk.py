@@ -29,6 +29,12 @@ DATABASE_LIMITS = {
 }
 """What PostgreSQL itself enforces, so that a stuck transaction frees its locks."""
 
+CONNECT_SECONDS = 5
+"""How long a server may take to let us in; one that stands still takes the connection and says nothing."""
+
+POOL_SECONDS = 10
+"""How long somebody waits for one of the connections that are open."""
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:
@@ -60,9 +66,14 @@ def open_database(url: str, *, pool_size: int = 10) -> AsyncEngine:
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
+        pool_timeout=POOL_SECONDS,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"server_settings": {"timezone": "UTC", **DATABASE_LIMITS}, "command_timeout": 20},
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "server_settings": {"timezone": "UTC", **DATABASE_LIMITS},
+            "command_timeout": 20,
+        },
     )
 
 
