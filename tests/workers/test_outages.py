@@ -269,7 +269,7 @@ async def _check_whole(desk: Desk, taken: set[str], ends: int = 0) -> None:
     async with desk.sessions() as session:
         known = set(await session.scalars(select(SignalRow.source_id)))
         counts = [
-            await session.scalar(select(func.count()).select_from(table))
+            await session.scalar(select(func.count()).select_from(table)) or 0
             for table in (Event, SignalRow, Execution)
         ]
     assert taken <= known
