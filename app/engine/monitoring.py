@@ -47,7 +47,7 @@ from app.store.positions import Position
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 12
+AT_ONCE = 24
 """How many accounts of a venue are dealt with at the same time, apart from those that wait for it."""
 
 
@@ -75,6 +75,7 @@ async def watch_open(desk: Desk) -> int:
     async with watches.held(desk, await _watchable(desk)) as held:
         taken = set(held.held)
         failures = await _look_after(desk, held) if taken else []
+    desk.metrics.rounds.labels("monitor").set(desk.now().timestamp())
     if failures:
         raise ExceptionGroup("some of what is open was not looked after", failures)
     return len(taken)

@@ -1,7 +1,8 @@
 """Rooms: how much is done side by side, so that what waits for one venue keeps nothing else waiting.
 
 A place is for what a process has little of: database connections, and its own time. Work that takes long waits for
-its venue and needs neither; it gives its place up and goes on without one.
+its venue and needs neither; it gives its place up and goes on without one. Places are kept for long enough that work
+which is slow because there is much of it does not make room for even more.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from typing import Any, Final, TypeVar
 AT_ONCE: Final = 16
 """How many places there are where nothing asks for another number."""
 
-KEPT: Final = timedelta(seconds=1)
+KEPT: Final = timedelta(seconds=5)
 """For how long a piece of work keeps its place."""
 
 T = TypeVar("T")
