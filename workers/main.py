@@ -27,7 +27,7 @@ from redis.exceptions import RedisError
 
 from app.desk import Desk, open_desk
 from app.engine import journal, metering
-from app.engine.rekeying import MissingKeys, check_keys
+from app.engine.rekeying import MissingKeys, keys_checked
 from app.logs import configure_logs
 from app.queue import deserialize, serialize
 from app.settings import Settings, load_settings
@@ -36,6 +36,7 @@ from workers.hands import Hands, cancel, guarded
 
 log = structlog.get_logger(__name__)
 
+RELEASE = version("trading-execution-engine")
 SWEEP_SECONDS = 2
 CHORE_SECONDS = 10
 BEAT_SECONDS = 10
@@ -92,13 +93,21 @@ def _plain_worker_settings(settings: Settings) -> type:
         configure_logs(settings.log_format, settings.log_level)
         stack = ctx["stack"] = AsyncExitStack()
         desk = ctx["desk"] = await stack.enter_async_context(open_desk(settings))
-        await check_keys(desk)
+        checked = await keys_checked(desk)
         metering.attach(desk)
         journal.attach(desk)
         ctx["hands"] = Hands(desk)
+        over = ctx["over"] = asyncio.Event()
+        ctx["beating"] = asyncio.create_task(_beat(desk, over, end, checked=checked))
+
+    def end(reason: MissingKeys) -> None:
+        log.error("worker_refused", reason=str(reason))
+        signal.raise_signal(signal.SIGTERM)
 
     async def close_down(ctx: dict[str, Any]) -> None:
         await ctx["hands"].finish(DRAIN)
+        ctx["over"].set()
+        await ctx["beating"]
         await ctx["stack"].aclose()
 
     own = {"cron_jobs": cron_jobs(settings), "on_startup": open_up, "on_shutdown": close_down}
@@ -106,45 +115,72 @@ def _plain_worker_settings(settings: Settings) -> type:
 
 
 async def run(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT; then finish what was begun and leave the rest to the next worker."""
-    stopping, over = asyncio.Event(), asyncio.Event()
+    """Work until SIGTERM or SIGINT; then finish what was begun and leave the rest to the next worker.
+
+    Raises MissingKeys, also when the database that tells so is back.
+    """
+    stopping, over, refusals = asyncio.Event(), asyncio.Event(), list[MissingKeys]()
 
     def stop() -> None:
         log.info("worker_stopping")
         stopping.set()
 
+    def refuse(reason: MissingKeys) -> None:
+        refusals.append(reason)
+        stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    name = f"{socket.gethostname()}:{os.getpid()}"
-    release = version("trading-execution-engine")
     async with open_desk(settings) as desk:
-        await check_keys(desk)
+        checked = await keys_checked(desk)
         metering.attach(desk)
         journal.attach(desk)
-        log.info("worker_started", worker=name, version=release)
+        log.info("worker_started", worker=_name(), version=RELEASE)
         hands = Hands(desk)
-
-        def sweep() -> Awaitable[None]:
-            return jobs.sweep({"desk": desk, "hands": hands})
-
-        def chores() -> Awaitable[None]:
-            return jobs.chores({"desk": desk, "hands": hands})
-
-        def beat() -> Awaitable[None]:
-            return guarded(desk, "beat", jobs.beat(desk, name, release))
-
+        ctx = {"desk": desk, "hands": hands}
         async with asyncio.TaskGroup() as group:
-            group.create_task(_listen(settings, desk, hands, stopping))
-            group.create_task(_every(settings.monitor_seconds, hands.watch, stopping))
-            group.create_task(_every(SWEEP_SECONDS, sweep, stopping))
-            group.create_task(_every(CHORE_SECONDS, chores, stopping))
-            group.create_task(_every(BEAT_SECONDS, beat, over))
+            group.create_task(_listen(settings, ctx, stopping))
+            group.create_task(_every(settings.monitor_seconds, lambda: jobs.monitor(ctx), stopping))
+            group.create_task(_every(SWEEP_SECONDS, lambda: jobs.sweep(ctx), stopping))
+            group.create_task(_every(CHORE_SECONDS, lambda: jobs.chores(ctx), stopping))
+            group.create_task(_beat(desk, over, refuse, checked=checked))
             await stopping.wait()
             await hands.finish(DRAIN)
             over.set()
-        # What was counted since the last beat is nobody else's to tell.
+        log.info("worker_stopped", worker=_name())
+    if refusals:
+        raise refusals[0]
+
+
+async def _beat(
+    desk: Desk, over: asyncio.Event, refuse: Callable[[MissingKeys], None], *, checked: bool
+) -> None:
+    """Say every few seconds that this process is alive, and what it has counted, and once more when all is over.
+
+    What of its vault keys could not be `checked` at the start is checked first; one that is missing is refused.
+    """
+
+    async def check() -> None:
+        nonlocal checked
+        try:
+            checked = await keys_checked(desk)
+        except MissingKeys as reason:
+            refuse(reason)
+
+    async def beat() -> None:
+        await guarded(desk, "beat", jobs.beat(desk, _name(), RELEASE))
+
+    async def check_and_beat() -> None:
+        if not checked:
+            await guarded(desk, "vault keys", check())
         await beat()
-        log.info("worker_stopped", worker=name)
+
+    await _every(BEAT_SECONDS, check_and_beat, over)
+    await beat()
+
+
+def _name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 async def _every(seconds: int, work: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
@@ -156,7 +192,7 @@ async def _every(seconds: int, work: Callable[[], Awaitable[None]], stopping: as
             await asyncio.wait_for(stopping.wait(), pause)
 
 
-async def _listen(settings: Settings, desk: Desk, hands: Hands, stopping: asyncio.Event) -> None:
+async def _listen(settings: Settings, ctx: jobs.Context, stopping: asyncio.Event) -> None:
     """Keep an arq worker running for as long as there is a Redis, and build another when it is back."""
     silent = False
 
@@ -172,7 +208,7 @@ async def _listen(settings: Settings, desk: Desk, hands: Hands, stopping: asynci
             redis_pool=redis,
             handle_signals=False,
             on_startup=heard,
-            ctx={"desk": desk, "hands": hands},
+            ctx=dict(ctx),
         )
         running = asyncio.create_task(worker.async_run())
         stop = asyncio.create_task(stopping.wait())

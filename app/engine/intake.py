@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from app.desk import Desk
 from app.store import entitlements, events, signals
@@ -241,17 +241,31 @@ async def ignore(desk: Desk, message: Message) -> Receipt:
 
 async def entitle(desk: Desk, user_id: str, plans: Sequence[str], expires_at: datetime | None) -> None:
     """State an entitlement by hand, as of now, for installations without a platform behind them."""
+    async with desk.sessions.begin() as session:
+        await _state_by_hand(session, user_id, plans, expires_at, desk.now())
+
+
+async def entitle_unless_current(desk: Desk, user_id: str) -> None:
+    """Entitle a user without end, unless they have an entitlement that is current."""
     now = desk.now()
     async with desk.sessions.begin() as session:
-        await entitlements.state(
-            session,
-            user_id=user_id,
-            plans=plans,
-            expires_at=expires_at,
-            max_connections=None,
-            stated_at=now,
-            now=now,
-        )
+        known = await entitlements.of_user(session, user_id)
+        if known is None or not known.is_current(now):
+            await _state_by_hand(session, user_id, (), None, now)
+
+
+async def _state_by_hand(
+    session: AsyncSession, user_id: str, plans: Sequence[str], expires_at: datetime | None, now: datetime
+) -> None:
+    await entitlements.state(
+        session,
+        user_id=user_id,
+        plans=plans,
+        expires_at=expires_at,
+        max_connections=None,
+        stated_at=now,
+        now=now,
+    )
 
 
 def _event_values(message: Message, now: datetime) -> dict[str, Any]:

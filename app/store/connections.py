@@ -95,7 +95,7 @@ class Connection(Base):
     tested_version: Mapped[int | None]
     """The credentials version that last passed a test."""
     account_identity: Mapped[str | None] = mapped_column(String(128))
-    """The venue's name for the account, as the last passed test told it."""
+    """The venue and its name for the account, as the last passed test told it."""
     first_activated_at: Mapped[Moment | None]
     starting_balances: Mapped[Json] = mapped_column(default=dict)
     """Balance per currency at the first activation; analytics count from it."""
@@ -130,7 +130,6 @@ class Connection(Base):
         ),
         Index(
             "uq_execution_connections_account",
-            "exchange",
             "sandbox",
             "market_type",
             "account_identity",

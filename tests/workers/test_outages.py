@@ -22,8 +22,8 @@ from app.desk import Desk, open_desk
 from app.domain.market import MarketType
 from app.domain.owners import Owner, Role
 from app.domain.positions import PositionStatus
-from app.engine import closing, connections
-from app.settings import asyncpg_url, settings_from
+from app.engine import closing, connections, credentials
+from app.settings import asyncpg_url, new_vault_key, settings_from
 from app.store import chores
 from app.store.connections import Connection, Kind
 from app.store.events import Event
@@ -40,7 +40,8 @@ from tests.venues.exchange import Exchange, running_exchange
 from tests.venues.faults import HANG, leaves, modifies, places, slow
 from tests.venues.metatrader import MetaTraderVenue, running_bridge
 from tests.venues.wire import WireRequest
-from tests.workers.processes import own_redis, until, working
+from tests.workers.processes import PLAIN_ARQ, own_redis, until, working
+from tests.workers.processes import Worker as WorkerProcess
 from tests.workers.test_worker import queue_is_heard
 
 ADMIN: Final = Owner(Role.ADMIN, "admin-0")
@@ -246,6 +247,49 @@ async def _timed(asked: Awaitable[httpx.Response]) -> tuple[httpx.Response, floa
     """An answer, and after how many seconds it came."""
     began = time.monotonic()
     return await asked, time.monotonic() - began
+
+
+async def test_a_vault_key_that_is_missing_is_found_out_when_postgres_is_back(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with reachable_directory() as directory:
+        spot = replace(postgres_spot(directory), durable=True)
+        async with Postgres.opened(spot) as postgres:
+            await asyncio.to_thread(upgrade_to_head, asyncpg_url(spot.url()))
+            environment |= {"ENGINE_DATABASE_URL": spot.url()}
+            async with open_desk(settings_from(environment)) as desk:
+                connection = await add_connection(desk, owner=ADMIN)
+                async with desk.sessions.begin() as session:
+                    row = await session.get_one(Connection, connection.id)
+                    credentials.seal(desk, row, {"api_key": "k"}, version=1)
+            await postgres.halt()
+            others = environment | {"ENGINE_VAULT_KEYS": new_vault_key()}
+            async with (
+                serving(others, tmp_path) as platform,
+                working(others, tmp_path) as worker,
+                working(others, tmp_path, PLAIN_ARQ) as plain,
+            ):
+                for each in (worker, plain):
+                    await until(partial(_has_said, each, "vault_keys_unchecked"), seconds=90)
+                assert (await platform.http.get("/readyz")).status_code == 503
+                await postgres.start()
+
+                async def lacks_a_key() -> bool:
+                    answer = await platform.http.get("/readyz")
+                    assert answer.status_code == 503
+                    return "lacks a vault key" in answer.json()["detail"]
+
+                await until(lacks_a_key, seconds=90)
+                async with asyncio.timeout(90):
+                    assert await worker.process.wait() == 1
+                    await plain.process.wait()
+                for each in (worker, plain):
+                    assert await _has_said(each, "ENGINE_VAULT_KEYS lacks")
+
+
+async def _has_said(worker: WorkerProcess, words: str) -> bool:
+    """Also where lines of arq's own are not JSON."""
+    return words in worker.log.read_text()
 
 
 async def _keep_publishing(platform: Platform, answers: dict[str, httpx.Response]) -> None:
