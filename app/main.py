@@ -42,6 +42,9 @@ from app.engine.rekeying import keys_checked
 from app.logs import configure_logs
 from app.settings import Settings, load_settings
 
+POOL_SECONDS: Final = 5.0
+"""How long a request waits for one of the database connections that are open."""
+
 DESCRIPTION: Final = """
 Turns signed trading signals into protected positions and their analytics.
 
@@ -111,7 +114,9 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
             redis = open_redis(settings.redis_url.get_secret_value())
             open_things.push_async_callback(redis.aclose)
             app.state.redis = redis
-            app.state.desk = desk or await open_things.enter_async_context(open_desk(settings))
+            app.state.desk = desk or await open_things.enter_async_context(
+                open_desk(settings, pool_seconds=POOL_SECONDS)
+            )
             app.state.rates = Rates(redis, lambda: app.state.desk.now(), _limits(settings))
             app.state.keys_checked = await keys_checked(app.state.desk)
             metering.attach(app.state.desk)

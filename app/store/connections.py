@@ -1,6 +1,6 @@
 """Connections: an owner's accounts at venues."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -191,6 +191,16 @@ async def locked(session: AsyncSession, connection_id: UUID) -> Connection | Non
 async def count_of_owner(session: AsyncSession, owner: Owner) -> int:
     """How many connections the owner has."""
     return await session.scalar(select(func.count()).select_from(Connection).where(owned_by(owner))) or 0
+
+
+async def exchanges(session: AsyncSession, connection_ids: Collection[UUID]) -> Mapping[UUID, str]:
+    """The exchange of each of these connections."""
+    if not connection_ids:
+        return {}
+    rows = await session.execute(
+        select(Connection.id, Connection.exchange).where(Connection.id.in_(connection_ids))
+    )
+    return dict(rows.all())
 
 
 async def claim_watch(
