@@ -21,7 +21,7 @@ from app.domain.orders import OrderStatus
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
 from app.engine import naming, placing, protection, strikes, trades
-from app.engine.access import broker_of
+from app.engine.access import broker_of, in_time
 from app.engine.trades import Trade
 from app.store.audit import Action
 from app.store.connections import Connection
@@ -191,7 +191,7 @@ async def _renamed(desk: Desk, broker: Broker, order: Order) -> Mapping[str, str
         handle = await session.scalar(select(Position.handle).where(Position.id == order.position_id))
     if handle is None:
         return {}
-    holdings = await broker.holdings([handle])
+    holdings = await in_time(broker.holdings([handle]))
     return {each.asked_as: each.handle for each in holdings if each.asked_as and each.handle}
 
 
