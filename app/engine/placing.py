@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import structlog
 
-from app.brokers.port import Broker, Refused, Silence, Unreachable, VenueError
+from app.brokers.port import ABSENT, Broker, Refused, Silence, Unreachable, VenueError
 from app.desk import Desk
 from app.domain.exits import CloseReason
 from app.domain.market import MarketType
@@ -108,6 +108,25 @@ async def cancel(desk: Desk, broker: Broker, order: Order) -> bool:
         return False
     await record(desk, broker, order, report)
     return report.status not in (OrderStatus.OPEN, OrderStatus.SENDING)
+
+
+async def release(desk: Desk, broker: Broker, leg: Order) -> bool:
+    """End a leg of a position that has ended in our books; True when it is known to be final.
+
+    Nothing is taken off at the venue: if the position is open there after all, it keeps its stop.
+    """
+    report = await broker.find(leg.key)
+    if isinstance(report, OrderReport) and report.status is not OrderStatus.OPEN:
+        await record(desk, broker, leg, report)
+    elif isinstance(report, Silence) and report is not ABSENT:
+        return False
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, leg.execution_id)
+        current = trade.order(leg.id)
+        if current.is_live and current.attempt == leg.attempt:
+            trades.supersede(trade, current, now)
+    return True
 
 
 async def _look_soon(desk: Desk, order: Order) -> None:

@@ -61,6 +61,8 @@ class Difference:
 
     surplus: Sequence[Order]
     missing: Sequence[ProtectiveOrder]
+    has_ended: bool = False
+    """Whether the position has, by our books."""
 
     @property
     def moves_a_stop(self) -> bool:
@@ -119,10 +121,12 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
         if undecided:
             position.protect_due_at = now + AGAIN
             return None
+        if broker.traits.native_style is NativeStyle.ATTACHED:
+            difference = _without_replaced(trade, difference, now)
         if not difference.surplus and not difference.missing:
             _settle(trade, position, now)
             return None
-        if difference.moves_a_stop:
+        if difference.moves_a_stop and not _stands_meanwhile(difference, broker.traits.native_style):
             position.expose(now)
         if position.protection is Protection.NATIVE:
             position.protection = Protection.SOFTWARE
@@ -132,6 +136,12 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
             position.give_time(now)
             return None
     return difference
+
+
+def _stands_meanwhile(difference: Difference, style: NativeStyle) -> bool:
+    """Whether the stop that is to be replaced protects until the very moment at which the new one does."""
+    replaced = bool(difference.missing) and any(leg.trigger_price is not None for leg in difference.surplus)
+    return style is NativeStyle.ATTACHED and replaced
 
 
 def is_in_doubt(position: Position, now: datetime) -> bool:
@@ -157,7 +167,17 @@ def _difference(trade: Trade, position: Position, style: NativeStyle) -> Differe
             wanted.remove(leg)
         elif style is not NativeStyle.ATTACHED or not _is_net(position, order):
             surplus.append(order)
-    return Difference(surplus, wanted)
+    return Difference(surplus, wanted, position.status is PositionStatus.CLOSED)
+
+
+def _without_replaced(trade: Trade, difference: Difference, now: datetime) -> Difference:
+    """Let go of legs that another one has replaced: to set it was to take them off, and there is nothing to cancel."""
+    stand = [leg for leg in trade.live_protection if leg not in difference.surplus]
+    if difference.missing or not stand:
+        return difference
+    for leg in difference.surplus:
+        trades.supersede(trade, leg, now)
+    return replace(difference, surplus=())
 
 
 def _is_net(position: Position, order: Order) -> bool:
@@ -225,9 +245,12 @@ def _holds_the_stop(trade: Trade, position: Position) -> bool:
 
 async def _mend(desk: Desk, broker: Broker, execution_id: UUID, difference: Difference) -> bool:
     """Cancel what is too much, then place what is missing; False when it has to be tried later."""
-    replaces = broker.traits.native_style is NativeStyle.ATTACHED and bool(difference.missing)
+    is_attached = broker.traits.native_style is NativeStyle.ATTACHED
+    replaces = is_attached and bool(difference.missing)
     for order in () if replaces else difference.surplus:
-        if not await placing.cancel(desk, broker, order):
+        stays = is_attached and difference.has_ended and order.purpose is Purpose.PROTECTION
+        take_off = placing.release if stays else placing.cancel
+        if not await take_off(desk, broker, order):
             return False
     if difference.surplus and not replaces:
         # A cancelled leg may have been filled in part: what is missing is computed afresh.

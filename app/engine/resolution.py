@@ -2,7 +2,7 @@
 
 Found: its report is taken over. Absent counts only from clean look-ups later than the venue's settle time, and
 more than one of them; then an entry or close is intended again, a protective order is planned again. A venue
-that cannot say for long ends in `needs_review`: a human is told, and the engine goes on asking.
+that cannot say for long, or shows two, ends in `needs_review`: a human is told, and the engine goes on asking.
 """
 
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import and_, or_, select
 
-from app.brokers.port import ABSENT, CANNOT_SAY, Broker, Silence, VenueError
+from app.brokers.port import ABSENT, AMBIGUOUS, CANNOT_SAY, Broker, Silence, VenueError
 from app.desk import Desk
 from app.domain.orders import FINAL, OrderReport, OrderStatus, Purpose
 from app.engine import naming, placing, protection, trades
@@ -26,6 +26,9 @@ log = structlog.get_logger(__name__)
 _BETWEEN_LOOKS = timedelta(seconds=2)
 _REVIEW_AFTER = timedelta(minutes=5)
 _REVIEW_EVERY = timedelta(minutes=1)
+
+_UNTOLD = "The venue cannot say whether this order was placed; please look there."
+_TWICE = "The venue shows more than one that may be this order; please look there."
 
 
 async def resolve(desk: Desk, order_id: UUID) -> None:
@@ -93,9 +96,9 @@ async def _record_silence(
             current.misses += 1
         if current.misses >= broker.traits.clean_misses:
             _record_absence(trade, current, now)
-        elif now - signed_at > _REVIEW_AFTER:
+        elif silence is AMBIGUOUS or now - signed_at > _REVIEW_AFTER:
             current.status = OrderStatus.NEEDS_REVIEW
-            current.message = "The venue cannot say whether this order was placed; please look there."
+            current.message = _TWICE if silence is AMBIGUOUS else _UNTOLD
             current.due_at = now + _REVIEW_EVERY
             trades.refresh(trade, now)
         else:

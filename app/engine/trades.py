@@ -244,11 +244,8 @@ def apply(
     `rates` are the present prices of coins that fees were taken in, and `holds_coins` says whether the account holds
     what it bought (spot) or nets it on margin.
     """
-    known = (order.status, order.filled_quantity, order.exchange_order_id)
-    if known == (report.status, report.filled_quantity, report.exchange_order_id):
-        return False
     known_status = _known_status(trade, order)
-    if not supersedes(known_status, order.filled_quantity, report):
+    if not _is_news(trade, order, report, known_status):
         return False
     filled_before = order.filled_quantity
     was_live = order.is_live
@@ -284,14 +281,57 @@ def apply(
     refresh(trade, now)
     if was_live:
         _carry_on(trade, order, now)
-    _name(trade, report)
+    if report.handle is not None:
+        rename(trade, report.handle)
+    _end_others(trade, order, now)
     return True
 
 
-def _name(trade: Trade, report: OrderReport) -> None:
-    """Remember what later orders call the position by."""
-    if trade.position is not None and report.handle is not None:
-        trade.position.handle = report.handle
+def _is_news(trade: Trade, order: Order, report: OrderReport, known_status: OrderStatus) -> bool:
+    """Whether a report tells something that is not known, and is to be believed."""
+    known = (order.status, order.filled_quantity, order.exchange_order_id)
+    if known == (report.status, report.filled_quantity, report.exchange_order_id):
+        return False
+    return not _has_fired(trade, order) and supersedes(known_status, order.filled_quantity, report)
+
+
+def rename(trade: Trade, handle: str) -> None:
+    """Remember what the venue calls the position from now on: for what is sent about it, and what stands on it."""
+    if trade.position is None:
+        return
+    trade.position.handle = handle
+    for leg in trade.live_protection:
+        if leg.handle is not None:
+            leg.handle = handle
+
+
+def _end_others(trade: Trade, leg: Order, now: datetime) -> None:
+    """When what stands on a position has fired, whatever else was set on it is gone with it."""
+    if leg.handle is not None and leg.leg is not None:
+        for other in trade.live_protection:
+            supersede(trade, other, now)
+
+
+def supersede(trade: Trade, leg: Order, now: datetime) -> None:
+    """Record that a leg stands no more, because another has taken its place or its position has ended."""
+    leg.status = OrderStatus.CANCELLED
+    leg.message = "Another one has taken its place, or its position has ended."
+    leg.due_at = None
+    leg.updated_at = now
+    refresh(trade, now)
+
+
+def _has_fired(trade: Trade, leg: Order) -> bool:
+    """Whether what stood on a position was taken already, as another leg's: of all that are set only one is there."""
+    return (
+        leg.handle is not None
+        and leg.purpose is Purpose.PROTECTION
+        and any(
+            other.purpose is Purpose.PROTECTION and other.filled_quantity > ZERO
+            for other in trade.orders
+            if other is not leg
+        )
+    )
 
 
 def _known_status(trade: Trade, order: Order) -> OrderStatus:

@@ -142,6 +142,7 @@ class Order(Base):
             self.handle,
             self.price,
             self.trigger_price,
+            self.quantity,
         )
 
     def request(self) -> OrderRequest:

@@ -227,8 +227,9 @@ class CryptoBroker:
         found = await asyncio.gather(*(self._look(key, Urgency.POLL) for key in rest))
         return resting | {key.client_order_id: each for key, each in zip(rest, found, strict=True)}
 
-    async def holdings(self) -> Sequence[Holding]:
+    async def holdings(self, handles: Collection[str] = ()) -> Sequence[Holding]:
         """Everything the account holds, in base units. Raises VenueError; empty means flat."""
+        del handles  # positions have no names here
         listings = await self._ready()
         known = await self._market.known()
         with calling(Call()) as call:
@@ -241,8 +242,11 @@ class CryptoBroker:
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
 
-    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+    async def fills(
+        self, symbol: str, since: datetime, ours: Sequence[OrderKey], handle: str | None = None
+    ) -> Sequence[Fill]:
         """The newest trades of the account in a symbol without those of `ours`. Raises VenueError."""
+        del handle
         await self._ready()
         listed = (await self._market.known()).get(symbol)
         if listed is None:
