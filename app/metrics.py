@@ -70,6 +70,12 @@ class Metrics:
             buckets=_WAIT_SECONDS,
             registry=registry,
         )
+        self.deliveries = Counter(
+            "engine_deliveries",
+            "Notifications sent over a channel, by its kind and whether they arrived: delivered, failed.",
+            ("channel", "outcome"),
+            registry=registry,
+        )
         self.jobs_failed = Counter(
             "engine_jobs_failed",
             "Pieces of work that ended in an unexpected error; the log says which.",

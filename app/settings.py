@@ -19,6 +19,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pydantic import AwareDatetime, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.channel_settings import ChannelSettings, base_urls
+
 PREFIX: Final = "ENGINE_"
 JWT_SECRET_BYTES: Final = 32
 WEBHOOK_SECRET_PREFIX: Final = "whsec_"
@@ -58,7 +60,7 @@ class DatabaseSettings(BaseSettings):
         return SecretStr(asyncpg_url(_text(value)))
 
 
-class Settings(DatabaseSettings):
+class Settings(ChannelSettings, DatabaseSettings):
     """The settings of one process; made by `load_settings` or `settings_from`."""
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
@@ -142,7 +144,7 @@ class Settings(DatabaseSettings):
         if not values:
             raise ValueError("needs at least one secret")
         for value in values:
-            _check_webhook_secret(value.get_secret_value())
+            check_webhook_secret(value.get_secret_value())
         return values
 
     @field_validator("vault_keys")
@@ -189,16 +191,7 @@ class Settings(DatabaseSettings):
     @field_validator("broker_endpoints")
     @classmethod
     def _are_base_urls(cls, values: dict[str, str]) -> dict[str, str]:
-        for url in values.values():
-            parts = urlsplit(url)
-            if (
-                parts.scheme not in ("http", "https")
-                or not parts.hostname
-                or parts.path.strip("/")
-                or parts.query
-            ):
-                raise ValueError("each must be a base URL like https://proxy.example:8443")
-        return values
+        return base_urls(values)
 
     @field_validator("candles_started_at")
     @classmethod
@@ -298,7 +291,8 @@ def new_webhook_secret() -> str:
     return WEBHOOK_SECRET_PREFIX + base64.b64encode(os.urandom(32)).decode()
 
 
-def _check_webhook_secret(text: str) -> None:
+def check_webhook_secret(text: str) -> None:
+    """Refuse what is no webhook secret; raises ValueError, which never holds it."""
     message = (
         f"each secret must be `{WEBHOOK_SECRET_PREFIX}` and the base64 of "
         f"{WEBHOOK_SECRET_BYTES.start} to {WEBHOOK_SECRET_BYTES.stop - 1} bytes"

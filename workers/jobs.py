@@ -63,6 +63,19 @@ async def sweep(ctx: Context) -> None:
     await guarded(ctx["desk"], "sweep", sweep_round(ctx["desk"]))
 
 
+async def delivery_round(desk: Desk) -> None:
+    """Send what waits for channels; those this process has no room for are found again by the next round."""
+    found = await sweeping.sweep_deliveries(desk)
+    await asyncio.gather(
+        *(guarded(desk, each.kind, sweeping.carry_out(desk, each), job_id=str(each.id)) for each in found)
+    )
+
+
+async def deliver_all(ctx: Context) -> None:
+    """Cron: tell what owners have not been told yet on their channels."""
+    await guarded(ctx["desk"], "deliver_all", delivery_round(ctx["desk"]))
+
+
 async def monitor(ctx: Context) -> None:
     """Cron: look after open positions and resting orders."""
     await guarded(ctx["desk"], "monitor", monitoring.watch(ctx["desk"]))
@@ -92,6 +105,6 @@ async def beat(desk: Desk, name: str, version: str) -> None:
 
 
 ACTIVITY_JOBS: Sequence[Callable[[Context, str], Awaitable[None]]] = [
-    activity(kind) for kind in (Kind.EXECUTE, Kind.CLOSE, Kind.PROTECT, Kind.FOLLOW)
+    activity(kind) for kind in (Kind.EXECUTE, Kind.CLOSE, Kind.PROTECT, Kind.FOLLOW, Kind.DELIVER)
 ]
 """What the queue rings for."""

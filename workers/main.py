@@ -1,9 +1,9 @@
 """The worker process: `python -m workers.main`.
 
 An arq worker hears the doorbell and runs the cron jobs; it dies with its Redis and is built anew when Redis is back.
-Beside it two loops sweep and monitor without Redis. While arq's own cron jobs run, the loops find everything leased
-or done already; when Redis is away, they are all it takes. Plain `arq workers.main.WorkerSettings` works as well,
-without the loops.
+Beside it loops sweep, deliver and monitor without Redis. While arq's own cron jobs run, the loops find everything
+leased or done already; when Redis is away, they are all it takes. Plain `arq workers.main.WorkerSettings` works as
+well, without the loops.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from app.desk import Desk, open_desk
-from app.engine import journal, metering
+from app.engine import delivering, journal, metering
 from app.engine.rekeying import MissingKeys, check_keys
 from app.logs import configure_logs
 from app.queue import deserialize, serialize
@@ -53,6 +53,7 @@ def cron_jobs(settings: Settings) -> list[CronJob]:
     return [
         cron(jobs.monitor, second=set(range(0, 60, settings.monitor_seconds)), timeout=JOB_TIMEOUT),
         cron(jobs.sweep, second=set(range(0, 60, SWEEP_SECONDS)), timeout=JOB_TIMEOUT),
+        cron(jobs.deliver_all, second=set(range(0, 60, SWEEP_SECONDS)), timeout=JOB_TIMEOUT),
         cron(jobs.snapshot, hour=0, minute=0, second=0, timeout=timedelta(minutes=4)),
         cron(jobs.health, minute=set(range(0, 60, 5)), second=30, timeout=timedelta(minutes=4)),
         cron(jobs.report, hour=0, minute=5, second=0, timeout=timedelta(minutes=10), run_at_startup=True),
@@ -94,6 +95,7 @@ def _plain_worker_settings(settings: Settings) -> type:
         await check_keys(ctx["desk"])
         metering.attach(ctx["desk"])
         journal.attach(ctx["desk"])
+        delivering.attach(ctx["desk"])
 
     async def close_down(ctx: dict[str, Any]) -> None:
         await ctx["stack"].aclose()
@@ -119,6 +121,7 @@ async def run(settings: Settings) -> None:
         await check_keys(desk)
         metering.attach(desk)
         journal.attach(desk)
+        delivering.attach(desk)
         log.info("worker_started", worker=name, version=release)
         async with asyncio.TaskGroup() as group:
             group.create_task(_listen(settings, desk, stopping))
@@ -127,6 +130,9 @@ async def run(settings: Settings) -> None:
                 _every(settings.monitor_seconds, lambda: jobs.monitor({"desk": desk}), stopping, offset=1)
             )
             group.create_task(_every(SWEEP_SECONDS, lambda: jobs.sweep({"desk": desk}), stopping, offset=1))
+            group.create_task(
+                _every(SWEEP_SECONDS, lambda: jobs.deliver_all({"desk": desk}), stopping, offset=1)
+            )
             group.create_task(
                 _every(
                     BEAT_SECONDS, lambda: jobs.guarded(desk, "beat", jobs.beat(desk, name, release)), stopping

@@ -290,7 +290,7 @@ def seal_credentials(
     desk: Desk, connection: Connection, credentials: Mapping[str, str], *, version: int
 ) -> None:
     """Give a connection its credentials, sealed for this row and version; they have passed no test yet."""
-    connection.credentials_sealed = desk.vault.seal(credentials, connection_id=connection.id, version=version)
+    connection.credentials_sealed = desk.vault.seal(credentials, row_id=connection.id, version=version)
     connection.credentials_version = version
     connection.credentials_hint = _hint(
         credentials, _LOGIN_FIELDS if connection.kind is Kind.FX else _KEY_FIELDS

@@ -90,6 +90,10 @@ class Rings:
         """A later event about a signal has come in."""
         self.heard.append(("follow", event_id))
 
+    def deliver(self, channel_ids: Iterable[UUID]) -> None:
+        """Something waits for these channels."""
+        self.heard.extend(("deliver", each) for each in channel_ids)
+
 
 @dataclass(frozen=True)
 class Platform:

@@ -118,7 +118,7 @@ async def test_credentials_are_sealed_for_their_row(desk: Desk, rows: Rows) -> N
     assert row.credentials_hint == "x7Qp"
     assert row.credentials_sealed is not None
     assert b"canary" not in row.credentials_sealed
-    assert desk.vault.unseal(row.credentials_sealed, connection_id=row.id, version=1) == CREDENTIALS
+    assert desk.vault.unseal(row.credentials_sealed, row_id=row.id, version=1) == CREDENTIALS
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ async def test_other_credentials_have_to_be_tested(desk: Desk, rows: Rows) -> No
     row = await _row(desk, connection)
     assert (row.status, row.credentials_version, row.is_tested) == (ConnectionStatus.INACTIVE, 2, False)
     assert row.credentials_sealed is not None
-    assert desk.vault.unseal(row.credentials_sealed, connection_id=row.id, version=2) == OTHER_CREDENTIALS
+    assert desk.vault.unseal(row.credentials_sealed, row_id=row.id, version=2) == OTHER_CREDENTIALS
 
 
 @pytest.mark.parametrize(
