@@ -42,16 +42,8 @@ def _of_discord(url: SecretStr) -> SecretStr:
     return url
 
 
-SigningSecret = Annotated[
-    SecretStr,
-    AfterValidator(_signing),
-    Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="]),
-]
-DiscordUrl = Annotated[
-    SecretStr,
-    AfterValidator(_of_discord),
-    Field(examples=["https://discord.com/api/webhooks/1305791/x8K2mPqzR7nTf3vYc1bL"]),
-]
+SigningSecret = Annotated[SecretStr, AfterValidator(_signing)]
+DiscordUrl = Annotated[SecretStr, AfterValidator(_of_discord)]
 EmailAddress = Annotated[
     str,
     Strict(),
@@ -83,7 +75,9 @@ class WebhookDraft(Body):
         examples=["https://you.example/notifications"]
     )
     """Where it listens: an https:// URL of the public internet."""
-    secret: SigningSecret | None = None
+    secret: SigningSecret | None = Field(
+        default=None, examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="]
+    )
     """What messages are signed with, `whsec_` and the base64 of 24 to 64 bytes. Left out, the present one stays; for a
     new channel one is made, which the answer shows this once."""
 
@@ -135,7 +129,9 @@ class DiscordDraft(Body):
     """What you call it; a channel goes on under its name."""
     types: Types
     """Which notifications it carries."""
-    url: DiscordUrl | None = None
+    url: DiscordUrl | None = Field(
+        default=None, examples=["https://discord.com/api/webhooks/1305791/x8K2mPqzR7nTf3vYc1bL"]
+    )
     """The webhook's URL as Discord shows it. It is as good as a password and never answered; left out, the present
     one stays."""
 

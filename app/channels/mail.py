@@ -47,7 +47,7 @@ class Mail:
         except aiosmtplib.SMTPResponseException as error:
             raise NotDelivered(f"The mail server answered {error.code}.") from None
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise NotDelivered(f"The mail server was not reached: {type(error).__name__}.") from None
+            raise NotDelivered(f"The mail server could not be used: {type(error).__name__}.") from None
 
     def _letter(self, message: Message, address: str) -> EmailMessage:
         letter = EmailMessage()

@@ -26,6 +26,7 @@ class Outlets:
     """The ways out of this process."""
 
     senders: Mapping[ChannelKind, Sender]
+    patience: timedelta = PATIENCE
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     def objection(self, kind: ChannelKind, target: str | None) -> str | None:
@@ -39,10 +40,10 @@ class Outlets:
         if sender is None:
             raise NotDelivered(f"This installation offers no {kind} any more.")
         try:
-            async with asyncio.timeout(PATIENCE.total_seconds()):
+            async with asyncio.timeout(self.patience.total_seconds()):
                 await sender.send(message, to)
         except TimeoutError:
-            raise NotDelivered(f"There was no answer within {PATIENCE.total_seconds():.0f} s.") from None
+            raise NotDelivered(f"There was no answer within {self.patience.total_seconds():.0f} s.") from None
 
 
 def open_outlets(settings: ChannelSettings | None = None) -> Outlets:

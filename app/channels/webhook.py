@@ -42,7 +42,9 @@ class Webhooks:
             url = httpx.URL(target or "")
         except httpx.InvalidURL:
             return "This is no URL."
-        plain = url.host and url.scheme in _PORTS and not (url.userinfo or url.fragment)
+        # What cannot stand in a name, httpx escapes.
+        named = url.host and "%" not in url.host
+        plain = named and url.scheme in _PORTS and not (url.userinfo or url.fragment)
         if not plain or not 0 < (url.port or _PORTS[url.scheme]) < 65536:
             return "A webhook's URL is https://, with a host, and without a user and a fragment."
         if self.private_targets:

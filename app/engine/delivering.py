@@ -13,7 +13,6 @@ from sqlalchemy import event, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from app.channels.outlets import PATIENCE
 from app.channels.port import Destination, Message, NotDelivered
 from app.desk import Desk
 from app.store import channels
@@ -25,9 +24,6 @@ log = structlog.get_logger(__name__)
 
 LIFETIME: Final = timedelta(hours=24)
 """After this a notification is given up."""
-
-LEASE: Final = 2 * PATIENCE
-"""For how long a channel is its sender's; longer than one message can take."""
 
 TURN: Final = timedelta(seconds=20)
 """How long one channel is served before others have their turn."""
@@ -71,7 +67,8 @@ async def _deliver_one(desk: Desk, channel_id: UUID) -> bool:
     """Send one delivery; False when there is none, or it failed."""
     now = desk.now()
     async with desk.sessions.begin() as session:
-        channel = await channels.take(session, channel_id, now, now + LEASE)
+        # Longer than one message can take, so that a channel is its sender's until that is recorded.
+        channel = await channels.take(session, channel_id, now, now + 2 * desk.outlets.patience)
         delivery = None if channel is None else await _claim(session, channel, now)
         if channel is None or delivery is None:
             return False

@@ -98,7 +98,7 @@ class Delivery(Base):
             "ix_execution_notification_deliveries_pending",
             "channel_id",
             "attempts",
-            "id",
+            "notification_id",
             postgresql_where=text("status = 'pending'"),
         ),
     )
@@ -161,6 +161,6 @@ async def next_delivery(session: AsyncSession, channel_id: UUID) -> Delivery | N
     return await session.scalar(
         select(Delivery)
         .where(_PENDING, Delivery.channel_id == channel_id)
-        .order_by(Delivery.attempts, Delivery.id)
+        .order_by(Delivery.attempts, Delivery.notification_id)
         .limit(1)
     )

@@ -84,7 +84,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_execution_notification_deliveries_pending",
         DELIVERIES,
-        ["channel_id", "attempts", "id"],
+        ["channel_id", "attempts", "notification_id"],
         postgresql_where=sa.text("status = 'pending'"),
     )
     for table, own in POLICIES.items():
