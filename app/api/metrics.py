@@ -93,6 +93,11 @@ def _gauges(load: Workload, state: Mode, alive: int, now: datetime) -> Iterator[
         "For how long the one of them that has waited longest has been so.",
         _age(load.unprotected_since, now),
     )
+    yield _gauge(
+        "engine_deliveries_pending",
+        "Notifications that wait to go out on a channel.",
+        load.pending_deliveries,
+    )
     yield _gauge("engine_workers", "Worker processes seen within a minute.", alive)
     yield _labelled(
         "engine_trading",

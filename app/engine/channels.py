@@ -47,8 +47,7 @@ async def replace(desk: Desk, owner: Owner, wishes: Sequence[Wish]) -> Mapping[U
             raise Invalid(f"channels.{number}.{'url' if offered else 'kind'}", objection)
     now = desk.now()
     async with desk.sessions.begin() as session:
-        await channels.settle(session, owner)
-        before = {each.name: each for each in await channels.of_owner(session, owner)}
+        before = {each.name: each for each in await channels.locked(session, owner)}
         said_before = _said(before.values())
         kept = {each.name for each in wishes if (row := before.get(each.name)) and row.kind is each.kind}
         for name in before.keys() - kept:

@@ -123,10 +123,12 @@ async def pending(session: AsyncSession, channel_ids: Sequence[UUID]) -> dict[UU
     return dict((await session.execute(waiting.group_by(Delivery.channel_id))).all())
 
 
-async def settle(session: AsyncSession, owner: Owner) -> None:
-    """Let nobody else change this owner's channels until this transaction ends."""
+async def locked(session: AsyncSession, owner: Owner) -> Sequence[Channel]:
+    """The owner's channels, which nobody else changes until this transaction ends; nor does anybody add one."""
     key = func.hashtextextended(f"channels:{owner.role}:{owner.id}", 0)
     await session.execute(select(func.pg_advisory_xact_lock(key)))
+    mine = select(Channel).where(owned_by(owner)).order_by(Channel.name).with_for_update(key_share=True)
+    return (await session.scalars(mine)).all()
 
 
 async def due(session: AsyncSession, now: datetime, limit: int) -> Sequence[UUID]:

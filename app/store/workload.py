@@ -8,6 +8,7 @@ from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.domain.orders import OrderStatus
+from app.store.channels import Delivery, DeliveryStatus
 from app.store.connections import Connection
 from app.store.executions import Execution, ExecutionStatus
 from app.store.orders import Order
@@ -30,6 +31,8 @@ class Workload:
     """Positions whose protective orders are not yet as planned."""
     unprotected_positions: int
     """Open positions with a stop that nobody watches at the moment."""
+    pending_deliveries: int
+    """Notifications that wait to go out on a channel."""
     pending_since: datetime | None
     """When the oldest pending execution came in."""
     sending_since: datetime | None
@@ -60,6 +63,7 @@ async def present(session: AsyncSession) -> Workload:
                 _count(Position.status.in_(OPEN)).label("open_positions"),
                 _count(Position.protect_due_at.is_not(None)).label("positions_to_protect"),
                 _count(*exposed).label("unprotected_positions"),
+                _count(Delivery.status == DeliveryStatus.PENDING).label("pending_deliveries"),
                 select(func.min(Execution.received_at))
                 .where(pending)
                 .scalar_subquery()

@@ -148,6 +148,7 @@ async def test_a_name_may_go_to_another_kind(api: Api) -> None:
             "channels.0.email.address",
             "pattern",
         ),
+        (EVERY[1] | {"address": "=?utf-8?q?canary=2C?=@mail.example"}, "channels.0.email.address", "pattern"),
         (EVERY[1], "channels.0.kind", "offers no email"),
         (EVERY[2], "channels.0.kind", "offers no telegram"),
         (EVERY[2] | {"chat_id": "1; canary"}, "channels.0.telegram.chat_id", "pattern"),
