@@ -6,7 +6,18 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, event, insert, literal, literal_column, select, text
+from sqlalchemy import (
+    ForeignKey,
+    Index,
+    String,
+    bindparam,
+    event,
+    insert,
+    literal,
+    literal_column,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import (
@@ -109,13 +120,17 @@ def _note(session: Session, channel_ids: Iterable[UUID]) -> None:
     session.info.setdefault(WAITING, set()).update(channel_ids)
 
 
+_DELIVER_ONE: Final = _deliver(
+    select(Notification).where(Notification.id == bindparam("told_id")).subquery().c
+)
+
+
 @event.listens_for(Notification, "after_insert")
 def _deliver_inserted(_: Mapper[Notification], connection: Any, row: Notification) -> None:
     """Nobody can tell an owner something and forget their channels."""
     session = object_session(row)
     assert session is not None, "a row is inserted by its session"
-    told = select(Notification).where(Notification.id == row.id).subquery().c
-    _note(session, connection.scalars(_deliver(told)))
+    _note(session, connection.scalars(_DELIVER_ONE, {"told_id": row.id}))
 
 
 async def tell_active_owners(
