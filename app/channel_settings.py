@@ -13,18 +13,16 @@ _ADDRESS: Final = re.compile(r"[^\s<>@,;]+@[^\s<>@,;]+")
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
-def base_urls(values: dict[str, str]) -> dict[str, str]:
-    """Check that each is a scheme, a host and a port, and nothing behind them. Raises ValueError."""
-    for url in values.values():
+def is_base_url(url: str, *, may_have_path: bool = False) -> bool:
+    """Whether it is a scheme, a host and perhaps a port, with nothing behind them but a path where one may be."""
+    try:
         parts = urlsplit(url)
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or parts.path.strip("/")
-            or parts.query
-        ):
-            raise ValueError("each must be a base URL like https://proxy.example:8443")
-    return values
+        # Reading it is what checks it.
+        _ = parts.port
+    except ValueError:
+        return False
+    has_more = parts.query or parts.fragment or (parts.path.strip("/") and not may_have_path)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not has_more
 
 
 class ChannelSettings(BaseSettings):
@@ -89,4 +87,6 @@ class ChannelSettings(BaseSettings):
     def _are_channels(cls, values: dict[str, str]) -> dict[str, str]:
         if values.keys() - {"discord", "telegram"}:
             raise ValueError("takes discord and telegram, no other")
-        return base_urls(values)
+        if not all(map(is_base_url, values.values())):
+            raise ValueError("each must be a base URL like https://proxy.example:8443")
+        return values

@@ -18,7 +18,7 @@ from app.desk import Desk
 from app.domain.owners import Owner
 from app.engine import channels as engine
 from app.engine.channels import Wish
-from app.settings import check_webhook_secret
+from app.settings import padded_webhook_secret
 from app.store import channels as rows
 from app.store import ownership
 from app.store.channels import Channel, ChannelKind
@@ -30,8 +30,7 @@ MOST_CHANNELS: Final = 10
 
 
 def _signing(secret: SecretStr) -> SecretStr:
-    check_webhook_secret(secret.get_secret_value())
-    return secret
+    return SecretStr(padded_webhook_secret(secret.get_secret_value()))
 
 
 def _of_discord(url: SecretStr) -> SecretStr:

@@ -27,6 +27,7 @@ STEPS: Final = (
     "app/engine/lapsing.py",
     "app/engine/following.py",
     "app/engine/monitoring.py",
+    "app/engine/surveying.py",
     "app/engine/watches.py",
     "app/engine/stops.py",
     "app/engine/sweeping.py",

@@ -65,7 +65,7 @@ async def test_it_is_told_when_it_is_rung_for_and_without_redis_too(
         await until(lambda: queue_is_heard(environment["ENGINE_REDIS_URL"]))
         at_once = []
         for number in range(5):
-            # Rounds begin with a second: what is told after one and has arrived before the next was rung for.
+            # Rounds begin with an even second: what is told after one and has come before the next was rung for.
             await asyncio.sleep((1.2 - time.time() % 1) % 1)
             second = int(time.time())
             await tell(desk, f"rung {number}")
