@@ -24,6 +24,7 @@ from app.api import (
     health,
     me,
     metrics,
+    notification_settings,
     notifications,
     positions,
     problems,
@@ -37,7 +38,7 @@ from app.api.keys import Keys, PublishedKeys, SharedSecret
 from app.api.rates import Counted, Rates
 from app.api.senders import Senders
 from app.desk import Desk, open_desk, open_redis
-from app.engine import journal, metering
+from app.engine import delivering, journal, metering
 from app.engine.rekeying import keys_checked
 from app.logs import configure_logs
 from app.settings import Settings, load_settings
@@ -64,7 +65,7 @@ TAGS: Final = [
     {"name": "executions", "description": "What became of each signal on each connection, and why."},
     {"name": "signals", "description": "What providers published."},
     {"name": "analytics", "description": "How it went, by day, currency and connection."},
-    {"name": "notifications", "description": "What you were told."},
+    {"name": "notifications", "description": "What you were told, and where else you want to hear it."},
     {"name": "audit", "description": "Who did what to what is yours, and what you did."},
     {"name": "exchanges", "description": "What can be connected."},
     {"name": "me", "description": "Who the token says you are, and what your plan allows."},
@@ -80,6 +81,7 @@ RESOURCES: Final = (
     signals,
     analytics,
     notifications,
+    notification_settings,
     audit,
     exchanges,
     denials,
@@ -121,6 +123,7 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
             app.state.keys_checked = await keys_checked(app.state.desk)
             metering.attach(app.state.desk)
             journal.attach(app.state.desk)
+            delivering.attach(app.state.desk)
             yield
 
     service = Service(

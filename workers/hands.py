@@ -70,6 +70,10 @@ class Hands:
             for each in found
         ]
 
+    async def deliver(self) -> "list[asyncio.Task[None]]":
+        """Begin what waits to be told, where there is room for it; answers what is under way of it."""
+        return [self._task_of(each, None) for each in await sweeping.sweep_deliveries(self._desk)]
+
     async def watch(self) -> None:
         """Begin a round over everything that is open."""
         self._begin("monitor", partial(monitoring.watch, self._desk))

@@ -12,7 +12,6 @@ from sqlalchemy import (
     LargeBinary,
     String,
     func,
-    literal_column,
     or_,
     select,
     text,
@@ -281,47 +280,6 @@ async def reconcile_at(session: AsyncSession, connection_id: UUID, due_at: datet
     await session.execute(
         update(Connection).where(Connection.id == connection_id).values(reconcile_due_at=due_at)
     )
-
-
-def _sealed_under(length: int) -> Any:
-    """The id of the vault key a row's credentials are sealed under: what they begin with."""
-    # A literal, since a bound encoding would make the grouped expression another than the selected one.
-    return func.convert_from(
-        func.substr(Connection.credentials_sealed, literal_column("1"), literal_column(str(length))),
-        literal_column("'LATIN1'"),
-    )
-
-
-async def vault_keys_in_use(session: AsyncSession, key_id_length: int) -> Mapping[str, int]:
-    """How many connections are sealed under each vault key, by the key's id."""
-    name = _sealed_under(key_id_length)
-    rows = await session.execute(
-        select(name, func.count()).where(Connection.credentials_sealed.is_not(None)).group_by(name)
-    )
-    return dict(rows.all())
-
-
-async def sealed_under_others(
-    session: AsyncSession, key_id: str, after: UUID | None, limit: int
-) -> Sequence[Connection]:
-    """Connections sealed under another key than this one, by id."""
-    wanted = select(Connection).where(
-        Connection.credentials_sealed.is_not(None), _sealed_under(len(key_id)) != key_id
-    )
-    if after is not None:
-        wanted = wanted.where(Connection.id > after)
-    return (await session.scalars(wanted.order_by(Connection.id).limit(limit))).all()
-
-
-async def replace_seal(session: AsyncSession, connection_id: UUID, before: bytes, after: bytes) -> bool:
-    """Put the same credentials under another key; False when they were changed or deleted meanwhile."""
-    found = await session.scalar(
-        update(Connection)
-        .where(Connection.id == connection_id, Connection.credentials_sealed == before)
-        .values(credentials_sealed=after)
-        .returning(Connection.id)
-    )
-    return found is not None
 
 
 def connection_key() -> Any:

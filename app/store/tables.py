@@ -3,6 +3,7 @@
 from app.store import (
     analytics,
     audit,
+    channels,
     chores,
     connections,
     entitlements,
@@ -19,6 +20,7 @@ from app.store import (
 __all__ = [
     "analytics",
     "audit",
+    "channels",
     "chores",
     "connections",
     "entitlements",

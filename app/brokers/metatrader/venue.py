@@ -81,7 +81,7 @@ class MetaTraderVenue:
         try:
             plain = self._vault.unseal(
                 access.credentials_sealed,
-                connection_id=access.connection_id,
+                row_id=access.connection_id,
                 version=access.credentials_version,
             )
             return Credentials.read(plain)
