@@ -52,6 +52,11 @@ async def monitor(ctx: Context) -> None:
     await ctx["hands"].watch()
 
 
+async def look(ctx: Context) -> None:
+    """Cron: look at entries that rest where the price is."""
+    ctx["hands"].look()
+
+
 async def chores(ctx: Context) -> None:
     """Cron: what is done at fixed times."""
     await guarded(ctx["desk"], "chores", ctx["hands"].do_chores())

@@ -26,7 +26,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from app.desk import Desk, open_desk
-from app.engine import delivering, journal, metering
+from app.engine import arrivals, delivering, journal, metering
 from app.engine.rekeying import MissingKeys, keys_checked
 from app.logs import configure_logs
 from app.queue import deserialize, serialize
@@ -48,6 +48,7 @@ DRAIN = timedelta(minutes=2)
 """How long a stopping worker sees to its end what it has begun: longer than it may wait for an order (MetaTrader's
 bridges get 85 s). What is cut off after that is found by the sweep."""
 
+_LOOK_SECONDS = arrivals.EVERY // timedelta(seconds=1)
 _POLL = timedelta(milliseconds=50)
 _REDIS_PAUSE = timedelta(seconds=1)
 _REDIS_PATIENCE = timedelta(seconds=5)
@@ -57,6 +58,7 @@ def cron_jobs(settings: Settings) -> list[CronJob]:
     """What runs on the clock where arq is all there is, in UTC; each at most once per tick over all workers."""
     return [
         cron(jobs.monitor, second=set(range(0, 60, settings.monitor_seconds))),
+        cron(jobs.look, second=set(range(0, 60, _LOOK_SECONDS))),
         cron(jobs.sweep, second=set(range(0, 60, SWEEP_SECONDS))),
         cron(jobs.deliver_all, second=set(range(0, 60, SWEEP_SECONDS))),
         cron(jobs.chores, second=set(range(0, 60, CHORE_SECONDS)), run_at_startup=True),
@@ -144,6 +146,7 @@ async def run(settings: Settings) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(_listen(settings, ctx, stopping))
             group.create_task(_every(settings.monitor_seconds, lambda: jobs.monitor(ctx), stopping))
+            group.create_task(_every(_LOOK_SECONDS, lambda: jobs.look(ctx), stopping))
             group.create_task(_every(SWEEP_SECONDS, lambda: jobs.sweep(ctx), stopping))
             group.create_task(_every(SWEEP_SECONDS, lambda: jobs.deliver_all(ctx), stopping))
             group.create_task(_every(CHORE_SECONDS, lambda: jobs.chores(ctx), stopping))

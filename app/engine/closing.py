@@ -17,7 +17,7 @@ from app.desk import Desk
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.exits import CloseReason, NativeStyle
 from app.domain.money import exact, floor_to_step, text
-from app.domain.orders import OrderStatus
+from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
 from app.engine import naming, placing, protection, strikes, trades
@@ -134,6 +134,7 @@ async def carry_out(desk: Desk, order_id: UUID) -> None:
                 .join(Execution, Execution.id == Order.execution_id)
                 .where(
                     Order.id == order_id,
+                    Order.purpose == Purpose.CLOSE,
                     Order.status == OrderStatus.PENDING,
                     Connection.deleted_at.is_(None),
                 )

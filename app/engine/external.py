@@ -17,7 +17,7 @@ from app.brokers.port import Broker, VenueError
 from app.desk import Desk
 from app.domain.exits import CloseReason
 from app.domain.holdings import Departure, Fill, departures
-from app.domain.money import ZERO, text
+from app.domain.money import ZERO, stored, text
 from app.domain.orders import OrderKey, OrderStatus, OrderType, Purpose
 from app.domain.positions import PositionStatus, value_fees
 from app.engine import naming, protection, telling, trades
@@ -28,9 +28,6 @@ from app.store.positions import Position
 from app.store.schema import new_id
 
 log = structlog.get_logger(__name__)
-
-UNDECIDED = (OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)
-"""States in which an order may have changed the venue's holdings without our knowing."""
 
 
 _TAKEN_ALONG = "Closed by the request that was to take its entry back, which had just been filled."
@@ -123,7 +120,7 @@ async def _book(desk: Desk, seen: Position, parts: Sequence[Departure], handle: 
             return False
         if position.remaining_quantity != seen.remaining_quantity:
             return False
-        if any(order.status in UNDECIDED for order in trade.orders):
+        if any(trades.is_undecided(order) for order in trade.orders):
             return False
         for part in parts:
             order = _order_for(trade, position, part, now)
@@ -151,9 +148,10 @@ def _order_for(trade: Trade, position: Position, part: Departure, now: datetime)
     entry = trade.entry
     if entry is None:
         raise ValueError(f"position {position.id} has no entry order")
-    price = part.price or position.current_price or position.entry_price
+    price = stored(part.price or position.current_price or position.entry_price)
+    taken = {currency: stored(amount) for currency, amount in (part.fees or {}).items()}
     # A fee in coins is in the quantity that is gone: nothing more leaves the position for it.
-    fees = value_fees(part.fees or {}, entry.base, entry.currency, price, {}, holds_coins=False)
+    fees = value_fees(taken, entry.base, entry.currency, price, {}, holds_coins=False)
     return Order(
         id=new_id(),
         connection_id=position.connection_id,
@@ -175,7 +173,7 @@ def _order_for(trade: Trade, position: Position, part: Departure, now: datetime)
         exchange_order_id=part.exchange_order_id,
         filled_quantity=part.quantity,
         average_price=price,
-        fees={currency: text(amount) for currency, amount in (part.fees or {}).items()},
+        fees={currency: text(amount) for currency, amount in taken.items()},
         base_fee=fees.base,
         fee_value=fees.value,
         fees_complete=part.fees is not None and fees.complete,

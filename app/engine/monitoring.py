@@ -74,7 +74,10 @@ async def watch_open(desk: Desk) -> int:
     """Look after what is open on every connection that is due; answers how many were watched."""
     async with watches.held(desk, await _watchable(desk)) as held:
         taken = set(held.held)
-        failures = await _look_after(desk, held) if taken else []
+        try:
+            failures = await _look_after(desk, held) if taken else []
+        finally:
+            await guarding.miss(desk, taken)
     desk.metrics.rounds.labels("monitor").set(desk.now().timestamp())
     if failures:
         raise ExceptionGroup("some of what is open was not looked after", failures)
@@ -166,7 +169,7 @@ class _Round:
         held = [(each.broker, position) for each, position in _all_positions(watched)]
         marks = await triggers.prices(self._desk, held, quotes)
         await _mark(self._desk, watched, quotes, marks)
-        await guarding.arm(self._desk, (each for _, each in _all_positions(watched) if each.id in marks))
+        self.failures += await side_by_side([guarding.arm(self._desk, held, quotes, marks)])
         dealing = {
             asyncio.create_task(self._in_turn(partial(self._deal, each, quotes, marks))): each.connection.id
             for each in watched
@@ -343,7 +346,7 @@ def _plan(position: Position, style: NativeStyle) -> Plan:
     """What is ours to watch: everything, or the targets beside a venue's stop, or nothing."""
     by_venue = position.protection is Protection.NATIVE
     targets = position.rungs_left
-    if by_venue:
+    if by_venue and position.refused_leg is None:
         targets = targets_beside(targets, position.remaining_quantity, style)
     return Plan(
         position.side.entry_side,

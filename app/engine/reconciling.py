@@ -8,7 +8,7 @@ venue's positions have names, each answers for itself: one that was closed by ha
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -23,7 +23,7 @@ from app.domain.holdings import Stake, missing, newest_first, surplus
 from app.domain.market import MarketType
 from app.domain.money import ZERO, exact
 from app.domain.positions import PositionSide
-from app.engine import external, orphans, telling
+from app.engine import external, orphans, telling, trades
 from app.engine.access import in_time
 from app.store import connections, positions
 from app.store.connections import Connection
@@ -172,7 +172,9 @@ async def _compare(
     lag, market_type = broker.traits.read_lag, connection.market_type
     async with desk.sessions() as session:
         moved = await moving(session, connection.id, seen.asked_at - lag)
+        vanished = await _vanished(session, connection.id)
     doubtful = {unit_of(market_type, symbol) for symbol in {*moved, *unclear}}
+    unsettled = {unit_of(market_type, symbol) for symbol in vanished}
     groups: dict[tuple[Unit, PositionSide], list[Position]] = defaultdict(list)
     for position in open_ones:
         groups[unit_of(market_type, position.symbol), position.side].append(position)
@@ -181,7 +183,13 @@ async def _compare(
         if group[0] in doubtful or not all(map(held.knows, members)):
             has_doubts |= any(position.missing_since is not None for position in members)
             continue
-        findings = _findings(members, held, held.total.get(group, ZERO), seen, lag)
+        findings = _findings(
+            members,
+            held,
+            held.total.get(group, ZERO),
+            replace(seen, may_confirm=False) if group[0] in unsettled else seen,
+            lag,
+        )
         has_doubts |= any(each.missing and not each.is_gone for each in findings)
         await _note(desk, findings, seen, market_type)
         if gone := {each.position.id: each.missing for each in findings if each.is_gone}:
@@ -200,10 +208,20 @@ async def moving(session: AsyncSession, connection_id: UUID, since: datetime) ->
     rows = await session.scalars(
         select(Order.symbol).where(
             Order.connection_id == connection_id,
-            or_(Order.status.in_(external.UNDECIDED), Order.filled_at >= since),
+            or_(Order.status.in_(trades.IN_DOUBT), Order.filled_at >= since),
         )
     )
     return set(rows)
+
+
+async def _vanished(session: AsyncSession, connection_id: UUID) -> Sequence[str]:
+    """Symbols in which an order of ours that vanished is still to be looked for: it may have been what was filled."""
+    rows = await session.scalars(
+        select(Order.symbol).where(
+            Order.connection_id == connection_id, Order.code == trades.VANISHED, Order.due_at.is_not(None)
+        )
+    )
+    return rows.all()
 
 
 def _findings(

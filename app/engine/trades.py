@@ -20,7 +20,7 @@ from app.domain.entries import Entry
 from app.domain.errors import Conflict, NotFound
 from app.domain.exits import CloseReason, Protection, Rung, ladder
 from app.domain.market import QuantityUnit
-from app.domain.money import ZERO, exact, parse, stored, text
+from app.domain.money import ZERO, exact, kept, parse, stored, text
 from app.domain.orders import (
     FINAL,
     Leg,
@@ -87,6 +87,9 @@ LAPSED = "signal_expired"
 
 VANISHED = "vanished"
 """The code of an order that is no longer at its venue although nobody here took it back."""
+
+IN_DOUBT = (OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)
+"""States in which an order may or may not be at its venue."""
 
 _LATE_LOOK = timedelta(seconds=30)
 
@@ -258,16 +261,16 @@ def apply(
         order.code = order.message = None
     if trade.position is not None:
         trade.position.funding += report.funding - order.funding
-    _count_fees(order, report, rates, holds_coins=holds_coins)
     order.profit, order.funding = report.profit, report.funding
     order.status = status_after(known_status, report)
     order.exchange_order_id = report.exchange_order_id
     order.filled_quantity = report.filled_quantity
-    order.average_price = report.average_price
+    order.average_price = None if report.average_price is None else stored(report.average_price)
+    _count_fees(order, report, rates, holds_coins=holds_coins)
     order.leg = report.leg
     _explain_end(order, report)
     order.acknowledged_at = order.acknowledged_at or now
-    order.misses = 0
+    order.misses, order.missed_at = 0, None
     order.due_at = None
     if report.filled_quantity > filled_before:
         order.filled_at = report.time or now
@@ -347,14 +350,15 @@ def _count_fees(
     order: Order, report: OrderReport, rates: Mapping[str, Decimal], *, holds_coins: bool
 ) -> None:
     """Take over the fees, and what they are worth at the rates of when each was taken."""
-    counted = {coin: parse(amount) for coin, amount in order.fees.items()}
-    told = {coin: parse(rate) for coin, rate in order.fee_rates.items()}
-    rates = blended_rates(told, counted, report.fees, rates)
+    taken = {currency: stored(amount) for currency, amount in report.fees.items()}
+    counted = {currency: kept(amount) for currency, amount in order.fees.items()}
+    known = {coin: kept(rate) for coin, rate in order.fee_rates.items()}
+    blended = blended_rates(known, counted, taken, rates)
     fees = value_fees(
-        report.fees, order.base, order.currency, report.average_price, rates, holds_coins=holds_coins
+        taken, order.base, order.currency, order.average_price, blended, holds_coins=holds_coins
     )
-    order.fees = {currency: text(amount) for currency, amount in report.fees.items()}
-    order.fee_rates = {coin: text(rate) for coin, rate in rates.items()}
+    order.fees = {currency: text(amount) for currency, amount in taken.items()}
+    order.fee_rates = {coin: text(stored(rate)) for coin, rate in blended.items()}
     order.base_fee, order.fee_value, order.fees_complete = fees.base, fees.value, fees.complete
 
 
@@ -422,6 +426,11 @@ def vanish(trade: Trade, order: Order, now: datetime) -> None:
         trade.position.expose(now)
     _miss_stop(trade, order, now)
     refresh(trade, now)
+
+
+def is_undecided(order: Order) -> bool:
+    """Whether an order may have changed what the venue holds without our knowing."""
+    return order.status in IN_DOUBT or (order.code == VANISHED and order.due_at is not None)
 
 
 def _miss_stop(trade: Trade, order: Order, now: datetime) -> None:
@@ -706,6 +715,8 @@ def _closes_everything(trade: Trade, position: Position) -> bool:
 def _finish(trade: Trade, position: Position, now: datetime) -> None:
     position.dust = position.remaining_quantity
     position.remaining_quantity = ZERO
+    position.end_exposure(now)
+    position.price_lost_at = position.stop_doubted_at = None
     if position.status is PositionStatus.CLOSED:
         return
     ended = [order for order in trade.orders if order.purpose is not Purpose.ENTRY and order.filled_quantity]
@@ -714,7 +725,6 @@ def _finish(trade: Trade, position: Position, now: datetime) -> None:
     position.closed_at = (last.filled_at if last else None) or now
     position.close_reason = (last.reason if last else None) or CloseReason.DUST
     position.protection = Protection.NONE
-    position.end_exposure(now)
     telling.position_closed(trade.session, position, now)
 
 

@@ -46,8 +46,8 @@ RULES: Final = (
         edits=(
             Edit(
                 "app/engine/resolution.py",
-                "settled = asked_at >= signed_at + broker.traits.settle",
-                "settled = True",
+                "settled = traits is not None and asked_at >= signed_at + traits.settle",
+                "settled = traits is not None",
             ),
             Edit(
                 "app/engine/placing.py",

@@ -231,12 +231,28 @@ class TestPositions:
 
         await _walk(desk, venue, _symbol(market_type), 18500)
         [position] = await positions(desk)
+        assert (position.unprotected_since, position.protect_by) == (None, None)
         assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.STOP_LOSS)
         assert position.dust < Decimal("0.00002")
         assert all(order.status in FINAL for order in await orders(desk))
         for floor in venue.floors:
             assert not any(account.live for account in floor.accounts.values())
         venue.audit()
+
+
+@pytest.mark.parametrize(("exchange", "market_type"), VENUES)
+async def test_a_position_that_its_target_ended_is_nobodys_to_protect(
+    desk: Desk, venue: Exchange, exchange: str, market_type: MarketType
+) -> None:
+    await _activated(desk, venue, exchange, market_type)
+    await publish(desk, stop_loss="19000", targets=[("21000", "1")])
+    await execute_all(desk)
+    await _walk(desk, venue, _symbol(market_type), 21500, rounds=2)
+    [position] = await positions(desk)
+    assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.TAKE_PROFIT)
+    assert (position.unprotected_since, position.protect_by) == (None, None)
+    await venue.advance(40)
+    assert await sweep_all(desk) == 0
 
 
 @pytest.mark.parametrize(("exchange", "market_type"), VENUES)
