@@ -118,7 +118,10 @@ class _Round:
         self._met: dict[UUID, Watched] = {}
 
     async def of(self, accounts: Iterable[Connection]) -> None:
-        """Look after these accounts: those that have told of themselves together, the late ones when they have."""
+        """Look after these accounts: those that have told of themselves together, the late ones when they have.
+
+        What is begun here is cut off only together with the whole round.
+        """
         meeting = {
             asyncio.create_task(self._in_turn(partial(self._meet, each))): each.id for each in accounts
         }
@@ -128,7 +131,7 @@ class _Round:
                 judging.append(asyncio.create_task(self._judge([meeting[each] for each in told])))
                 for each in told:
                     each.result()
-            await asyncio.gather(*judging)
+            self.failures += await side_by_side(judging)
         finally:
             for each in (*meeting, *judging):
                 each.cancel()
@@ -176,7 +179,7 @@ class _Round:
         }
         try:
             async for done in as_they_end(dealing, self._pause):
-                await self._held.let_go([dealing[each] for each in done])
+                self.failures += await side_by_side([self._held.let_go([dealing[each] for each in done])])
                 for each in done:
                     each.result()
         finally:
