@@ -20,7 +20,7 @@ from app.desk import Desk
 from app.domain.errors import Conflict
 from app.domain.exits import CloseReason, NativeStyle, Protection, ProtectiveOrder, Rung, protective_orders
 from app.domain.money import ZERO, exact, round_to_tick, text
-from app.domain.orders import OrderStatus, Purpose
+from app.domain.orders import OrderStatus, OrderType, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
 from app.domain.signals import Level, check_sides, ladder_of
@@ -114,7 +114,8 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
         if position is None or trade.live_close is not None:
             # A close under way owns the legs; it asks for protection of the rest when it ends.
             return None
-        difference = _difference(trade, position, broker.traits.native_style)
+        style = broker.traits.native_style
+        difference = _difference(trade, position, style)
         undecided = [order for order in _legs(trade, position) if order.status is not OrderStatus.OPEN]
         if undecided:
             position.protect_due_at = now + AGAIN
@@ -123,7 +124,10 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
             _settle(trade, position, now)
             return None
         if difference.moves_a_stop:
-            position.expose(now)
+            bare = [
+                order.filled_at or now for order in difference.surplus if _has_lost_its_stop(order, style)
+            ]
+            position.expose(now, min(bare, default=None))
         if position.protection is Protection.NATIVE:
             position.protection = Protection.SOFTWARE
         position.protect_due_at = now + AGAIN
@@ -153,11 +157,16 @@ def _difference(trade: Trade, position: Position, style: NativeStyle) -> Differe
         leg = _as_wanted(order)
         if style is NativeStyle.ATTACHED:
             leg = replace(leg, quantity=position.remaining_quantity)
-        if leg in wanted:
+        if leg in wanted and not _has_lost_its_stop(order, style):
             wanted.remove(leg)
         elif style is not NativeStyle.ATTACHED or not _is_net(position, order):
             surplus.append(order)
     return Difference(surplus, wanted)
+
+
+def _has_lost_its_stop(order: Order, style: NativeStyle) -> bool:
+    """Whether a bracket's target has begun to be filled: its venue has ended the stop, and the rest stands bare."""
+    return style is NativeStyle.BRACKET and order.type is OrderType.OCO and order.filled_quantity > ZERO
 
 
 def _is_net(position: Position, order: Order) -> bool:

@@ -72,6 +72,11 @@ class ExchangeStage:
         """Let time pass."""
         await self.venue.advance(seconds)
 
+    def thin(self, fraction: str) -> bool:
+        """At every exchange."""
+        self.venue.thin(self.symbol, fraction)
+        return True
+
     async def restart(self) -> None:
         """Open the account anew, in a process that knows nothing."""
         await self.close()

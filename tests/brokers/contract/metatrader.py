@@ -87,6 +87,11 @@ class MetaTraderStage:
         """Let time pass."""
         await self.venue.advance(seconds)
 
+    def thin(self, fraction: str) -> bool:
+        """A dealer fills whatever it takes."""
+        del fraction
+        return False
+
     async def restart(self) -> None:
         """Open the account anew, in a process that knows nothing."""
         await self.close()

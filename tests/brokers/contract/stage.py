@@ -79,6 +79,9 @@ class Stage(Protocol):
     async def advance(self, seconds: int) -> None:
         """Let time pass while the price stands still."""
 
+    def thin(self, fraction: str) -> bool:
+        """Let one point of the price fill this fraction of an order only; False where orders are filled whole."""
+
     async def restart(self) -> None:
         """Close the broker and open another one on the same account."""
 
