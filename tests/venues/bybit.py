@@ -39,6 +39,10 @@ AHEAD = 1000
 RECENT = 500
 """How many closed orders the realtime endpoint still knows."""
 
+DAY = 86_400_000
+WEEK = 7 * DAY
+"""How much of the past one request for history is answered for, in milliseconds."""
+
 BOOKS = {"0": Book.BOTH, "1": Book.LONG, "2": Book.SHORT}
 INDEXES = {book: int(index) for index, book in BOOKS.items()}
 
@@ -96,6 +100,8 @@ class Bybit:
         self.per_address = Window(UNLIMITED, 5)
         """Requests per address in five seconds; beyond it 403, for `bans.seconds`."""
         self.bans = Bans(patience=0, seconds=600)
+        self.cleared: set[str] = set()
+        """Closed orders that the realtime endpoint has forgotten with a release."""
         self.routes = {
             ("GET", "/v5/market/time"): Route(Intent.PUBLIC, self.time, signed=False),
             ("GET", "/v5/market/instruments-info"): Route(Intent.PUBLIC, self.instruments, signed=False),
@@ -481,18 +487,36 @@ class Bybit:
         account, params = call.account, call.params
         if kind_of(params) is Kind.SWAP and not (params.keys() & {"symbol", "baseCoin", "settleCoin"}):
             raise refused(10001, "params error: symbol, baseCoin or settleCoin is required")
-        closed = params.get("openOnly") == "1"
-        if params.get("orderId") or params.get("orderLinkId"):
-            every = list(account.orders.values())
-            recent = {order.id for order in [o for o in every if not o.is_live][-RECENT:]}
-            found = [o for o in every if o.is_live or o.id in recent]
-        else:
-            found = [o for o in account.orders.values() if o.is_live or closed]
-        return self.page(call, found)
+        closed = params.get("openOnly") == "1" or params.get("orderId") or params.get("orderLinkId")
+        ended = [o for o in account.orders.values() if not o.is_live and o.id not in self.cleared]
+        recent = {order.id for order in ended[-RECENT:]} if closed else set[str]()
+        return self.page(call, (o for o in account.orders.values() if o.is_live or o.id in recent))
+
+    def release(self) -> None:
+        """Go live with a new version: what was closed before is in the history alone."""
+        self.cleared |= {order.id for order in self.floor.orders if not order.is_live}
 
     def history(self, call: Call) -> dict[str, Any]:
-        """What is closed."""
-        return self.page(call, (o for o in call.account.orders.values() if not o.is_live))
+        """What is closed, of the last week or of one week; what ended without a fill is kept for a day."""
+        params, now = call.params, self.clock.milliseconds()
+        since, until = params.integer("startTime"), params.integer("endTime")
+        if since is not None and until is not None and until - since > WEEK:
+            raise refused(10001, "The interval between startTime and endTime must be within 7 days.")
+        if since is None:
+            since = (now if until is None else until) - WEEK
+        until = since + WEEK if until is None else until
+        wanted = params.get("orderStatus")
+        return self.page(
+            call,
+            (
+                order
+                for order in call.account.orders.values()
+                if not order.is_live
+                and since <= order.created <= until
+                and wanted in (None, "", status_word(order))
+                and (order.filled or now - order.updated <= DAY)
+            ),
+        )
 
     def page(self, call: Call, orders: Iterable[Order]) -> dict[str, Any]:
         """Those of the orders that a request describes, newest first."""

@@ -78,6 +78,9 @@ PASSED: Final = "order would trigger immediately"
 LOOK_BACK: Final = timedelta(minutes=1)
 """Clock skew allowed for when listings are asked for since the claim."""
 
+TOLD_OF_THE_PAST: Final = timedelta(days=7)
+"""How much of it one listing of closed orders is answered for, where orders are found in filtered listings."""
+
 _MOST: Final = 500
 
 LISTS: Final = (
@@ -472,12 +475,23 @@ class CryptoBroker:
             case LookUp.ONE:
                 return await self._order_or_none(key.exchange_order_id or "", key.symbol, params)
             case LookUp.FILTERED:
-                for ask in (self._exchange.fetch_open_orders, self._exchange.fetch_closed_orders):
-                    if found := _named(await ask(key.symbol, None, None, dict(params)), key):
-                        return found
-                return None
+                return await self._filtered_order(key, params)
             case LookUp.LISTED:
                 return await self._listed_order(key)
+
+    async def _filtered_order(self, key: OrderKey, params: dict[str, Any]) -> Answer | None:
+        """Of the open orders, then of those of the past: whatever they ended as, however long ago they were placed."""
+        exchange = self._exchange
+        if found := _named(await exchange.fetch_open_orders(key.symbol, None, None, dict(params)), key):
+            return found
+        # Without a start the venue answers for the last days alone, with one for the days from there on.
+        is_old = self._surroundings.now() - key.signed_at > TOLD_OF_THE_PAST - LOOK_BACK
+        for since in (None, self._since(key)) if is_old else (None,):
+            # The class would ask for closed orders with the status of filled ones.
+            told = await exchange.fetch_canceled_and_closed_orders(key.symbol, since, None, dict(params))
+            if found := _named(told, key):
+                return found
+        return None
 
     async def _order_or_none(self, order_id: str, symbol: str, params: dict[str, Any]) -> Answer | None:
         try:
