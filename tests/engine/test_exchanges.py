@@ -24,7 +24,17 @@ from app.store.executions import ExecutionStatus
 from tests.desks import START, USER, Clock, opened_desk
 from tests.engine.signals import change, execute_all, executions, orders, positions, publish, sweep_all
 from tests.venues.exchange import Exchange, Keys, running_exchange
-from tests.venues.faults import ANSWER_LOST, HTML, REQUEST_LOST, TRUNCATED, Fault, reject, server_error
+from tests.venues.faults import (
+    ANSWER_LOST,
+    HTML,
+    REQUEST_LOST,
+    TRUNCATED,
+    Delivery,
+    Fault,
+    reject,
+    server_error,
+)
+from tests.venues.wire import Conditions
 
 VENUES = [
     ("binance", MarketType.SPOT),
@@ -244,6 +254,23 @@ async def test_an_accident_at_the_entry_ends_in_one_order_and_a_protected_positi
     assert position.protection is Protection.NATIVE
     assert Decimal("0.0998") <= position.quantity <= Decimal("0.1")
     placed = [order for floor in venue.floors for order in floor.orders if order.trigger is None]
+    assert len(placed) == 1
+
+
+@pytest.mark.parametrize("market_type", [MarketType.SPOT, MarketType.SWAP])
+async def test_an_order_that_only_the_history_tells_of_is_not_sent_again(
+    desk: Desk, venue: Exchange, market_type: MarketType
+) -> None:
+    await _activated(desk, venue, "bybit", market_type)
+    venue.faults.add(Fault("lost", Delivery.DROPPED, conditions=Conditions(fraction=Decimal("0.4"))))
+    await publish(desk, stop_loss="19000")
+    await execute_all(desk)
+    # A new version goes live there before anybody has asked what became of the order.
+    venue.bybit.release()
+    await _walk(desk, venue, _symbol(market_type), 20000, rounds=8)
+    [execution] = await executions(desk)
+    assert (execution.status, execution.attempts) == (ExecutionStatus.PARTIAL, 1)
+    placed = [order for order in venue.bybit.floor.orders if order.trigger is None]
     assert len(placed) == 1
 
 

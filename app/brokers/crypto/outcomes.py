@@ -32,7 +32,7 @@ _REFUSALS: Final[Mapping[type[Exception], str]] = {
     library.AccountSuspended: CREDENTIALS_REFUSED,
     library.AccountNotEnabled: CREDENTIALS_REFUSED,
 }
-"""Exactly these classes, none of their children, mean no whichever venue raised them."""
+"""Exactly these classes, none of their children, mean no whichever venue raised them, but for what a profile says."""
 
 _TEXT_KEYS: Final = ("msg", "retMsg", "ret_msg", "err-msg", "err_msg", "sMsg", "message", "error", "detail")
 
@@ -59,7 +59,7 @@ def _of_order(error: Exception, call: Call, profile: Profile) -> VenueError:
         return Refused(words, code=profile.refusals[code])
     if any(each in words for each in profile.refusing_words):
         return Refused(words)
-    if type(error) is library.InvalidNonce:
+    if type(error) is library.InvalidNonce and profile.dates_requests:
         return Unreachable(words)
     return Uncertain(words)
 

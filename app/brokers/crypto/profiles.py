@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final
 
 from app.domain.exits import NativeStyle
@@ -41,7 +42,7 @@ class LookUp(StrEnum):
     ONE = "one"
     """One request for the order of this id; the class tells "not found" from a failure."""
     FILTERED = "filtered"
-    """Open, then closed orders, filtered by the venue."""
+    """Open, then closed and cancelled orders, filtered by the venue."""
     LISTED = "listed"
     """Open, then closed orders, searched here."""
 
@@ -157,6 +158,9 @@ class Profile:
     """The same for statuses of HTTP."""
     uncertain: frozenset[str] = frozenset()
     """Codes that say nothing, whatever error the class makes of them."""
+    dates_requests: bool = False
+    """Whether what the class calls an invalid nonce is a time outside the window, so that nothing was executed.
+    Elsewhere nonces count up, and one that was used before may have come with this very order."""
     forced_types: tuple[str, ...] = ()
     """Under which `execType` each the venue lists trades that it forced; other trades are listed without them."""
     forced_orders: str | None = None
@@ -266,11 +270,11 @@ _BYBIT: Final = Profile(
     fee_detail="cumFeeDetail",
     refusals={
         **_codes(_REJECTED, 10001, 10003, 10004, 10005, 10010, 10024, 33004, 110003, 110008, 110013, 110017),
-        **_codes(_REJECTED, 110018, 110023, 110028, 110030, 110092, 110093, 110095, 110096, 110097),
+        **_codes(_REJECTED, 110018, 110023, 110028, 110092, 110093, 110095, 110096, 110097),
         **_codes(
             _REJECTED, 170115, 170116, 170117, 170130, 170132, 170133, 170134, 170135, 170136, 170137, 170193
         ),
-        **_codes(_REJECTED, 170194, 170196, 170198, 170220, 170221, 170222, 170344, 170348),
+        **_codes(_REJECTED, 170194, 170196, 170198, 170220, 170221, 170344, 170348),
         **_codes("symbol_unknown", 170121),
         **_codes(_SMALL, 170124),
         **_codes(_POOR, 110004, 110006, 110007, 110012, 110014, 110044, 110045, 110052, 170033, 170131),
@@ -278,7 +282,7 @@ _BYBIT: Final = Profile(
     },
     credential_codes=frozenset({"10003", "10004", "10005", "10010", "33004"}),
     ban_codes=frozenset({"10009"}),
-    not_executed=frozenset({"10002"}),
+    not_executed=frozenset({"10002", "170222"}),
     uncertain=frozenset(
         _codes(
             "",
@@ -289,6 +293,7 @@ _BYBIT: Final = Profile(
             10019,
             10403,
             10429,
+            110030,
             110072,
             170001,
             170005,
@@ -394,9 +399,13 @@ _ANY: Final[Mapping[str, Profile]] = {
     "bitstamp": _sent_as("client_order_id"),
     "delta": _sent_as("client_order_id"),
     "bithumb": _sent_as("client_order_id"),
-    "onetrading": _sent_as("client_id"),
+    "onetrading": _sent_as("client_id", uncertain=frozenset({"INTERNAL_ERROR"})),
+    # Their classes take a nonce that was used before for a key that is not accepted.
+    "bitso": Profile(uncertain=frozenset({"0201"})),
+    "p2b": Profile(uncertain=frozenset({"1016"})),
     "btse": _sent_as("clOrderID"),
-    "blofin": Profile(margin_in_orders=True),
+    # The code is for a nonce that was used before.
+    "blofin": Profile(margin_in_orders=True, uncertain=frozenset({"152407"})),
     "deepcoin": _sent_as("clOrdId", margin_in_orders=True),
     "woo": _sent_as("clientOrderId", Shape.INTEGER63),
     "woofipro": _sent_as("clientOrderId"),
@@ -459,9 +468,17 @@ _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
 }
 
 
+_DATE_REQUESTS: Final = frozenset(
+    "aster binance binancecoinm binanceus binanceusdm bitget bitrue blofin bybit bybiteu bybitid coinbase cryptocom "
+    "digifinex grvt hashkey hollaex kucoin kucoinfutures latoken mexc myokx okx okxus revolutx tokocrypto".split()
+)
+
+
+@cache
 def profile_of(exchange: str, market_type: MarketType) -> Profile:
     """The ways of a venue on one of its markets; the cautious ones where the table has none."""
-    return _PROFILES.get((exchange, market_type)) or _ANY.get(exchange) or Profile()
+    known = _PROFILES.get((exchange, market_type)) or _ANY.get(exchange) or Profile()
+    return replace(known, dates_requests=exchange in _DATE_REQUESTS)
 
 
 def shaped(hex32: str, shape: Shape) -> str:
