@@ -183,8 +183,28 @@ class TestCodes:
 
     @pytest.mark.parametrize("error", [library.ArgumentsRequired, library.InvalidOrder, AssertionError])
     def test_what_the_class_would_not_send_is_refused(self, error: type[Exception]) -> None:
-        for call in (Call(), Call(methods=["GET"])):
+        for call in (Call(), Call(methods=["GET"], status=200, body={})):
             assert type(of_order(error("text"), call, profile_of("kraken", SPOT))) is Refused
+
+    @pytest.mark.parametrize(
+        ("error", "call"),
+        [
+            (library.ExchangeError, Call(methods=["GET"])),
+            (library.InvalidOrder, Call(methods=["GET"])),
+            (library.InvalidOrder, Call(methods=["GET"], status=200, is_clean=False)),
+            (library.ExchangeError, Call(methods=["GET"], status=200, body={})),
+            (KeyError, Call(methods=["GET"], status=200, body={})),
+        ],
+    )
+    def test_what_a_class_could_not_find_out_beforehand_is_asked_again(
+        self, error: type[Exception], call: Call
+    ) -> None:
+        assert type(of_order(error("text"), call, profile_of("kraken", SPOT))) is Unreachable
+
+    def test_an_answer_without_an_end_is_in_doubt_only_once_the_order_may_have_left(self) -> None:
+        error, profile = Uncertain("It answers without an end."), profile_of("kraken", SPOT)
+        assert type(of_order(error, Call(methods=["GET"], status=200), profile)) is Unreachable
+        assert of_order(error, sent(), profile) is error
 
     def test_where_orders_are_sent_by_get_a_get_may_have_acted(self) -> None:
         call = Call(methods=["GET"])

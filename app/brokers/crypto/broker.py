@@ -173,13 +173,17 @@ class CryptoBroker:
 
     async def place(self, request: OrderRequest) -> OrderReport:
         """Send one order, once, and report what the venue then shows. Raises Refused, Unreachable or Uncertain."""
-        listed = await self._listed(request.symbol)
-        self._check_fresh(request)
-        _check_size(request, listed.instrument)
-        is_hedged = await self._settle_terms(request, listed)
-        if await self._is_passed(request):
-            raise Refused(PASSED)
-        quote = await self._reckoning_quote(request)
+        try:
+            listed = await self._listed(request.symbol)
+            self._check_fresh(request)
+            _check_size(request, listed.instrument)
+            is_hedged = await self._settle_terms(request, listed)
+            if await self._is_passed(request):
+                raise Refused(PASSED)
+            quote = await self._reckoning_quote(request)
+        except Uncertain as failure:
+            # What is in doubt is a question; the order has not been sent.
+            raise Unreachable(failure.message, code=failure.code) from None
         self._note_sending(request)
         with calling(Call(urgency=_urgency(request), signed_at=request.signed_at)) as call:
             try:
@@ -380,18 +384,14 @@ class CryptoBroker:
                 if not request.reduce_only:
                     await self._venue_settings.prepare(request.symbol)
                 return await self._venue_settings.is_hedged(request.symbol)
-            except Exception as error:  # noqa: BLE001 - as above; nothing of the order has been sent
-                failure = of_read(error, call)
-                raise failure if isinstance(failure, Refused) else Unreachable(failure.message) from None
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
 
     async def _reckoning_quote(self, request: OrderRequest) -> Quote | None:
         """The quote by which a market buy is told what it may cost, where the venue takes no quantity for it."""
         if not is_bought_for_money(request, self._profile):
             return None
-        try:
-            quote = (await self.quotes([request.symbol])).get(request.symbol)
-        except Uncertain as failure:
-            raise Unreachable(failure.message) from None
+        quote = (await self.quotes([request.symbol])).get(request.symbol)
         if quote is None:
             raise Unreachable("There is no price to reckon the cost by; it was not sent.")
         return quote

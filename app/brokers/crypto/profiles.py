@@ -468,17 +468,19 @@ _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
 }
 
 
-_DATE_REQUESTS: Final = frozenset(
-    "aster binance binancecoinm binanceus binanceusdm bitget bitrue blofin bybit bybiteu bybitid coinbase cryptocom "
-    "digifinex grvt hashkey hollaex kucoin kucoinfutures latoken mexc myokx okx okxus revolutx tokocrypto".split()
+_DATE_REQUESTS: Final = (
+    "aster binance binancecoinm binanceus binanceusdm bitget bitrue blofin bybit bybiteu bybitid coinbase "
+    "cryptocom digifinex grvt hashkey hollaex kucoin kucoinfutures latoken mexc myokx okx okxus revolutx "
+    "tokocrypto "
 )
+"""Exchanges whose class calls nothing but a time outside the window an invalid nonce."""
 
 
 @cache
 def profile_of(exchange: str, market_type: MarketType) -> Profile:
     """The ways of a venue on one of its markets; the cautious ones where the table has none."""
     known = _PROFILES.get((exchange, market_type)) or _ANY.get(exchange) or Profile()
-    return replace(known, dates_requests=exchange in _DATE_REQUESTS)
+    return replace(known, dates_requests=exchange in _DATE_REQUESTS.split())
 
 
 def shaped(hex32: str, shape: Shape) -> str:
