@@ -105,6 +105,10 @@ class FaultyBroker:
         """The real broker's."""
         return await self._broker.account()
 
+    async def conflict(self, symbol: str) -> str | None:
+        """The real broker's."""
+        return await self._broker.conflict(symbol)
+
     async def holdings(self) -> Sequence[Holding]:
         """The real broker's."""
         return await self._broker.holdings()

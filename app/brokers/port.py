@@ -186,6 +186,12 @@ class Broker(Market, Protocol):
     async def account(self) -> Account:
         """Balances, equity and permissions. Raises VenueError."""
 
+    async def conflict(self, symbol: str) -> str | None:
+        """Why the account's own settings (leverage, margin mode) are in the way of an entry in a symbol, in words.
+
+        None where they are not, or `place` may change them. This only asks. Raises VenueError.
+        """
+
     async def place(self, request: OrderRequest) -> OrderReport:
         """Send one order, once. Raises Refused, Unreachable or Uncertain."""
 

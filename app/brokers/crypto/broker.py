@@ -120,7 +120,7 @@ class CryptoBroker:
         self._exchange = exchange
         self._market = market
         self._surroundings = surroundings
-        self._venue_settings = VenueSettings(exchange, profile, terms.wanted)
+        self._venue_settings = VenueSettings(exchange, profile, terms.wanted, surroundings.now)
         self._key: tuple[datetime, Key] | None = None
         self._sent: dict[str, datetime] = {}
 
@@ -171,8 +171,20 @@ class CryptoBroker:
             as_of=as_of,
         )
 
+    async def conflict(self, symbol: str) -> str | None:
+        """Why leverage or margin mode are in the way of an entry, in words; None where not. Raises VenueError."""
+        if self._terms.market_type is not MarketType.SWAP:
+            return None
+        await self._ready()
+        with calling(Call(urgency=Urgency.ENTRY)) as call:
+            try:
+                return _told(await self._venue_settings.conflict(symbol), call)
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+
     async def place(self, request: OrderRequest) -> OrderReport:
         """Send one order, once, and report what the venue then shows. Raises Refused, Unreachable or Uncertain."""
+        began = self._surroundings.now()
         try:
             listed = await self._listed(request.symbol)
             self._check_fresh(request)
@@ -189,7 +201,7 @@ class CryptoBroker:
             try:
                 acknowledged = await self._send(request, listed, quote, is_hedged=is_hedged)
             except Exception as error:  # noqa: BLE001 - as above; a cancelled task passes through and stays unknown
-                raise of_order(error, call, self._profile) from None
+                raise self._unless_switched(of_order(error, call, self._profile), began) from None
         return await self._unless_passed(request, await self._truth(request, acknowledged))
 
     async def cancel(self, key: OrderKey) -> OrderReport:
@@ -382,10 +394,17 @@ class CryptoBroker:
         with calling(Call(urgency=_urgency(request))) as call:
             try:
                 if not request.reduce_only:
-                    await self._venue_settings.prepare(request.symbol)
+                    await self._venue_settings.prepare(request.symbol, call)
                 return await self._venue_settings.is_hedged(request.symbol)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
+
+    def _unless_switched(self, failure: VenueError, began: datetime) -> VenueError:
+        """A refusal; one for a position mode that the account no longer has may be tried again in the present one."""
+        words = self._profile.mode_words
+        if not isinstance(failure, Refused) or words is None or words not in failure.message:
+            return failure
+        return Unreachable(failure.message) if self._venue_settings.doubt_mode(began) else failure
 
     async def _reckoning_quote(self, request: OrderRequest) -> Quote | None:
         """The quote by which a market buy is told what it may cost, where the venue takes no quantity for it."""

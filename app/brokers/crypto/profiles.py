@@ -177,6 +177,12 @@ class Profile:
     """Whether every order says its margin mode, so that there is none to set."""
     one_margin_mode: bool = False
     """Whether the margin mode is the account's, not a symbol's."""
+    leverage_beside_mode: str | None = None
+    """What of the venue's own answer about a symbol's margin mode is its leverage, where both are told together."""
+    unchanged: frozenset[str] = frozenset()
+    """Codes by which the venue calls it an error that a setting is so already."""
+    mode_words: str | None = None
+    """What a refusal says of an order that is for another position mode than the account's."""
     side_field: str | None = None
     """What of a position's row is not zero where the account is hedged, if the class does not tell otherwise."""
     holds_hedged: bool = False
@@ -245,6 +251,9 @@ _BINANCE_SWAP: Final = replace(
     },
     rooms={OrderType.STOP: {"trigger": True}},
     real_order=("actualOrderId",),
+    leverage_beside_mode="leverage",
+    unchanged=frozenset({"-4046", "-4059"}),
+    mode_words="position side does not match",
     forced_orders="fapiPrivateGetForceOrders",
     forced_charges=("fapiPrivateGetIncome", "INSURANCE_CLEAR"),
     refusals={
@@ -326,6 +335,8 @@ _BYBIT_SWAP: Final = replace(
     settle_coins=("USDT", "USDC"),
     holds_hedged=True,
     one_margin_mode=True,
+    unchanged=frozenset({"110025", "110026", "110043"}),
+    mode_words="position idx not match",
     side_field="positionIdx",
 )
 

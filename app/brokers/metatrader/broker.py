@@ -230,6 +230,11 @@ class MetaTraderBroker:
                 total[each.symbol, each.side] = _sum(total.get((each.symbol, each.side), ZERO), each.lots)
         return [Holding(symbol, PositionSide.opened_by(side), lots) for (symbol, side), lots in total.items()]
 
+    async def conflict(self, symbol: str) -> str | None:
+        """None: leverage and margin mode are the account's, and orders do with them."""
+        del symbol
+        return None
+
     async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
         """What left positions in a symbol from `since` on, oldest first, without what our own exits took.
 

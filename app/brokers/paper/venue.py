@@ -254,6 +254,11 @@ class PaperBroker:
             return dict.fromkeys(names, CANNOT_SAY)
         return {name: tickets[name].report() if name in tickets else ABSENT for name in names}
 
+    async def conflict(self, symbol: str) -> str | None:
+        """None: the book takes the connection's leverage and asks for no margin mode."""
+        del symbol
+        return None
+
     async def holdings(self) -> Sequence[Holding]:
         """Coins on spot, by their symbol in the account's currency; net positions on swap."""
         async with self._visit() as visit:
