@@ -321,7 +321,7 @@ class CryptoBroker:
     async def _all_positions(self) -> Sequence[Answer]:
         """Every position the venue tells of. Raises ccxt's errors."""
         if not self._profile.settle_coins:
-            found: Sequence[Answer] = await self._exchange.fetch_positions()
+            found: Sequence[Answer] = await self._exchange.fetch_positions(None, {})
             return found
         asked = [{"settleCoin": coin} for coin in self._profile.settle_coins]
         return [each for params in asked for each in await self._exchange.fetch_positions(None, params)]
@@ -591,7 +591,7 @@ class CryptoBroker:
         if self._profile.trades_by is not None:
             found = await exchange.fetch_my_trades(key.symbol, None, _MOST, {self._profile.trades_by: name})
         elif exchange.has["fetchOrderTrades"] is True:
-            found = await exchange.fetch_order_trades(name, key.symbol)
+            found = await exchange.fetch_order_trades(name, key.symbol, None, None, {})
         elif exchange.has["fetchMyTrades"]:
             since = self._since(key)
             found = await exchange.fetch_my_trades(key.symbol, since, None, {})
