@@ -41,6 +41,11 @@ class ExchangeStage:
     handles: Handles = field(default_factory=Handles)
 
     @property
+    def contract(self) -> Decimal:
+        """Quantities are coins."""
+        return Decimal(1)
+
+    @property
     def currency(self) -> str:
         """Of the account."""
         return "USDT"

@@ -1,7 +1,7 @@
 """Simulated MetaTrader brokers under the contract's hand, reached through their REST bridges."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID, uuid4
@@ -34,6 +34,9 @@ BITCOIN = Listing(
 )
 """A CFD of which one lot is one coin, so that lots are what other venues call base units."""
 
+TENS = replace(BITCOIN, contract_size=Decimal(10))
+"""The same with ten coins to the lot."""
+
 COMMISSION = Decimal("2.5")
 
 QUICK = Patience(connect=2, read=2, order=1)
@@ -64,6 +67,11 @@ class MetaTraderStage:
     def symbol(self) -> str:
         """The broker's own name."""
         return "BTCUSD"
+
+    @property
+    def contract(self) -> Decimal:
+        """What the listing says of a lot."""
+        return self.venue.bridge(self.exchange).server.markets[self.symbol].listing.contract_size
 
     @property
     def currency(self) -> str:

@@ -64,6 +64,11 @@ class PaperStage:
     handles: Handles = field(default_factory=Handles)
 
     @property
+    def contract(self) -> Decimal:
+        """Quantities are coins."""
+        return Decimal(1)
+
+    @property
     def currency(self) -> str:
         """Of the account."""
         return "USDT"

@@ -52,6 +52,10 @@ class Stage(Protocol):
     """What was opened through `place` and is held still."""
 
     @property
+    def contract(self) -> Decimal:
+        """How many coins one unit of quantity is: one, where quantities are not lots."""
+
+    @property
     def currency(self) -> str:
         """What money is counted in."""
 

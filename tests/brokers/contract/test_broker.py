@@ -542,8 +542,9 @@ class TestMoney:
         await stage.move(19111)
         reports += await sell_everything(stage)
         paid = sum((sum(report.fees.values(), ZERO) for report in reports), ZERO)
-        gross = sum((value_of(report) for report in reports[2:]), ZERO) - sum(
-            (value_of(report) for report in reports[:2]), ZERO
+        gross = stage.contract * (
+            sum((value_of(report) for report in reports[2:]), ZERO)
+            - sum((value_of(report) for report in reports[:2]), ZERO)
         )
         end = await stage.broker.account()
         assert end.balances[stage.currency].total == start.balances[stage.currency].total + gross - paid
@@ -559,7 +560,7 @@ class TestMoney:
         await buy(stage)
         before = (await stage.broker.account()).equity[stage.currency]
         await stage.move(21000)
-        assert (await stage.broker.account()).equity[stage.currency] == before + 1000 * UNIT
+        assert (await stage.broker.account()).equity[stage.currency] == before + 1000 * UNIT * stage.contract
 
     async def test_an_account_says_who_it_is_and_what_it_may_do(self, stage: Stage) -> None:
         account = await stage.broker.account()
