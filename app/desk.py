@@ -29,6 +29,12 @@ DATABASE_LIMITS = {
 }
 """What PostgreSQL itself enforces, so that a stuck transaction frees its locks."""
 
+CONNECT_SECONDS = 5
+"""How long a server may take to let us in; one that stands still takes the connection and says nothing."""
+
+POOL_SECONDS = 30
+"""How long work waits for one of the connections that are open; whoever asks over HTTP is told sooner."""
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:
@@ -54,15 +60,20 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def open_database(url: str, *, pool_size: int = 10) -> AsyncEngine:
+def open_database(url: str, *, pool_size: int = 10, pool_seconds: float = POOL_SECONDS) -> AsyncEngine:
     """A pooled engine. Bound values stay out of error messages: they may be credentials or balances."""
     return create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
+        pool_timeout=pool_seconds,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"server_settings": {"timezone": "UTC", **DATABASE_LIMITS}, "command_timeout": 20},
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "server_settings": {"timezone": "UTC", **DATABASE_LIMITS},
+            "command_timeout": 20,
+        },
     )
 
 
@@ -86,9 +97,11 @@ def _played(settings: Settings) -> Recordings | None:
 
 
 @asynccontextmanager
-async def open_desk(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> AsyncIterator[Desk]:
+async def open_desk(
+    settings: Settings, *, now: Callable[[], datetime] = utc_now, pool_seconds: float = POOL_SECONDS
+) -> AsyncIterator[Desk]:
     """Open everything a process needs, and close it again."""
-    database = open_database(settings.database_url.get_secret_value())
+    database = open_database(settings.database_url.get_secret_value(), pool_seconds=pool_seconds)
     redis = open_redis(settings.redis_url.get_secret_value())
     sessions = open_sessions(database)
     vault = Vault.open(settings.vault_keys)

@@ -35,12 +35,15 @@ from app.api.callers import Tokens
 from app.api.edge import Edge
 from app.api.keys import Keys, PublishedKeys, SharedSecret
 from app.api.rates import Counted, Rates
-from app.api.webhooks import Senders
+from app.api.senders import Senders
 from app.desk import Desk, open_desk, open_redis
 from app.engine import journal, metering
-from app.engine.rekeying import check_keys
+from app.engine.rekeying import keys_checked
 from app.logs import configure_logs
 from app.settings import Settings, load_settings
+
+POOL_SECONDS: Final = 5.0
+"""How long a request waits for one of the database connections that are open."""
 
 DESCRIPTION: Final = """
 Turns signed trading signals into protected positions and their analytics.
@@ -111,9 +114,11 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
             redis = open_redis(settings.redis_url.get_secret_value())
             open_things.push_async_callback(redis.aclose)
             app.state.redis = redis
-            app.state.desk = desk or await open_things.enter_async_context(open_desk(settings))
+            app.state.desk = desk or await open_things.enter_async_context(
+                open_desk(settings, pool_seconds=POOL_SECONDS)
+            )
             app.state.rates = Rates(redis, lambda: app.state.desk.now(), _limits(settings))
-            await check_keys(app.state.desk)
+            app.state.keys_checked = await keys_checked(app.state.desk)
             metering.attach(app.state.desk)
             journal.attach(app.state.desk)
             yield

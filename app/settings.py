@@ -26,6 +26,8 @@ WEBHOOK_SECRET_BYTES: Final = range(24, 65)
 VAULT_KEY_PREFIX: Final = "k1_"
 VAULT_KEY_BYTES: Final = 32
 SECONDS_IN_A_MINUTE: Final = 60
+BRIDGES: Final = ("mt4", "mt5")
+"""Whose paths are ours to begin; an exchange's are signed as its class makes them."""
 
 _ASYNCPG_SCHEME: Final = "postgresql+asyncpg"
 _POSTGRES_SCHEMES: Final = ("postgresql", "postgres", _ASYNCPG_SCHEME)
@@ -86,7 +88,8 @@ class Settings(DatabaseSettings):
     is refused. Signed messages are never limited, and good tokens by themselves alone."""
 
     broker_endpoints: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
-    """Where requests of an exchange or bridge really go: its id to a base URL of scheme, host and port."""
+    """Where requests of an exchange or bridge really go: its id to a base URL of scheme, host and port; a bridge's may
+    have a path."""
 
     egress: str = "default"
     """The address that requests to exchanges leave from, by any name: processes with the same one share its limits."""
@@ -141,9 +144,7 @@ class Settings(DatabaseSettings):
     def _webhook_secrets_well_formed(cls, values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         if not values:
             raise ValueError("needs at least one secret")
-        for value in values:
-            _check_webhook_secret(value.get_secret_value())
-        return values
+        return tuple(SecretStr(_padded_webhook_secret(value.get_secret_value())) for value in values)
 
     @field_validator("vault_keys")
     @classmethod
@@ -189,14 +190,8 @@ class Settings(DatabaseSettings):
     @field_validator("broker_endpoints")
     @classmethod
     def _are_base_urls(cls, values: dict[str, str]) -> dict[str, str]:
-        for url in values.values():
-            parts = urlsplit(url)
-            if (
-                parts.scheme not in ("http", "https")
-                or not parts.hostname
-                or parts.path.strip("/")
-                or parts.query
-            ):
+        for venue, url in values.items():
+            if not _is_base_url(url, may_have_path=venue in BRIDGES):
                 raise ValueError("each must be a base URL like https://proxy.example:8443")
         return values
 
@@ -298,7 +293,8 @@ def new_webhook_secret() -> str:
     return WEBHOOK_SECRET_PREFIX + base64.b64encode(os.urandom(32)).decode()
 
 
-def _check_webhook_secret(text: str) -> None:
+def _padded_webhook_secret(text: str) -> str:
+    """The secret with its padding, without which nobody else decodes it. Raises ValueError, which never holds it."""
     message = (
         f"each secret must be `{WEBHOOK_SECRET_PREFIX}` and the base64 of "
         f"{WEBHOOK_SECRET_BYTES.start} to {WEBHOOK_SECRET_BYTES.stop - 1} bytes"
@@ -311,6 +307,7 @@ def _check_webhook_secret(text: str) -> None:
         raise ValueError(message) from None
     if len(secret) not in WEBHOOK_SECRET_BYTES:
         raise ValueError(message)
+    return WEBHOOK_SECRET_PREFIX + base64.b64encode(secret).decode()
 
 
 def _strict_base64(text: str, altchars: bytes | None) -> bytes:
@@ -320,6 +317,17 @@ def _strict_base64(text: str, altchars: bytes | None) -> bytes:
     except UnicodeEncodeError as error:
         raise binascii.Error("not ASCII") from error
     return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), altchars=altchars, validate=True)
+
+
+def _is_base_url(url: str, *, may_have_path: bool) -> bool:
+    try:
+        parts = urlsplit(url)
+        # Reading it is what checks it.
+        _ = parts.port
+    except ValueError:
+        return False
+    has_more = parts.query or parts.fragment or (parts.path.strip("/") and not may_have_path)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not has_more
 
 
 def _text(value: object) -> str:

@@ -1,14 +1,19 @@
 """Settings: what is taken, what stops the start, and that no message ever holds a value."""
 
 import base64
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from standardwebhooks.webhooks import Webhook
 
+from app.api.senders import Senders
+from app.brokers.metatrader.platforms import PLATFORMS
 from app.settings import (
+    BRIDGES,
     InvalidSettings,
     Settings,
     asyncpg_url,
@@ -84,6 +89,12 @@ def test_a_vault_key_has_an_id_of_eight_hex_digits() -> None:
         ("webhook_secrets", "whsec_" + base64.b64encode(b"hidden" * 3).decode()),
         ("webhook_secrets", "whsec_" + base64.b64encode(b"hidden" * 11).decode()),
         ("webhook_secrets", ","),
+        ("webhook_secrets", "whsec_" + base64.urlsafe_b64encode(b"\xff" * 32).decode()),
+        ("broker_endpoints", "{hidden"),
+        ("broker_endpoints", '{"binance": "http://hidden.example/path"}'),
+        ("broker_endpoints", '{"binance": "http://hidden.example:hidden"}'),
+        ("broker_endpoints", '{"mt5": "http://hidden.example?key=hidden"}'),
+        ("broker_endpoints", '{"mt5": "hidden.example/path"}'),
         ("vault_keys", "hidden"),
         ("vault_keys", "k1_hidden"),
         ("vault_keys", "k1_" + base64.urlsafe_b64encode(b"hidden!!" * 5).decode()),
@@ -103,6 +114,26 @@ def test_what_is_not_usable_is_named_and_not_shown(field: str, value: str) -> No
     assert variable_name(field) in str(raised.value)
     assert "hidden" not in str(raised.value)
     assert len(value) == 1 or value not in str(raised.value)
+
+
+@pytest.mark.parametrize("size", [24, 25, 32, 64])
+def test_a_webhook_secret_may_lack_its_padding(size: int) -> None:
+    padded = "whsec_" + base64.b64encode(bytes(range(size))).decode()
+    settings = settings_from(complete(webhook_secrets=padded.rstrip("=")))
+    [secret] = settings.webhook_secrets
+    assert secret.get_secret_value() == padded
+    Senders(settings.webhook_secrets)
+    Webhook(secret.get_secret_value())
+
+
+def test_a_bridge_may_stand_at_a_path() -> None:
+    given = {
+        "mt4": "https://bridges.example/four",
+        "mt5": "https://bridges.example:8443/five/",
+        "binance": "http://p",
+    }
+    assert settings_from(complete(broker_endpoints=json.dumps(given))).broker_endpoints == given
+    assert set(BRIDGES) == set(PLATFORMS)
 
 
 def test_tokens_need_a_secret_or_an_address_of_keys() -> None:

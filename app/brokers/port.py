@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from app.domain.exits import NativeStyle
@@ -84,12 +84,26 @@ class Permissions:
     withdraw: bool | None
 
 
+def identity_of_key(venue: str, digest: str) -> str:
+    """What stands for an account whose venue does not name it: two of its keys are two."""
+    return f"{venue}:{_KEY}:{digest}"
+
+
+def is_of_key(identity: str) -> bool:
+    """Whether an identity tells keys apart rather than accounts."""
+    return identity.split(":")[1:2] == [_KEY]
+
+
+_KEY: Final = "key"
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """An account as the venue describes it.
 
     `equity` per currency: on swap the wallet plus unrealised PnL, on spot the total of that currency.
-    `identity` is the venue's own name for the account (UID, login), equal for two connections to the same one.
+    `identity` is the venue's own name for the account (UID, login) behind the venue's, equal for two connections to
+    the same one; `identity_of_key` where the venue names none.
     """
 
     identity: str

@@ -21,6 +21,7 @@ from app.domain.money import ZERO, text
 from app.domain.orders import OrderKey, OrderStatus, OrderType, Purpose
 from app.domain.positions import PositionStatus, value_fees
 from app.engine import naming, protection, telling, trades
+from app.engine.access import in_time
 from app.engine.trades import Trade
 from app.store.orders import Order
 from app.store.positions import Position
@@ -58,7 +59,8 @@ async def _fills(desk: Desk, broker: Broker, short: Sequence[Position], until: d
         ours = await _known(session, first)
     opened = min(position.opened_at for position in short)
     try:
-        fills = await broker.fills(first.symbol, max(opened, booked) if booked else opened, ours)
+        since = max(opened, booked) if booked else opened
+        fills = await in_time(broker.fills(first.symbol, since, ours))
     except VenueError as failure:
         log.warning("fills_unknown", connection_id=str(first.connection_id), reason=failure.message)
         return []

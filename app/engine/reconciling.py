@@ -23,6 +23,7 @@ from app.domain.market import MarketType
 from app.domain.money import ZERO, exact
 from app.domain.positions import PositionSide
 from app.engine import external, orphans, telling
+from app.engine.access import in_time
 from app.store import connections, positions
 from app.store.connections import Connection
 from app.store.orders import Order
@@ -78,8 +79,8 @@ async def look(desk: Desk, connection: Connection, broker: Broker, *, may_confir
     asked_at = desk.now()
     listed, held = None, None
     try:
-        listed = frozenset(await broker.instruments(await orphans.symbols_of(desk, connection.id)))
-        held = await held_by(connection, broker)
+        listed = frozenset(await in_time(broker.instruments(await orphans.symbols_of(desk, connection.id))))
+        held = await in_time(held_by(connection, broker))
     except VenueError as failure:
         log.warning("holdings_unknown", connection_id=str(connection.id), reason=failure.message)
     return Look(asked_at, held, listed, may_confirm)

@@ -63,17 +63,23 @@ async def rotate(desk: Desk) -> Rekeying:
 
 
 async def check_keys(desk: Desk) -> None:
-    """Make sure that this process has every vault key in use. Raises MissingKeys.
-
-    A database that is away or was never migrated is no reason: a process starts without one and waits for it.
-    """
-    try:
-        async with desk.sessions() as session:
-            in_use = await connections.vault_keys_in_use(session, KEY_ID_BYTES)
-    except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
-        log.warning("vault_keys_unchecked", reason=type(failure).__name__)
-        return
+    """Make sure that this process has every vault key in use. Raises MissingKeys, and whatever the database does."""
+    async with desk.sessions() as session:
+        in_use = await connections.vault_keys_in_use(session, KEY_ID_BYTES)
     missing = {key_id: count for key_id, count in in_use.items() if key_id not in desk.vault.key_ids}
     if missing:
         named = ", ".join(f"{key_id} ({count} connections)" for key_id, count in sorted(missing.items()))
         raise MissingKeys(f"ENGINE_VAULT_KEYS lacks keys that stored credentials are sealed under: {named}")
+
+
+async def keys_checked(desk: Desk) -> bool:
+    """The same for a process that starts; False where it has to be asked again. Raises MissingKeys.
+
+    A database that is away or was never migrated is no reason: a process starts without one and waits for it.
+    """
+    try:
+        await check_keys(desk)
+    except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
+        log.warning("vault_keys_unchecked", reason=type(failure).__name__)
+        return False
+    return True

@@ -55,13 +55,15 @@ async def resolve(desk: Desk, order_id: UUID) -> None:
 
 async def _resolve(desk: Desk, order: Order, connection: Connection) -> None:
     broker = await broker_of(desk, connection)
+    # An answer tells how it was when it was asked for, however long it took.
+    asked_at = desk.now()
     answer = await _ask(broker, order)
     if isinstance(answer, OrderReport):
         log.info("order_found", order_id=str(order.id), status=answer.status)
         if not await placing.record(desk, broker, order, answer):
             await _keep_as_it_is(desk, order)
     else:
-        await _record_silence(desk, broker, order, answer)
+        await _record_silence(desk, broker, order, answer, asked_at)
     await protection.after(desk, order.execution_id)
 
 
@@ -73,7 +75,9 @@ async def _ask(broker: Broker, order: Order) -> OrderReport | Silence:
         return CANNOT_SAY
 
 
-async def _record_silence(desk: Desk, broker: Broker, order: Order, silence: Silence) -> None:
+async def _record_silence(
+    desk: Desk, broker: Broker, order: Order, silence: Silence, asked_at: datetime
+) -> None:
     now = desk.now()
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, order.execution_id)
@@ -84,7 +88,7 @@ async def _record_silence(desk: Desk, broker: Broker, order: Order, silence: Sil
             current.due_at = None if silence is ABSENT else now + _REVIEW_EVERY
             return
         signed_at = current.key.signed_at
-        settled = now >= signed_at + broker.traits.settle
+        settled = asked_at >= signed_at + broker.traits.settle
         if silence is ABSENT and settled:
             current.misses += 1
         if current.misses >= broker.traits.clean_misses:

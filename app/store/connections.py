@@ -1,6 +1,6 @@
 """Connections: an owner's accounts at venues."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -95,7 +95,7 @@ class Connection(Base):
     tested_version: Mapped[int | None]
     """The credentials version that last passed a test."""
     account_identity: Mapped[str | None] = mapped_column(String(128))
-    """The venue's name for the account, as the last passed test told it."""
+    """The venue and its name for the account, as the last passed test told it."""
     first_activated_at: Mapped[Moment | None]
     starting_balances: Mapped[Json] = mapped_column(default=dict)
     """Balance per currency at the first activation; analytics count from it."""
@@ -130,7 +130,6 @@ class Connection(Base):
         ),
         Index(
             "uq_execution_connections_account",
-            "exchange",
             "sandbox",
             "market_type",
             "account_identity",
@@ -192,6 +191,16 @@ async def locked(session: AsyncSession, connection_id: UUID) -> Connection | Non
 async def count_of_owner(session: AsyncSession, owner: Owner) -> int:
     """How many connections the owner has."""
     return await session.scalar(select(func.count()).select_from(Connection).where(owned_by(owner))) or 0
+
+
+async def exchanges(session: AsyncSession, connection_ids: Collection[UUID]) -> Mapping[UUID, str]:
+    """The exchange of each of these connections."""
+    if not connection_ids:
+        return {}
+    rows = await session.execute(
+        select(Connection.id, Connection.exchange).where(Connection.id.in_(connection_ids))
+    )
+    return dict(rows.all())
 
 
 async def claim_watch(

@@ -289,32 +289,39 @@ class Rows:
             }
             | columns
         )
-        await self.add(row, self._entry(execution, row))
+        await self.add(row)
+        await self.order(row)
         return row
 
-    def _entry(self, execution: Execution, position: Position) -> Order:
-        return Order(
-            id=new_id(),
-            connection_id=execution.connection_id,
-            execution_id=execution.id,
-            position_id=position.id,
-            purpose=Purpose.ENTRY,
-            symbol="BTC/USDT",
-            base="BTC",
-            currency="USDT",
-            side=Side.BUY,
-            type=OrderType.MARKET,
-            quantity=Decimal("0.01"),
-            status=OrderStatus.FILLED,
-            attempt=1,
-            filled_quantity=Decimal("0.01"),
-            average_price=Decimal("26850.5"),
-            fees={"USDT": "0.268505"},
-            fee_value=Decimal("0.268505"),
-            filled_at=NOON,
-            created_at=NOON,
-            updated_at=NOON,
+    async def order(self, position: Position, **columns: Any) -> Order:
+        """An order of a position: unless told otherwise the entry that opened it."""
+        row = Order(
+            **{
+                "id": new_id(),
+                "connection_id": position.connection_id,
+                "execution_id": position.execution_id,
+                "position_id": position.id,
+                "purpose": Purpose.ENTRY,
+                "symbol": "BTC/USDT",
+                "base": "BTC",
+                "currency": "USDT",
+                "side": Side.BUY,
+                "type": OrderType.MARKET,
+                "quantity": Decimal("0.01"),
+                "status": OrderStatus.FILLED,
+                "attempt": 1,
+                "filled_quantity": Decimal("0.01"),
+                "average_price": Decimal("26850.5"),
+                "fees": {"USDT": "0.268505"},
+                "fee_value": Decimal("0.268505"),
+                "filled_at": NOON,
+                "created_at": NOON,
+                "updated_at": NOON,
+            }
+            | columns
         )
+        await self.add(row)
+        return row
 
     async def closed_position(self, connection: Connection) -> Position:
         """One that took its profit."""

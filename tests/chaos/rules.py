@@ -64,7 +64,7 @@ RULES: Final = (
         edits=(
             Edit(
                 "app/engine/resolution.py",
-                "settled = now >= signed_at + broker.traits.settle",
+                "settled = asked_at >= signed_at + broker.traits.settle",
                 "settled = True",
             ),
             Edit(
@@ -222,9 +222,9 @@ RULES: Final = (
         edits=(
             Edit(
                 "app/engine/intake.py",
-                "    signal_id, execution_ids = await _publish(desk, values)\n",
-                '    __import__("asyncio").get_running_loop().create_task(_publish(desk, values))\n'
-                '    signal_id, execution_ids = values["signal_id"], ()\n',
+                "        signal_id, execution_ids = await _publish(desk, values)\n",
+                '        __import__("asyncio").get_running_loop().create_task(_publish(desk, values))\n'
+                '        signal_id, execution_ids = values["signal_id"], ()\n',
             ),
         ),
     ),

@@ -138,7 +138,7 @@ class MetaTraderBroker:
             except VenueError as failure:
                 # An account that trades is not held up by what its server is called.
                 log.info("server_not_told", platform=self._platform.id, reason=failure.message)
-        return self._credentials.identity_at(self._server)
+        return f"{self._platform.id}:{self._credentials.identity_at(self._server)}"
 
     async def place(self, request: OrderRequest) -> OrderReport:
         """Send one order, once. Raises Refused, Unreachable or Uncertain.
