@@ -20,7 +20,7 @@ from app.brokers.port import (
     Uncertain,
     Unreachable,
 )
-from app.domain.holdings import Fill
+from app.domain.holdings import Fill, Payment
 from app.domain.market import Instrument, Quote
 from app.domain.orders import OrderKey, OrderReport, OrderRequest, TriggerSource
 
@@ -116,6 +116,10 @@ class FaultyBroker:
     async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
         """The real broker's."""
         return await self._broker.fills(symbol, since, ours)
+
+    async def payments(self, since: datetime) -> Sequence[Payment]:
+        """The real broker's."""
+        return await self._broker.payments(since)
 
     async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
         """The real broker's."""

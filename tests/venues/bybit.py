@@ -11,7 +11,7 @@ from typing import Any
 
 from app.domain.money import ZERO, exact, floor_to_step
 from app.domain.orders import Side
-from tests.venues.accounts import Account, FeeRates, Position, grains
+from tests.venues.accounts import Account, FeeRates, Position, Settlement, grains
 from tests.venues.clock import Clock
 from tests.venues.floor import Floor, Rejection, Why, quantity_for, trigger_for
 from tests.venues.limits import Bans, Window
@@ -110,6 +110,7 @@ class Bybit:
             ("GET", "/v5/user/query-api"): Route(Intent.ACCOUNT, self.key_info),
             ("GET", "/v5/account/info"): Route(Intent.ACCOUNT, self.account_info),
             ("GET", "/v5/account/wallet-balance"): Route(Intent.ACCOUNT, self.wallet),
+            ("GET", "/v5/account/transaction-log"): Route(Intent.ACCOUNT, self.transaction_log),
             ("GET", "/v5/account/fee-rate"): Route(Intent.ACCOUNT, self.fee_rates),
             ("POST", "/v5/account/set-margin-mode"): Route(Intent.SET, self.set_margin_mode),
             ("GET", "/v5/asset/coin/query-info"): Route(Intent.ACCOUNT, lambda _: {"rows": []}),
@@ -300,6 +301,35 @@ class Bybit:
                 for market in self.markets_in(call.params)
             ]
         }
+
+    def transaction_log(self, call: Call) -> dict[str, Any]:
+        """Funding alone, newest first, of a week at most."""
+        params, now = call.params, self.clock.milliseconds()
+        since, until = self.window(params)
+        found = [
+            settlement_row(each)
+            for each in reversed(call.account.settlements)
+            if each.visible <= now and since <= each.time <= until
+        ]
+        if params.get("type") not in (None, "", "SETTLEMENT") or params.get("category") not in (
+            None,
+            "",
+            "linear",
+        ):
+            found = []
+        skipped, size = int(params.get("cursor") or 0), min(params.integer("limit") or 20, 50)
+        rest = found[skipped:]
+        return {"list": rest[:size], "nextPageCursor": str(skipped + size) if rest[size:] else ""}
+
+    def window(self, params: Params) -> tuple[int, int]:
+        """The time that a question about the past is for: a week, unless it says another one. Raises Refusal."""
+        now = self.clock.milliseconds()
+        since, until = params.integer("startTime"), params.integer("endTime")
+        if since is not None and until is not None and until - since > WEEK:
+            raise refused(10001, "The interval between startTime and endTime must be within 7 days.")
+        if since is None:
+            since = (now if until is None else until) - WEEK
+        return since, since + WEEK if until is None else until
 
     def positions(self, call: Call) -> dict[str, Any]:
         """The position of a symbol even when it is empty, or all open ones."""
@@ -499,12 +529,7 @@ class Bybit:
     def history(self, call: Call) -> dict[str, Any]:
         """What is closed, of the last week or of one week; what ended without a fill is kept for a day."""
         params, now = call.params, self.clock.milliseconds()
-        since, until = params.integer("startTime"), params.integer("endTime")
-        if since is not None and until is not None and until - since > WEEK:
-            raise refused(10001, "The interval between startTime and endTime must be within 7 days.")
-        if since is None:
-            since = (now if until is None else until) - WEEK
-        until = since + WEEK if until is None else until
+        since, until = self.window(params)
         wanted = params.get("orderStatus")
         return self.page(
             call,
@@ -1019,6 +1044,33 @@ def execution_row(fill: Fill) -> dict[str, Any]:
         "closedSize": "",
         "blockTradeId": "",
         "seq": fill.number,
+    }
+
+
+def settlement_row(settled: Settlement) -> dict[str, Any]:
+    """What is said of funding: above zero was received."""
+    market, quantity = settled.position.market, settled.quantity
+    return {
+        "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"settlement {settled.number}")),
+        "symbol": market.id,
+        "side": "Buy" if quantity > 0 else "Sell",
+        "funding": plain(settled.amount),
+        "orderLinkId": "",
+        "orderId": str(settled.number),
+        "fee": "0",
+        "change": plain(settled.amount),
+        "cashFlow": "0",
+        "transactionTime": str(settled.time),
+        "type": "SETTLEMENT",
+        "feeRate": plain(settled.rate if quantity > 0 else -settled.rate),
+        "bonusChange": "",
+        "size": plain(quantity),
+        "qty": plain(abs(quantity)),
+        "cashBalance": "0",
+        "currency": market.listing.quote,
+        "category": "linear",
+        "tradePrice": plain(market.mark),
+        "tradeId": str(settled.number),
     }
 
 

@@ -14,6 +14,7 @@ import ccxt.async_support as library
 
 from app.brokers.crypto import brackets
 from app.brokers.crypto.exchange import Call, Surroundings, calling
+from app.brokers.crypto.funding import payments_of
 from app.brokers.crypto.history import fills_of, symbols_held
 from app.brokers.crypto.markets import Listed, amount, decimal
 from app.brokers.crypto.outcomes import is_not_found, of_order, of_read
@@ -48,7 +49,7 @@ from app.brokers.port import (
     identity_of_key,
 )
 from app.domain.exits import NativeStyle
-from app.domain.holdings import Fill
+from app.domain.holdings import Fill, Payment
 from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import ZERO, exact, floor_to_step, text, trimmed
 from app.domain.orders import (
@@ -270,6 +271,20 @@ class CryptoBroker:
             try:
                 known = {name for key in ours for name in await self._venue_ids(key)}
                 return _told(await fills_of(self._exchange, self._profile, listed, since, known), call)
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+
+    async def payments(self, since: datetime) -> Sequence[Payment]:
+        """The funding charged and paid from `since` on, oldest first. Raises VenueError."""
+        records = self._profile.funding
+        if records is None:
+            raise Refused("The venue does not list what it charges for holding.")
+        await self._ready()
+        clock = self._surroundings.clock
+        with calling(Call()) as call:
+            try:
+                until = clock.at(self._surroundings.now())
+                return _told(await payments_of(self._exchange, records, clock.at(since), until), call)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
 

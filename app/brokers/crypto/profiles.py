@@ -105,6 +105,26 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True)
+class Records:
+    """How a venue lists the funding it charged and paid; the fields are those of a row of the list."""
+
+    method: str
+    """The method of the class that asks for it."""
+    params: Mapping[str, str]
+    id: str
+    amount: str
+    """What was received; negative was paid."""
+    currency: str
+    time: str
+    limit: int
+    """Of rows in one answer."""
+    path: tuple[str, ...] = ()
+    """Where an answer holds the rows."""
+    cursor: tuple[str, ...] | None = None
+    """Where it names the page that follows; None where pages are counted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """One venue's ways on one of its markets."""
 
@@ -167,6 +187,8 @@ class Profile:
     """The method of the class that lists the orders by which the venue closed positions."""
     forced_charges: tuple[str, str] | None = None
     """The method that lists incomes, and the type of those that a forced order costs beside its fees."""
+    funding: Records | None = None
+    """How funding is told of; None on swap is not at all."""
     settle_coins: tuple[str, ...] = ()
     """Positions are told for one settle coin at a time; these are asked for."""
     read_lag: timedelta = timedelta(seconds=30)
@@ -256,6 +278,15 @@ _BINANCE_SWAP: Final = replace(
     mode_words="position side does not match",
     forced_orders="fapiPrivateGetForceOrders",
     forced_charges=("fapiPrivateGetIncome", "INSURANCE_CLEAR"),
+    funding=Records(
+        "fapiPrivateGetIncome",
+        {"incomeType": "FUNDING_FEE"},
+        id="tranId",
+        amount="income",
+        currency="asset",
+        time="time",
+        limit=1000,
+    ),
     refusals={
         **_BINANCE_REFUSALS,
         **_codes(_POOR, -2018, -2019),
@@ -332,6 +363,17 @@ _BYBIT_SWAP: Final = replace(
         TriggerSource.INDEX: Trigger({"triggerBy": "IndexPrice"}, "fetch_tickers", "indexPrice"),
     },
     forced_types=("BustTrade", "AdlTrade"),
+    funding=Records(
+        "privateGetV5AccountTransactionLog",
+        {"accountType": "UNIFIED", "category": "linear", "type": "SETTLEMENT"},
+        id="id",
+        amount="funding",
+        currency="currency",
+        time="transactionTime",
+        limit=50,
+        path=("result", "list"),
+        cursor=("result", "nextPageCursor"),
+    ),
     settle_coins=("USDT", "USDC"),
     holds_hedged=True,
     one_margin_mode=True,
@@ -455,7 +497,9 @@ _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
     ("bybit", MarketType.SPOT): _BYBIT_SPOT,
     ("bybit", MarketType.SWAP): _BYBIT_SWAP,
     **{
-        (exchange, kind): replace(profile, is_proven=False, settle=CAUTIOUS_SETTLE, style=NativeStyle.NONE)
+        (exchange, kind): replace(
+            profile, is_proven=False, settle=CAUTIOUS_SETTLE, style=NativeStyle.NONE, funding=None
+        )
         for exchange in ("bybiteu", "bybitid")
         for kind, profile in ((MarketType.SPOT, _BYBIT_SPOT), (MarketType.SWAP, _BYBIT_SWAP))
     },

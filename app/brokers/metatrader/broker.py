@@ -35,7 +35,7 @@ from app.brokers.port import (
     Unreachable,
     VenueError,
 )
-from app.domain.holdings import Fill
+from app.domain.holdings import Fill, Payment
 from app.domain.market import Instrument, Quote
 from app.domain.money import ZERO, exact, text
 from app.domain.orders import (
@@ -268,6 +268,11 @@ class MetaTraderBroker:
             )
             for at, part in sorted(left, key=lambda one: one[0])
         ]
+
+    async def payments(self, since: datetime) -> Sequence[Payment]:
+        """None: swap is booked with what leaves a position."""
+        del since
+        return []
 
     async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
         """Every pending order in these symbols, or in all; ours are told by their comment. Raises VenueError."""
