@@ -20,7 +20,7 @@ from app.brokers.port import (
     Uncertain,
     Unreachable,
 )
-from app.domain.holdings import Fill
+from app.domain.holdings import Fill, Payment
 from app.domain.market import Instrument, Quote
 from app.domain.orders import OrderKey, OrderReport, OrderRequest, TriggerSource
 
@@ -105,6 +105,10 @@ class FaultyBroker:
         """The real broker's."""
         return await self._broker.account()
 
+    async def conflict(self, symbol: str) -> str | None:
+        """The real broker's."""
+        return await self._broker.conflict(symbol)
+
     async def holdings(self, handles: Collection[str] = ()) -> Sequence[Holding]:
         """The real broker's."""
         return await self._broker.holdings(handles)
@@ -114,6 +118,10 @@ class FaultyBroker:
     ) -> Sequence[Fill]:
         """The real broker's."""
         return await self._broker.fills(symbol, since, ours, handle)
+
+    async def payments(self, since: datetime) -> Sequence[Payment]:
+        """The real broker's."""
+        return await self._broker.payments(since)
 
     async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
         """The real broker's."""

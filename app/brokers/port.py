@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from app.domain.exits import NativeStyle
-from app.domain.holdings import Fill
+from app.domain.holdings import Fill, Payment
 from app.domain.market import Instrument, Quote
 from app.domain.orders import OrderKey, OrderReport, OrderRequest, Side, TriggerSource
 from app.domain.positions import PositionSide
@@ -147,6 +147,15 @@ class Resting:
     """Its whole size in base units; None, like what else is None here, where the venue does not tell."""
 
 
+class Funding(Enum):
+    """Whether positions are charged and paid for being held, and whether the venue lists that."""
+
+    NONE = "none"
+    """They are not, or it is booked with their exits."""
+    TOLD = "told"
+    UNTOLD = "untold"
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """How a venue behaves, as data.
@@ -167,6 +176,7 @@ class Traits:
     """Which prices may wake stops, the usual one first; empty where the venue offers no choice."""
     expires_orders: bool = True
     """Whether the venue itself ends a resting order at its `expires_at`; else we take it back."""
+    funding: Funding = Funding.NONE
     clean_misses: int = field(default=2)
     """How many clean look-ups without a find, after `settle`, prove an order absent."""
     read_lag: timedelta = timedelta(seconds=10)
@@ -207,6 +217,12 @@ class Broker(Market, Protocol):
     async def account(self) -> Account:
         """Balances, equity and permissions. Raises VenueError."""
 
+    async def conflict(self, symbol: str) -> str | None:
+        """Why the account's own settings (leverage, margin mode) are in the way of an entry in a symbol, in words.
+
+        None where they are not, or `place` may change them. This only asks. Raises VenueError.
+        """
+
     async def place(self, request: OrderRequest) -> OrderReport:
         """Send one order, once. Raises Refused, Unreachable or Uncertain."""
 
@@ -237,6 +253,12 @@ class Broker(Market, Protocol):
         With a handle only what left that position. It says what was done by hand, and what the venue forced. Asked
         only when something is gone, never on a schedule. Raises VenueError; a venue that keeps no such list raises
         Refused, and exits are then valued at the mark.
+        """
+
+    async def payments(self, since: datetime) -> Sequence[Payment]:
+        """The funding that was charged and paid in all symbols from `since` on, oldest first.
+
+        Asked where `traits.funding` says that it is told. Raises VenueError.
         """
 
     async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:

@@ -82,6 +82,30 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
+class Payment:
+    """Funding that a venue charged, or paid, for what was held in a symbol at one moment."""
+
+    id: str
+    """The venue's own: heard twice it is one payment."""
+    symbol: str
+    time: datetime
+    amount: Decimal
+    """Negative is paid."""
+    currency: str
+
+
+@exact
+def part_of(payment: Decimal, ours: Decimal, foreign: Decimal) -> Decimal:
+    """What of a payment is for `ours`, where the owner holds `foreign` of the same symbol beside it."""
+    return payment * ours / (ours + foreign) if foreign else payment
+
+
+def passes_an_hour(opened_at: datetime, until: datetime) -> bool:
+    """Whether a full hour has been reached: perpetuals settle their funding at some of them."""
+    return until.replace(minute=0, second=0, microsecond=0) >= opened_at
+
+
+@dataclass(frozen=True, slots=True)
 class Departure:
     """A quantity that left a position without us."""
 

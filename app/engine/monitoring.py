@@ -27,6 +27,7 @@ from app.domain.stops import best_of
 from app.engine import (
     breaking,
     closing,
+    funding,
     guarding,
     lapsing,
     losses,
@@ -195,6 +196,7 @@ class _Round:
         self.failures += await side_by_side([reviewed])
         self.failures += await side_by_side([_move_stops(desk, watched, marks)])
         self.failures += await _leave(desk, watched, marks)
+        self.failures += await side_by_side([funding.hear(desk, connection, broker)])
 
 
 async def _watchable(desk: Desk) -> Sequence[UUID]:
@@ -203,6 +205,7 @@ async def _watchable(desk: Desk) -> Sequence[UUID]:
         select(Position.connection_id).where(Position.status.in_(positions.OPEN)),
         select(Order.connection_id).where(Order.status == OrderStatus.OPEN),
         select(Connection.id).where(Connection.reconcile_due_at <= desk.now()),
+        select(Connection.id).where(Connection.funding_due_at <= desk.now(), Connection.deleted_at.is_(None)),
     )
     async with desk.sessions() as session:
         return (await session.scalars(open_somewhere)).all()

@@ -115,7 +115,7 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
             return None
         is_closed = position.status is PositionStatus.CLOSED
         if difference.moves_a_stop and not is_closed and not _stands_meanwhile(difference, style):
-            position.expose(now)
+            position.expose(now, legs.bare_since(difference.surplus, style, now))
         if position.protection is Protection.NATIVE:
             position.protection = Protection.SOFTWARE
         position.protect_due_at = now + AGAIN

@@ -8,6 +8,7 @@ import structlog
 
 from app.brokers.port import ABSENT, Broker, Silence, Traits, VenueError
 from app.desk import Desk
+from app.domain.money import ZERO
 from app.domain.orders import FINAL, OrderReport, OrderStatus, Purpose
 from app.domain.risk import Mode
 from app.engine import adopting, guarding, naming, placing, protection, reconciling, strikes, trades
@@ -108,9 +109,11 @@ def _is_lost(order: Order, report: OrderReport) -> bool:
 
 
 def _stands(answers: Mapping[str, OrderReport | Silence], order: Order) -> bool:
-    """Whether the venue has just shown that an order rests there."""
+    """Whether the venue has just shown that an order rests there, untouched: a fill may have ended its stop."""
     answer = answers.get(order.key.client_order_id)
-    return isinstance(answer, OrderReport) and answer.status is OrderStatus.OPEN
+    if not isinstance(answer, OrderReport) or answer.status is not OrderStatus.OPEN:
+        return False
+    return answer.filled_quantity == ZERO
 
 
 def _tells_news(order: Order, report: OrderReport) -> bool:

@@ -640,6 +640,7 @@ def _open_position(
         unrealized_pnl=ZERO,
         dust=ZERO,
         funding=ZERO,
+        funding_complete=True,
         missing_quantity=ZERO,
         foreign_quantity=ZERO,
         foreign_orders=0,
@@ -661,7 +662,22 @@ def _take_over(position: Position, figures: Figures) -> None:
     position.gross_pnl = figures.gross_pnl
     position.fees = figures.fees
     position.realized_pnl = figures.realized_pnl + position.funding
-    position.pnl_complete = figures.pnl_complete
+    position.pnl_complete = figures.pnl_complete and position.funding_complete
+
+
+@exact
+def pay(position: Position, amount: Decimal, now: datetime) -> None:
+    """Book funding on a position under its trade's lock; negative was paid."""
+    position.begin_day(now)
+    position.funding += amount
+    position.realized_pnl += amount
+    position.updated_at = now
+
+
+def miss_funding(position: Position, now: datetime) -> None:
+    """Funding of a position is not known: its figures are not complete, and never will be."""
+    position.funding_complete = position.pnl_complete = False
+    position.updated_at = now
 
 
 @exact

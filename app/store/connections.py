@@ -113,6 +113,10 @@ class Connection(Base):
     """When its resting entries may be looked at again between the monitor's rounds: a lease like the one above."""
     reconcile_due_at: Mapped[Moment | None]
     """When our books are held against the venue's again; null is at the next round."""
+    funding_due_at: Mapped[Moment | None]
+    """When the venue is asked what it has charged for holding; null while there is nothing to ask about."""
+    funding_heard_at: Mapped[Moment | None]
+    """When it last said."""
     created_at: Mapped[Moment]
     updated_at: Mapped[Moment]
     deleted_at: Mapped[Moment | None]
@@ -128,6 +132,11 @@ class Connection(Base):
             "ix_execution_connections_reconcile",
             "reconcile_due_at",
             postgresql_where=text("reconcile_due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_execution_connections_funding",
+            "funding_due_at",
+            postgresql_where=text("funding_due_at IS NOT NULL"),
         ),
         Index(
             "uq_execution_connections_account",

@@ -79,6 +79,8 @@ class Position(Base):
     gross_pnl: Mapped[Amount] = mapped_column(default=ZERO)
     fees: Mapped[Amount] = mapped_column(default=ZERO)
     funding: Mapped[Amount] = mapped_column(default=ZERO)
+    funding_complete: Mapped[bool] = mapped_column(server_default=text("true"), default=True)
+    """Whether all that it was charged and paid for being held can be known."""
     realized_pnl: Mapped[Amount] = mapped_column(default=ZERO)
     unrealized_pnl: Mapped[Amount] = mapped_column(default=ZERO)
     pnl_complete: Mapped[bool] = mapped_column(default=True)

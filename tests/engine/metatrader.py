@@ -11,6 +11,7 @@ from app.brokers.metatrader import open_metatrader
 from app.brokers.metatrader.gateway import Patience
 from app.desk import Desk
 from app.domain.market import MarketType
+from app.domain.owners import Owner
 from app.engine import connections, monitoring
 from app.engine.connections import Terms
 from app.store.connections import Connection, Kind
@@ -54,7 +55,9 @@ class Stage:
             **other,
         }
 
-    async def connect(self, credentials: dict[str, str] | None = None, **terms: Any) -> Connection:
+    async def connect(
+        self, credentials: dict[str, str] | None = None, owner: Owner = USER, **terms: Any
+    ) -> Connection:
         """An untested connection; the size is half a lot unless told otherwise."""
         given = {
             "name": "fx",
@@ -64,7 +67,7 @@ class Stage:
         }
         self.connection = await connections.create(
             self.desk,
-            USER,
+            owner,
             kind=Kind.FX,
             exchange=self.platform,
             market_type=MarketType.FX,
@@ -73,12 +76,12 @@ class Stage:
         )
         return self.connection
 
-    async def activate(self, **terms: Any) -> Connection:
+    async def activate(self, owner: Owner = USER, **terms: Any) -> Connection:
         """A tested, active connection."""
-        connection = await self.connect(**terms)
-        examination = await connections.test(self.desk, USER, connection.id)
+        connection = await self.connect(owner=owner, **terms)
+        examination = await connections.test(self.desk, owner, connection.id)
         assert examination.ok, examination.message
-        return await connections.activate(self.desk, USER, connection.id)
+        return await connections.activate(self.desk, owner, connection.id)
 
     async def walk(self, symbol: str, bid: str | None, *, rounds: int = 4, seconds: float = 6) -> None:
         """Move the bid, and let monitor, sweep and bells do their work."""

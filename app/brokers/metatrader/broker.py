@@ -37,7 +37,7 @@ from app.brokers.port import (
     Unreachable,
     VenueError,
 )
-from app.domain.holdings import Fill
+from app.domain.holdings import Fill, Payment
 from app.domain.market import Instrument, Quote
 from app.domain.money import ZERO, exact, text
 from app.domain.orders import (
@@ -213,6 +213,11 @@ class MetaTraderBroker:
         """Open lots, position by position. Raises VenueError; empty means flat."""
         return await self._statements.holdings(handles)
 
+    async def conflict(self, symbol: str) -> str | None:
+        """None: leverage and margin mode are the account's, and orders do with them."""
+        del symbol
+        return None
+
     async def fills(
         self, symbol: str, since: datetime, ours: Sequence[OrderKey], handle: str | None = None
     ) -> Sequence[Fill]:
@@ -254,6 +259,11 @@ class MetaTraderBroker:
             )
             for at, part in sorted(left, key=lambda one: one[0])
         ]
+
+    async def payments(self, since: datetime) -> Sequence[Payment]:
+        """None: swap is booked with what leaves a position."""
+        del since
+        return []
 
     async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
         """Every pending order in these symbols, or in all; ours are told by their comment. Raises VenueError."""

@@ -41,6 +41,11 @@ class ExchangeStage:
     handles: Handles = field(default_factory=Handles)
 
     @property
+    def contract(self) -> Decimal:
+        """Quantities are coins."""
+        return Decimal(1)
+
+    @property
     def currency(self) -> str:
         """Of the account."""
         return "USDT"
@@ -71,6 +76,11 @@ class ExchangeStage:
     async def advance(self, seconds: int) -> None:
         """Let time pass."""
         await self.venue.advance(seconds)
+
+    def thin(self, fraction: str) -> bool:
+        """At every exchange."""
+        self.venue.thin(self.symbol, fraction)
+        return True
 
     async def restart(self) -> None:
         """Open the account anew, in a process that knows nothing."""
