@@ -40,14 +40,14 @@ class Fault:
     message: str
 
     @property
-    def is_unknown_session(self) -> bool:
-        """Whether the bridge does not know the session. It finds that out before anything is passed on."""
-        return self.code == NO_TOKEN or _UNKNOWN in self.message.lower()
-
-    @property
     def is_session(self) -> bool:
-        """Whether the session has to be opened again. A line that broke may have carried an order before."""
-        return self.is_unknown_session or _BROKEN in self.message.lower()
+        """Whether the session has to be opened again.
+
+        That proves nothing about an order: a line that broke may have carried it before, and a session that ends
+        tells so to whatever is under way on it.
+        """
+        words = self.message.lower()
+        return self.code == NO_TOKEN or _UNKNOWN in words or _BROKEN in words
 
 
 def fault_in(answer: Any, secrets: Iterable[str]) -> Fault | None:
@@ -70,7 +70,7 @@ def redacted(words: str, secrets: Iterable[str]) -> str:
 
 def of_order(fault: Fault, platform: Platform) -> VenueError:
     """What an error proves about the order that was to be sent, closed or changed."""
-    if fault.is_unknown_session or fault.code in platform.not_executed:
+    if fault.code in platform.not_executed:
         return Unreachable(fault.message)
     if fault.code in platform.refusals:
         return Refused(fault.message, code=platform.refusals[fault.code])
