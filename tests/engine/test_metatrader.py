@@ -296,9 +296,10 @@ class TestDenials:
         assert (status in (ExecutionStatus.DENIED, ExecutionStatus.REJECTED), told) == (True, code)
         assert stage.login.orders == []
 
-    async def test_a_closed_market_says_so(self, stage: Stage) -> None:
+    @pytest.mark.parametrize("closed", ["EUR/USD", None], ids=["symbol", "weekend"])
+    async def test_a_closed_market_says_so(self, stage: Stage, closed: str | None) -> None:
         await stage.activate()
-        stage.venue.close_session("EUR/USD")
+        stage.venue.close_session(closed)
         await publish(stage.desk, symbol="EUR/USD")
         status, code = await outcome(stage)
         assert (status in (ExecutionStatus.DENIED, ExecutionStatus.REJECTED), code) == (True, "market_closed")
