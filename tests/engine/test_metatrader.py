@@ -3,6 +3,7 @@
 import io
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import cast
@@ -275,6 +276,37 @@ class TestLimitEntries:
         assert (await outcome(stage))[0] in (ExecutionStatus.EXPIRED, ExecutionStatus.CANCELLED)
         assert stage.login.pending == []
         assert stage.login.positions == {}
+
+    @pytest.mark.parametrize("reason", ["told", "unsaid", "too short"])
+    async def test_where_the_broker_takes_no_end_of_it_we_end_it(self, stage: Stage, reason: str) -> None:
+        server = stage.venue.bridge(stage.platform).server
+        if reason == "too short":
+            server.min_expiration = timedelta(minutes=11)
+        else:
+            server.tells_expirations = reason == "told"
+            for market in server.markets.values():
+                market.listing = replace(market.listing, takes_expiration=False)
+        await stage.activate()
+        ends = stage.desk.now() + timedelta(minutes=10)
+        await publish(stage.desk, symbol="EUR/USD", order_type="limit", entry_price="1.095", expires_at=ends)
+        assert await outcome(stage) == (ExecutionStatus.OPEN, None)
+        [resting] = stage.login.pending
+        assert (resting.price, resting.expiration) == (D("1.095"), None)
+        await stage.walk("EUR/USD", None, rounds=6, seconds=150)
+        assert (await outcome(stage))[0] in (ExecutionStatus.EXPIRED, ExecutionStatus.CANCELLED)
+        assert stage.login.pending == []
+        assert stage.login.positions == {}
+
+    async def test_inside_the_spread_it_waits_for_the_price_to_move(self, stage: Stage) -> None:
+        await stage.activate()
+        await publish(
+            stage.desk, symbol="EUR/USD", order_type="limit", entry_price="1.10005", stop_loss="1.09"
+        )
+        assert (await outcome(stage))[0] is ExecutionStatus.PENDING
+        await stage.walk("EUR/USD", "1.1002")
+        assert (await outcome(stage))[0] is ExecutionStatus.OPEN
+        [resting] = stage.login.pending
+        assert resting.price == D("1.10005")
 
 
 class TestDenials:

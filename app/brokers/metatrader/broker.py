@@ -17,7 +17,7 @@ from app.brokers.metatrader.credentials import Credentials
 from app.brokers.metatrader.lookups import LEGS, LOOK_BACK, Books
 from app.brokers.metatrader.market import AccountMarket
 from app.brokers.metatrader.marks import Handle
-from app.brokers.metatrader.outcomes import GONE, UNCHANGED
+from app.brokers.metatrader.outcomes import GONE, NO_END, TOO_NEAR, UNCHANGED
 from app.brokers.metatrader.session import OrderFault, Session
 from app.brokers.metatrader.wire import Record
 from app.brokers.port import (
@@ -158,7 +158,7 @@ class MetaTraderBroker:
         self._check_fresh(request)
         self._note_sending(request)
         try:
-            answer = await self._session.act(*order.paths, **order.parameters)
+            answer = await self._acted(request, order)
             ticket = Record.of(answer).whole("ticket")
         except OrderFault as fault:
             if isinstance(fault.verdict, Uncertain):
@@ -302,7 +302,7 @@ class MetaTraderBroker:
             if price.entering(request.side) * request.side.sign > request.price * request.side.sign:
                 parameters["operation"] += "Limit"
                 parameters["price"] = text(request.price)
-                if request.expires_at is not None:
+                if request.expires_at is not None and listing.takes_expiration:
                     parameters["expiration"] = server.text(request.expires_at)
                     if self._platform.has_deals:
                         parameters["expirationType"] = _GOOD
@@ -312,6 +312,22 @@ class MetaTraderBroker:
         if listing.needs_price:
             parameters |= await self._expected(request, listing.point)
         return _Sending(_SEND, parameters)
+
+    async def _acted(self, request: OrderRequest, order: "_Sending") -> Any:
+        """The answer to an order. One that waits goes without its end where the broker takes none: we end it then.
+
+        Raises VenueError.
+        """
+        try:
+            return await self._session.act(*order.paths, **order.parameters)
+        except OrderFault as fault:
+            if order.waits and fault.bridge_code in TOO_NEAR:
+                raise Unreachable(fault.message) from None
+            endless = order.endless()
+            if endless is None or fault.bridge_code not in NO_END:
+                raise
+        self._check_fresh(request)
+        return await self._acted(request, endless)
 
     async def _leaving(self, request: OrderRequest) -> "_Sending":
         """How a part of a position is closed. Raises VenueError, while nothing has been sent."""
@@ -465,6 +481,19 @@ class _Sending:
     def __init__(self, paths: Sequence[str], parameters: Mapping[str, Any]) -> None:
         self.paths = paths
         self.parameters = parameters
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is a pending order."""
+        return str(self.parameters.get("operation")).endswith("Limit")
+
+    def endless(self) -> "_Sending | None":
+        """The same without its end; None where it has none."""
+        ends = {"expiration", "expirationType"}
+        if ends.isdisjoint(self.parameters):
+            return None
+        kept = {name: value for name, value in self.parameters.items() if name not in ends}
+        return _Sending(self.paths, kept)
 
 
 _SEND: Final = ("OrderSendSafe", "OrderSend")

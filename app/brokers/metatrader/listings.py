@@ -49,6 +49,8 @@ class Listing:
     """Of one lot in and out, in the account's currency; None where the broker does not tell."""
     trade_sessions: tuple[tuple[tuple[int, int], ...], ...] = ()
     """Minutes of the broker's day, by weekday from Sunday; empty where the broker does not tell."""
+    takes_expiration: bool = True
+    """Whether a pending order may say when it ends; true where the broker does not tell."""
 
     @property
     @exact
@@ -116,6 +118,7 @@ def listing_5(name: str, params: Record, currency: str) -> Listing:
         by_tick=_by_tick(info.text("calcMode"), positive(info, "tickValue"), positive(info, "tickSize")),
         needs_price=group.text("tradeType").lower() in _AT_A_PRICE,
         commission=None,
+        takes_expiration=_takes_expiration(group.text("expiration")),
     )
 
 
@@ -189,6 +192,12 @@ def _commission_4(group: Record) -> Decimal | None:
     if base is None or group.whole("comm_type") != _BY_MONEY or group.whole("comm_lots") != _PER_LOT:
         return None
     return abs(base)
+
+
+def _takes_expiration(told: str) -> bool:
+    """Whether it may end at a moment, by the modes there are: `GTC, Today, Specified`; `All` is all of them."""
+    modes = {each.strip().lower() for each in told.split(",")}
+    return not modes.isdisjoint({"", "all", "specified"})
 
 
 def _sessions(more: Record) -> tuple[tuple[tuple[int, int], ...], ...]:

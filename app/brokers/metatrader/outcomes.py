@@ -25,6 +25,10 @@ UNCHANGED: Final = frozenset({"NO_CHANGES", "SAME_PARAMS"})
 """Codes of a change to what is so already: it is done."""
 GONE: Final = frozenset({"INVALID_TICKET", "POSITION_NOT_EXISTS"})
 """Codes that say that a ticket is not open."""
+TOO_NEAR: Final = frozenset({"INVALID_PRICE", "INVALID_PRICES"})
+"""Codes of a pending order that cannot wait where the price is now, as inside the spread."""
+NO_END: Final = frozenset({"INVALID_EXPIRATION", "EXPIRATION_DISABLED", "INVALID_PARAM"})
+"""Codes of a pending order whose end the broker does not take: none at all, or none so near."""
 
 _SHUT_OUT: Final = "TOO_FREQUENT_FAIL_CONNECT"
 _UNKNOWN: Final = "client with id"

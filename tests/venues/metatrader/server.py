@@ -117,6 +117,8 @@ class TradeServer:
         self.rest_keeps_magic = True
         """MT4: whether what is left of a partly closed ticket has its magic number still."""
         self.min_expiration = timedelta(0)
+        self.tells_expirations = True
+        """MT5: whether a symbol that takes no expiration says so."""
         self._unlisted = dict(unlisted_rates or {})
         self._tickets = count(FIRST_TICKET[platform])
         self._deals = count(FIRST_TICKET[platform] // 2)
