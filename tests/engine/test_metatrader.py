@@ -23,6 +23,7 @@ from tests.desks import USER
 from tests.engine.metatrader import ACCOUNTS, Stage, opened_stage
 from tests.engine.signals import change, execute_all, executions, orders, positions, publish
 from tests.venues import faults
+from tests.venues.faults import Delivery, Fault, Page
 from tests.venues.metatrader import TradeMode, refusal
 
 D = Decimal
@@ -335,6 +336,30 @@ class TestDenials:
         await publish(stage.desk, symbol="EUR/USD")
         status, code = await outcome(stage)
         assert (status in (ExecutionStatus.DENIED, ExecutionStatus.REJECTED), code) == (True, "market_closed")
+
+    async def test_a_stop_nearer_than_the_broker_takes(self, stage: Stage) -> None:
+        for market in stage.venue.bridge(stage.platform).server.markets.values():
+            market.listing = replace(market.listing, stops_level=600)
+        await stage.activate()
+        await publish(stage.desk, symbol="EUR/USD", stop_loss="1.095")
+        assert await outcome(stage) == (ExecutionStatus.DENIED, "stop_too_close")
+
+    @pytest.mark.parametrize("hours", ["1", "5"])
+    async def test_a_wrong_time_zone_makes_no_price_fresh(self, stage: Stage, hours: str) -> None:
+        wrong = Fault("time zone", Delivery.REPLACED, page=Page(200, hours, "text/plain"))
+        stage.venue.faults.add(wrong, faults.on("/ServerTimezone"), times=100)
+        await stage.activate()
+        await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09")
+        assert await outcome(stage) == (ExecutionStatus.DENIED, "quote_stale")
+
+    async def test_clocks_that_are_put_forward_hold_nothing_up(self, stage: Stage) -> None:
+        await stage.activate()
+        await publish(stage.desk, "winter", symbol="EUR/USD", stop_loss="1.09")
+        await execute_all(stage.desk)
+        stage.venue.bridge(stage.platform).server.utc_offset += timedelta(hours=1)
+        await publish(stage.desk, "summer", symbol="GBP/USD", stop_loss="1.24")
+        await execute_all(stage.desk)
+        assert {each.status for each in await executions(stage.desk)} == {ExecutionStatus.EXECUTED}
 
     async def test_an_account_whose_figures_are_not_there_yet(self, stage: Stage) -> None:
         if stage.platform == "mt4":

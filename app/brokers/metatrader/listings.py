@@ -17,6 +17,7 @@ from app.domain.symbols import read
 _NOT_A_NAME: Final = re.compile(r"[^A-Z0-9]")
 _BY_TICK: Final = frozenset({"futures", "exchangefutures", "fortsfutures"})
 _AT_A_PRICE: Final = frozenset({"instant", "request"})
+_LEVELS: Final = ("stopsLevel", "freezeLevel", "sl", "tp")
 _MOST: Final = 12
 """How many symbols one text may mean before it means nothing."""
 
@@ -107,7 +108,7 @@ def listing_5(name: str, params: Record, currency: str) -> Listing:
         positive(info, "tickSize") or point,
         currency,
         _OPENS.get(group.text("tradeMode").lower(), BOTH_SIDES),
-        ZERO,
+        _level(point, info, group),
     )
     return Listing(
         instrument=instrument,
@@ -138,7 +139,7 @@ def listing_4(name: str, params: Record, currency: str) -> Listing:
         positive(more, "tick_size") or point,
         currency,
         _opens_4(more),
-        _level(info, point),
+        _level(point, info),
     )
     return Listing(
         instrument=instrument,
@@ -169,8 +170,9 @@ def _point(info: Record) -> Decimal:
 
 
 @exact
-def _level(info: Record, point: Decimal) -> Decimal:
-    return max(info.whole("stopsLevel"), info.whole("freezeLevel")) * point
+def _level(point: Decimal, *told: Record) -> Decimal:
+    """How near to the price a stop may be. MetaTrader 5's groups call their two levels `sl` and `tp`."""
+    return max(each.whole(name) for each in told for name in _LEVELS) * point
 
 
 @exact

@@ -120,10 +120,10 @@ class Session:
         self._lacking.update(paths)
         raise Unreachable("This bridge does not seem to have a request for that.")
 
-    async def server_time(self) -> ServerTime:
-        """The broker's clock. Raises VenueError."""
+    async def server_time(self, *, anew: bool = False) -> ServerTime:
+        """The broker's clock; asked `anew` when it has been found wrong. Raises VenueError."""
         now = self._now()
-        if self._server_time is None or now - self._server_time[0] > TIME_ZONE_LASTS:
+        if anew or self._server_time is None or now - self._server_time[0] > TIME_ZONE_LASTS:
             self._server_time = (now, ServerTime.of_hours(await self.ask("ServerTimezone")))
         return self._server_time[1]
 
