@@ -85,6 +85,8 @@ async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
     meant = resolve(signal.symbol, listed, connection.market_type, connection.symbol_map)
     symbol = meant.instrument.symbol
     quotes = await broker.quotes([symbol])
+    # Out of its hours a venue shows no account that may trade: that is not why it does not.
+    risk.check_session(quotes.get(symbol), symbol)
     account = await broker.account()
     if account.barred is not None:
         raise Denied(account.barred, CATALOGUE[account.barred].title)

@@ -17,7 +17,7 @@ from app.brokers.metatrader.legs import Legs
 from app.brokers.metatrader.lookups import LEGS
 from app.brokers.metatrader.market import AccountMarket
 from app.brokers.metatrader.marks import Handle
-from app.brokers.metatrader.outcomes import GONE
+from app.brokers.metatrader.outcomes import GONE, NO_END, TOO_NEAR
 from app.brokers.metatrader.session import OrderFault, Session
 from app.brokers.metatrader.statements import Statements
 from app.brokers.metatrader.wire import Record
@@ -162,7 +162,7 @@ class MetaTraderBroker:
         self._check_fresh(request)
         self._note_sending(request)
         try:
-            answer = await self._session.act(*order.paths, **order.parameters)
+            answer = await self._acted(request, order)
             taken = rows.order_in(Record.of(answer))
         except OrderFault as fault:
             if isinstance(fault.verdict, Uncertain):
@@ -303,7 +303,7 @@ class MetaTraderBroker:
             if price.entering(request.side) * request.side.sign > request.price * request.side.sign:
                 parameters["operation"] += "Limit"
                 parameters["price"] = text(request.price)
-                if request.expires_at is not None:
+                if request.expires_at is not None and listing.takes_expiration:
                     parameters["expiration"] = server.text(request.expires_at)
                     if self._platform.has_deals:
                         parameters["expirationType"] = _GOOD
@@ -313,6 +313,22 @@ class MetaTraderBroker:
         if listing.needs_price:
             parameters |= await self._expected(request, listing.point)
         return _Sending(_SEND, parameters)
+
+    async def _acted(self, request: OrderRequest, order: "_Sending") -> Any:
+        """The answer to an order. One that waits goes without its end where the broker takes none: we end it then.
+
+        Raises VenueError.
+        """
+        try:
+            return await self._session.act(*order.paths, **order.parameters)
+        except OrderFault as fault:
+            if order.waits and fault.bridge_code in TOO_NEAR:
+                raise Unreachable(fault.message) from None
+            endless = order.endless()
+            if endless is None or fault.bridge_code not in NO_END:
+                raise
+        self._check_fresh(request)
+        return await self._acted(request, endless)
 
     async def _leaving(self, request: OrderRequest) -> "_Sending":
         """How a part of a position is closed. Raises VenueError, while nothing has been sent."""
@@ -403,6 +419,19 @@ class _Sending:
     def __init__(self, paths: Sequence[str], parameters: Mapping[str, Any]) -> None:
         self.paths = paths
         self.parameters = parameters
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is a pending order."""
+        return str(self.parameters.get("operation")).endswith("Limit")
+
+    def endless(self) -> "_Sending | None":
+        """The same without its end; None where it has none."""
+        ends = {"expiration", "expirationType"}
+        if ends.isdisjoint(self.parameters):
+            return None
+        kept = {name: value for name, value in self.parameters.items() if name not in ends}
+        return _Sending(self.paths, kept)
 
 
 _SEND: Final = ("OrderSendSafe", "OrderSend")

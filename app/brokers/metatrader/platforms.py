@@ -83,7 +83,7 @@ _PLATFORM_5: Final = Platform(
         **_codes("insufficient_balance", "NO_MONEY"),
     },
     not_executed=frozenset(
-        {"REQUOTE", "PRICES", "PRICE_CHANGED", "NO_PRICES", "TOO_MANY_TRADE_REQUESTS", "INVALID_TOKEN"}
+        {"REQUOTE", "PRICES", "PRICE_CHANGED", "NO_PRICES", "TOO_MANY_TRADE_REQUESTS"}
         | {"TOO_FREQUENT_REQUEST", "MAX_SESSIONS_REACHED"}
     ),
 )
@@ -115,7 +115,7 @@ _PLATFORM_4: Final = Platform(
     },
     not_executed=frozenset(
         {"PRICE_CHANGED", "OFF_QUOTES", "BROKER_BUSY", "REQUOTE", "TOO_MANY_REQUESTS", "TRADE_CONTEXT_BUSY"}
-        | {"SERVER_BUSY", "TOO_FREQUENT_REQUEST", "TOO_FREQUENT_REQUESTS", "INVALID_TOKEN"}
+        | {"SERVER_BUSY", "TOO_FREQUENT_REQUEST", "TOO_FREQUENT_REQUESTS"}
     ),
 )
 

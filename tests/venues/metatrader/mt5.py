@@ -93,7 +93,9 @@ class Mt5Bridge(Bridge):
                 "tp": listing.stops_level,
                 "tradeType": listing.execution,
                 "fillPolicy": "FOK, IOC",
-                "expiration": "ALL" if listing.takes_expiration else "GTC",
+                "expiration": "ALL"
+                if listing.takes_expiration or not self.server.tells_expirations
+                else "GTC",
                 "minVolume": int(listing.min_lots * RAW),
                 "maxVolume": int(listing.max_lots * RAW),
                 "volumeStep": int(listing.lot_step * RAW),

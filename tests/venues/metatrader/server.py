@@ -123,6 +123,8 @@ class TradeServer:
         self.part_says_rest = True
         """MT4: whether the closed part says what became of the rest."""
         self.min_expiration = timedelta(0)
+        self.tells_expirations = True
+        """MT5: whether a symbol that takes no expiration says so."""
         self._unlisted = dict(unlisted_rates or {})
         self._tickets = count(FIRST_TICKET[platform])
         self._deals = count(FIRST_TICKET[platform] // 2)
