@@ -19,6 +19,7 @@ from app.api import (
     denials,
     discrepancies,
     docs,
+    events,
     exchanges,
     executions,
     health,
@@ -33,6 +34,7 @@ from app.api import (
 )
 from app.api.callers import Tokens
 from app.api.edge import Edge
+from app.api.feed import Feed
 from app.api.keys import Keys, PublishedKeys, SharedSecret
 from app.api.rates import Counted, Rates
 from app.api.webhooks import Senders
@@ -62,6 +64,7 @@ TAGS: Final = [
     {"name": "signals", "description": "What providers published."},
     {"name": "analytics", "description": "How it went, by day, currency and connection."},
     {"name": "notifications", "description": "What you were told."},
+    {"name": "events", "description": "All of that as it changes."},
     {"name": "audit", "description": "Who did what to what is yours, and what you did."},
     {"name": "exchanges", "description": "What can be connected."},
     {"name": "me", "description": "Who the token says you are, and what your plan allows."},
@@ -77,6 +80,7 @@ RESOURCES: Final = (
     signals,
     analytics,
     notifications,
+    events,
     audit,
     exchanges,
     denials,
@@ -116,6 +120,8 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
             await check_keys(app.state.desk)
             metering.attach(app.state.desk)
             journal.attach(app.state.desk)
+            app.state.feed = Feed(app.state.desk.sessions)
+            await open_things.enter_async_context(app.state.feed.running())
             yield
 
     service = Service(

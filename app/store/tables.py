@@ -3,6 +3,7 @@
 from app.store import (
     analytics,
     audit,
+    changes,
     connections,
     entitlements,
     events,
@@ -18,6 +19,7 @@ from app.store import (
 __all__ = [
     "analytics",
     "audit",
+    "changes",
     "connections",
     "entitlements",
     "events",
