@@ -1,15 +1,19 @@
 """Canary secrets sent down every path, with everything logged and things going wrong: they come out nowhere."""
 
+import asyncio
+import base64
 import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 from urllib.parse import quote_plus
 
+import asyncpg
 import httpx
 import pytest
 from redis.asyncio import Redis
@@ -40,11 +44,13 @@ class Installation:
     environment: Mapping[str, str]
     processes: list[Worker]
     token: str
+    admin_token: str
+    overheard: "Overheard"
     answers: list[str] = field(default_factory=list)
 
-    async def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """One request of the owner; its answer is kept."""
-        headers = {"authorization": f"Bearer {self.token}"}
+    async def ask(self, method: str, path: str, body: Any = None, *, token: str = "") -> httpx.Response:
+        """One request of the owner, or with another token; its answer is kept."""
+        headers = {"authorization": f"Bearer {token or self.token}"}
         answer = await self.http.request(method, path, json=body, headers=headers)
         self.answers.append(f"{answer.headers} {answer.text}")
         return answer
@@ -72,7 +78,7 @@ class Installation:
             "metrics": metrics.content,
             "logs": b"\n".join(process.log.read_bytes() for process in self.processes),
             "database": dump(self.environment["ENGINE_DATABASE_URL"]),
-            "redis": await redis_contents(self.environment["ENGINE_REDIS_URL"]),
+            "redis": b"\n".join(self.overheard.commands),
         }
 
     @property
@@ -86,13 +92,29 @@ def dump(url: str) -> bytes:
     return subprocess.run([PG_DUMP, plain], check=True, capture_output=True).stdout
 
 
-async def redis_contents(url: str) -> bytes:
-    """Every key of a Redis with what it holds."""
-    client = Redis.from_url(url)
-    try:
-        return b"\n".join([key + b" " + (await client.dump(key) or b"") async for key in client.scan_iter()])
-    finally:
+@dataclass
+class Overheard:
+    """Whatever a Redis is told, for as long as anybody listens."""
+
+    commands: list[bytes] = field(default_factory=list)
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, url: str) -> AsyncIterator[Self]:
+        """Listen to one Redis."""
+        overheard = cls()
+        client = Redis.from_url(url, decode_responses=False)
+        async with client.monitor() as monitor:
+            listening = asyncio.create_task(overheard._listen(monitor))
+            yield overheard
+            assert not listening.done(), "nobody has listened since"
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
         await client.aclose()
+
+    async def _listen(self, monitor: Any) -> None:
+        async for told in monitor.listen():
+            self.commands.append(told["command"].encode())
 
 
 @pytest.fixture
@@ -110,6 +132,7 @@ async def installation(
         "ENGINE_MONITOR_SECONDS": "1",
     }
     async with (
+        Overheard.opened(variables["ENGINE_REDIS_URL"]) as overheard,
         working(variables, tmp_path, (*SERVE, str(port))) as api,
         working(variables, tmp_path, WORKER) as worker,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http,
@@ -121,11 +144,13 @@ async def installation(
             except httpx.TransportError:
                 return False
 
-        await until(answers)
-        token = bearer_token(settings_from(variables), OWNER, "user", timedelta(hours=1), datetime.now(UTC))
-        yield Installation(
-            http, Source(http, variables["ENGINE_WEBHOOK_SECRETS"]), variables, [api, worker], token
+        await until(answers, 60)
+        token, admin_token = (
+            bearer_token(settings_from(variables), OWNER, role, timedelta(hours=1), datetime.now(UTC))
+            for role in ("user", "admin")
         )
+        source = Source(http, variables["ENGINE_WEBHOOK_SECRETS"])
+        yield Installation(http, source, variables, [api, worker], token, admin_token, overheard)
 
 
 class Trial(Protocol):
@@ -300,6 +325,8 @@ async def test_canaries_come_out_nowhere(installation: Installation, trial: Tria
     tested = await installation.done("POST", f"{path}/test")
     assert tested["ok"], tested
     await installation.done("POST", f"{path}/activate")
+    await installation.done("POST", "/v1/signals/preview", {"id": "c1", **trial.signal})
+    await badly_signed(installation, trial.credentials["api_secret"])
     await installation.source.send("signal.published", {"id": "c1", **trial.signal})
 
     async def is_held() -> bool:
@@ -349,12 +376,21 @@ async def refuse_what_is_wrong(installation: Installation, draft: Mapping[str, A
         assert (await installation.ask("POST", "/v1/connections", {**draft, **wrong})).status_code == 422
 
 
+async def badly_signed(installation: Installation, secret: str) -> None:
+    """A webhook that somebody signed with what is no webhook secret, and put it where it does not belong."""
+    headers = {"webhook-id": secret, "webhook-timestamp": "0", "webhook-signature": f"v1,{secret}"}
+    answer = await installation.http.post("/v1/webhooks/signals", content=secret, headers=headers)
+    installation.answers.append(answer.text)
+    assert answer.status_code == 401
+
+
 async def read_everything(installation: Installation) -> None:
-    """Everything an owner can read without naming it."""
+    """Everything that an owner and an admin can read without naming it."""
     document = (await installation.http.get("/openapi.json")).json()
     for path, operations in document["paths"].items():
         if "get" in operations and "{" not in path and path.startswith("/v1/"):
             await installation.ask("GET", path)
+            await installation.ask("GET", path, token=installation.admin_token)
     for row in await installation.items("/v1/executions"):
         await installation.ask("GET", f"/v1/executions/{row['id']}")
     for row in await installation.items("/v1/positions"):
@@ -372,5 +408,31 @@ def secrets_of(installation: Installation, canaries: Collection[str]) -> dict[st
         "token's signature": installation.token.rpartition(".")[2],
     } | {f"canary {number}": canary for number, canary in enumerate(sorted(canaries))}
     written = {name: secret.encode() for name, secret in plain.items()}
-    written |= {f"{name}, quoted": quote_plus(secret).encode() for name, secret in plain.items()}
-    return written | {"vault key, raw": vault_key_bytes(installation.environment["ENGINE_VAULT_KEYS"])}
+    raw = vault_key_bytes(installation.environment["ENGINE_VAULT_KEYS"])
+    return {
+        f"{name}, {form}": found
+        for name, secret in (written | {"vault key, raw": raw}).items()
+        for form, found in forms_of(secret).items()
+    }
+
+
+def forms_of(secret: bytes) -> dict[str, bytes]:
+    """How a secret may be written: as it is, quoted in an address, or in the letters of a dump."""
+    return {
+        "plain": secret,
+        "quoted": quote_plus(secret).encode(),
+        "hex": secret.hex().encode(),
+        "base64": base64.b64encode(secret).rstrip(b"=")[:-1],
+    }
+
+
+async def test_the_hunt_would_find_what_is_stored_unsealed(database_url: str) -> None:
+    database = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+    try:
+        await database.execute("CREATE TABLE unsealed (credentials bytea)")
+        await database.execute("INSERT INTO unsealed VALUES ($1)", b'{"api_secret": "canary-7f3a"}')
+    finally:
+        await database.close()
+    forms = forms_of(b"canary-7f3a")
+    found = dump(database_url)
+    assert [form for form, secret in forms.items() if secret in found] == ["hex"]
