@@ -15,6 +15,7 @@ from app.api import (
     analytics,
     audit,
     bodies,
+    breakdowns,
     connections,
     denials,
     discrepancies,
@@ -30,6 +31,7 @@ from app.api import (
     problems,
     signals,
     system,
+    trades,
     webhooks,
 )
 from app.api.callers import Tokens
@@ -79,6 +81,8 @@ RESOURCES: Final = (
     executions,
     signals,
     analytics,
+    breakdowns,
+    trades,
     notifications,
     events,
     audit,
