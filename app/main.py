@@ -29,6 +29,7 @@ from app.api import (
     notifications,
     positions,
     problems,
+    reports,
     signals,
     system,
     trades,
@@ -82,6 +83,7 @@ RESOURCES: Final = (
     signals,
     analytics,
     breakdowns,
+    reports,
     trades,
     notifications,
     events,
@@ -106,7 +108,7 @@ class Service(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, made once."""
         if self.openapi_schema is None:
-            self.openapi_schema = problems.document(super().openapi())
+            self.openapi_schema = docs.named(problems.document(super().openapi()))
         return self.openapi_schema
 
 

@@ -54,6 +54,6 @@ async def labels(
     wanted = (
         closed(scope, start, midnight(last_day + ONE_DAY))
         .join(SignalRow, SignalRow.id == Position.signal_id)
-        .with_only_columns(Position.id, _COLUMNS[quality])
+        .with_only_columns(Position.id, _COLUMNS[quality].label("label"))
     )
-    return dict((await session.execute(wanted)).tuples().all())
+    return {row.id: row.label for row in await session.execute(wanted)}
