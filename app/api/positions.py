@@ -186,12 +186,12 @@ class Target(Body):
 
 
 class PlanEdit(Body):
-    """A change of the exit plan: what is named is changed, what is left out stays."""
+    """A change of the exit plan: a field that is named is replaced, one that is left out stays as it is."""
 
     stop_loss: PositiveAmount | None = Field(default=None, examples=["26600"])
     """The new stop-loss in quote currency; null takes it away."""
     take_profits: list[Target] | None = Field(default=None, max_length=20)
-    """The new take-profits, for what remains; null or an empty list takes them away."""
+    """The new take-profits, all of them, for what remains; null or an empty list takes them away."""
 
     @model_validator(mode="after")
     def _names_something(self) -> "PlanEdit":

@@ -40,7 +40,7 @@ IN_SIGHT: Final = timedelta(days=30)
 """How long a symbol is still looked at in which an order of ours has ended."""
 
 
-class Kind(StrEnum):
+class DiscrepancyKind(StrEnum):
     """In what a venue and our books differ."""
 
     UNKNOWN_ORDER = "unknown_order"
@@ -59,7 +59,7 @@ class Kind(StrEnum):
 class Discrepancy:
     """One thing in which venue and books differ. Quantity in base units (lots for FX), price in quote currency."""
 
-    kind: Kind
+    kind: DiscrepancyKind
     symbol: str
     """On spot the coin, where it is about what is held."""
     side: Side | PositionSide | None
@@ -229,7 +229,7 @@ async def _compare_believed(desk: Desk, found: Comparison, broker: Broker, belie
 
 def _missing_order(order: Order, status: OrderStatus | None) -> Discrepancy:
     return Discrepancy(
-        Kind.MISSING_ORDER,
+        DiscrepancyKind.MISSING_ORDER,
         order.symbol,
         order.side,
         order.quantity,
@@ -261,9 +261,9 @@ async def _compare_held(desk: Desk, found: Comparison, broker: Broker, held: Hel
             continue
         less, more = _difference(members, held, held.total.get((unit, side), ZERO))
         if less > ZERO:
-            found.discrepancies.append(Discrepancy(Kind.MISSING_HOLDING, unit, side, less))
+            found.discrepancies.append(Discrepancy(DiscrepancyKind.MISSING_HOLDING, unit, side, less))
         if more > ZERO and connection.market_type is not MarketType.SPOT:
-            found.discrepancies.append(Discrepancy(Kind.UNKNOWN_HOLDING, unit, side, more))
+            found.discrepancies.append(Discrepancy(DiscrepancyKind.UNKNOWN_HOLDING, unit, side, more))
 
 
 @exact
@@ -292,7 +292,7 @@ async def _compare_resting(desk: Desk, found: Comparison, broker: Broker, restin
         order = alike[name]
         found.discrepancies.append(
             Discrepancy(
-                Kind.UNKNOWN_ORDER,
+                DiscrepancyKind.UNKNOWN_ORDER,
                 order.symbol,
                 order.side,
                 order.quantity,
@@ -314,7 +314,7 @@ async def _compare_fills(desk: Desk, found: Comparison, broker: Broker, symbol: 
         booked = set(known)
     found.discrepancies += [
         Discrepancy(
-            Kind.UNKNOWN_FILL,
+            DiscrepancyKind.UNKNOWN_FILL,
             symbol,
             fill.side,
             fill.quantity,

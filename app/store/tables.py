@@ -3,6 +3,7 @@
 from app.store import (
     analytics,
     audit,
+    changes,
     channels,
     chores,
     connections,
@@ -21,6 +22,7 @@ from app.store import (
 __all__ = [
     "analytics",
     "audit",
+    "changes",
     "channels",
     "chores",
     "connections",

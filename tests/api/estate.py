@@ -41,6 +41,8 @@ class Estate:
     """By the parameter that names it."""
     special: Mapping[str, UUID]
     """Things in another state, by that state."""
+    since: str = ""
+    """The `id` in event streams that all of it comes after."""
 
     def for_operation(self, operation_id: str) -> dict[str, UUID]:
         """The ids an operation is asked about, such that it can serve them."""
@@ -56,7 +58,7 @@ class Estate:
         return self.marker in answer or any(str(each) in answer for each in every)
 
 
-async def settle(rows: Rows, owner: Owner) -> Estate:
+async def settle(rows: Rows, owner: Owner, since: str = "") -> Estate:
     """Give an owner one of everything, and a plan where the owner is a user."""
     marker = f"marker{new_id().hex}"
     if owner.role is Role.USER:
@@ -93,7 +95,7 @@ async def settle(rows: Rows, owner: Owner) -> Estate:
         "audited": entry.id,
         "channel": channel.id,
     }
-    return Estate(owner, marker, ids, special)
+    return Estate(owner, marker, ids, special, since)
 
 
 def _order(connection_id: UUID, execution_id: UUID, **columns: Any) -> Order:

@@ -51,7 +51,10 @@ BODIES: Final[Mapping[str, Any]] = {
 }
 """A body for every operation that takes one, such that its owner is served."""
 
-QUERIES: Final[Mapping[str, Mapping[str, str]]] = {"delete_connection": {"force": "true"}}
+QUERIES: Final[Mapping[str, Mapping[str, str]]] = {
+    "delete_connection": {"force": "true"},
+    "get_breakdown": {"by": "connection"},
+}
 """What an operation needs to be asked besides, for its owner to be served."""
 
 

@@ -18,6 +18,7 @@ from app.domain.market import MarketType, QuantityUnit
 from app.domain.orders import OrderStatus, OrderType, Purpose, Side
 from app.domain.owners import Owner, Role
 from app.domain.positions import PositionSide, PositionStatus
+from app.main import Service
 from app.settings import Settings
 from app.store import entitlements
 from app.store.channels import Channel, ChannelKind
@@ -141,6 +142,7 @@ class Api:
 
     http: httpx.AsyncClient
     platform: Platform
+    service: Service
 
     async def call(self, owner: Owner | None, method: str, path: str, status: int, **options: Any) -> Any:
         """Ask as this owner, expect this status, and answer the body."""

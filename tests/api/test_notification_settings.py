@@ -42,7 +42,7 @@ async def full(settings: Settings, desk: Desk, platform: Platform) -> AsyncItera
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://engine") as client,
     ):
-        yield Api(client, platform)
+        yield Api(client, platform, app)
 
 
 async def put(api: Api, *channels: dict[str, Any], status: int = 200, owner: Any = ANN) -> Any:
