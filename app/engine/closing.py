@@ -76,8 +76,8 @@ def closing_quantity(position: Position, portion: Decimal | None) -> Decimal:
     wanted = floor_to_step(remaining * portion, position.quantity_step)
     if not position.grain.takes(wanted, price):
         least = f"{text(position.min_quantity)} or more"
-        if position.min_notional is not None:
-            least += f", worth {text(position.min_notional)} {position.currency} or more"
+        if position.grain.min_notional is not None:
+            least += f", worth {text(position.grain.min_notional)} {position.currency} or more"
         raise Invalid("portion", f"The portion comes to {text(wanted)}; the venue takes {least}.")
     return whole(position, wanted)
 

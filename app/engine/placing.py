@@ -127,11 +127,11 @@ async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
         current = trade.order(order.id)
         if not _is_ours(current, order):
             return
-        if current.purpose is Purpose.CLOSE and current.reason not in _OWNERS_WISH:
-            # A stop or target has been reached: leaving is not optional, so it is tried again for as long as it takes.
-            trades.put_back(trade, current, refusal.message, now + backoff(current.attempt), now)
-        else:
+        current.code = refusal.code
+        if _is_given_up(trade, current):
             trades.refuse(trade, current, refusal.code, refusal.message, now)
+        else:
+            trades.put_back(trade, current, refusal.message, now + backoff(current.attempt), now)
         if current.purpose is not Purpose.ENTRY and current.attempt == 1:
             telling.exit_refused(session, trade.execution, current, refusal.message, now)
     if order.purpose is not Purpose.ENTRY:
@@ -151,6 +151,14 @@ async def _record_not_executed(desk: Desk, order: Order, failure: Unreachable) -
             trades.refuse(trade, current, trades.NEVER_ARRIVED, failure.message, now)
         else:
             trades.put_back(trade, current, failure.message, now + backoff(current.attempt), now)
+
+
+def _is_given_up(trade: Trade, order: Order) -> bool:
+    """Whether a refusal ends an order. Leaving is not optional, so what a stop, a target or the source asks for is
+    tried again for as long as it takes: an owner can ask again, and what is too small would be refused for ever."""
+    if order.purpose is not Purpose.CLOSE or order.reason in _OWNERS_WISH:
+        return True
+    return trade.position is not None and trades.is_refused_for_size(order, trade.position)
 
 
 def _is_ours(current: Order, sent: Order) -> bool:

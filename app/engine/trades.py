@@ -20,7 +20,7 @@ from app.domain.entries import Entry
 from app.domain.errors import Conflict, NotFound
 from app.domain.exits import CloseReason, Protection, Rung, ladder
 from app.domain.market import QuantityUnit
-from app.domain.money import ZERO, exact, parse, stored, text
+from app.domain.money import ZERO, exact, floor_to_step, parse, stored, text
 from app.domain.orders import (
     FINAL,
     Leg,
@@ -78,6 +78,9 @@ _ENDED_WITHOUT_ALL = (
 
 _CUT_SHORT = (OrderStatus.CANCELLED, OrderStatus.EXPIRED)
 """How a market order ends that its venue did not fill whole."""
+
+_TOO_SMALL = frozenset({"quantity_below_minimum", "notional_below_minimum"})
+"""Codes of refusals that a larger order would not meet."""
 
 NEVER_ARRIVED = "never_arrived"
 """The code of an order that provably did not reach its venue."""
@@ -209,6 +212,7 @@ def plan_of(
         "price_tick": text(instrument.price_tick),
         "min_quantity": text(instrument.min_quantity),
         "min_notional": None if instrument.min_notional is None else text(instrument.min_notional),
+        "netting": traits.netting,
     }
 
 
@@ -585,6 +589,7 @@ def _open_position(
         price_tick=parse(plan["price_tick"]),
         min_quantity=parse(plan["min_quantity"]),
         min_notional=None if plan["min_notional"] is None else parse(plan["min_notional"]),
+        netting=plan.get("netting", False),
         plan_revision=1,
         plan_base=ZERO,
         realized_pnl=ZERO,
@@ -653,9 +658,18 @@ def _is_finished(trade: Trade, entry: Order, position: Position) -> bool:
         return False
     if position.remaining_quantity == ZERO:
         return True
-    under_way = trade.live_close is not None or any(o.filled_quantity for o in trade.live_protection)
+    if trade.live_close is not None or any(order.filled_quantity for order in trade.live_protection):
+        return False
     price = position.current_price or position.entry_price
-    return not under_way and is_over(position.remaining_quantity, price, position.grain)
+    return is_over(position.remaining_quantity, price, position.grain) or any(
+        is_refused_for_size(order, position) for order in trade.orders if order.status is OrderStatus.REJECTED
+    )
+
+
+def is_refused_for_size(order: Order, position: Position) -> bool:
+    """Whether the venue has called an exit too small that was for all that is left: it is dust on its word."""
+    is_whole = order.quantity >= floor_to_step(position.remaining_quantity, position.quantity_step)
+    return order.purpose is Purpose.CLOSE and order.code in _TOO_SMALL and is_whole
 
 
 def _closes_everything(trade: Trade, position: Position) -> bool:

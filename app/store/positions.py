@@ -91,6 +91,9 @@ class Position(Base):
     price_tick: Mapped[Amount]
     min_quantity: Mapped[Amount]
     min_notional: Mapped[Amount | None]
+    """What an order is worth at least, where it might open something."""
+    netting: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
+    """Whether its venue nets what is held, so that exits only ever reduce (see brokers/port.py)."""
     missing_quantity: Mapped[Amount] = mapped_column(default=ZERO)
     """What the venue seemed to hold less than ours at the last look; taken away when the next one agrees."""
     missing_since: Mapped[Moment | None]
@@ -153,8 +156,8 @@ class Position(Base):
 
     @property
     def grain(self) -> Grain:
-        """How finely it can be cut, as the venue said when it was opened."""
-        return Grain(self.quantity_step, self.min_quantity, self.min_notional)
+        """How finely it can be left, as the venue said when it was opened."""
+        return Grain(self.quantity_step, self.min_quantity, None if self.netting else self.min_notional)
 
     @exact
     def begin_day(self, now: datetime) -> None:

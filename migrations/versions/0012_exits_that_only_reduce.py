@@ -1,0 +1,36 @@
+"""exits that only reduce
+
+Revision 0012, after 0011; made 2026-11-28 09:00:00.
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0012"
+down_revision: str | None = "0011"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+_POSITIONS = "execution_positions"
+_OF_SWAP = "connection_id IN (SELECT id FROM execution_connections WHERE market_type = 'swap')"
+
+
+def upgrade() -> None:
+    """Go to this revision."""
+    op.add_column(
+        _POSITIONS, sa.Column("netting", sa.Boolean(), server_default=sa.text("false"), nullable=False)
+    )
+    op.execute(f"UPDATE {_POSITIONS} SET netting = true WHERE {_OF_SWAP}")
+    # What is claimed already and may still open a position remembers it for that.
+    op.execute(
+        "UPDATE execution_logs SET plan = plan || jsonb_build_object('netting', "
+        f"{_OF_SWAP}) WHERE plan IS NOT NULL"
+    )
+
+
+def downgrade() -> None:
+    """Go back."""
+    op.execute("UPDATE execution_logs SET plan = plan - 'netting' WHERE plan IS NOT NULL")
+    op.drop_column(_POSITIONS, "netting")
