@@ -14,7 +14,7 @@ from sqlalchemy import select
 from app.brokers.port import Broker, VenueError
 from app.desk import Desk
 from app.domain.errors import Conflict, Invalid, NotFound
-from app.domain.exits import CloseReason, NativeStyle
+from app.domain.exits import CloseReason, Exit, NativeStyle
 from app.domain.money import exact, floor_to_step, text
 from app.domain.orders import OrderStatus
 from app.domain.owners import Owner
@@ -64,16 +64,17 @@ def _held(trade: Trade) -> Position:
 
 
 @exact
-def closing_quantity(position: Position, portion: Decimal | None) -> Decimal:
+def closing_quantity(position: Position, portion: Decimal | None, of: Decimal | None = None) -> Decimal:
     """The quantity that a portion of what remains means; a rest too small to be sold is closed with it.
 
-    Raises Invalid with the numbers when the portion itself is too small.
+    `of` is what the portion is of where that is less than what remains. Raises Invalid with the numbers when the
+    portion itself is too small.
     """
     remaining = position.remaining_quantity
     if portion is None or portion == 1:
         return remaining
     price = position.current_price or position.entry_price
-    wanted = floor_to_step(remaining * portion, position.quantity_step)
+    wanted = floor_to_step((remaining if of is None else of) * portion, position.quantity_step)
     if not position.grain.takes(wanted, price):
         least = f"{text(position.min_quantity)} or more"
         if position.grain.min_notional is not None:
@@ -100,9 +101,31 @@ def start(trade: Trade, quantity: Decimal, reason: CloseReason, now: datetime) -
 async def leave(desk: Desk, execution_id: UUID, reason: CloseReason) -> None:
     """Close all of a position now, whoever closes a part of it already; harmless where nothing is left."""
     async with desk.sessions.begin() as session:
-        order = start_whole(await trades.locked(session, execution_id), reason, desk.now())
+        order = leave_whole(await trades.locked(session, execution_id), reason, desk.now())
     if order is not None:
         await carry_out(desk, order.id)
+
+
+def leave_whole(trade: Trade, reason: CloseReason, now: datetime) -> Order | None:
+    """Store the lasting wish to close everything; answers the order to carry out, if one waits to be.
+
+    Where another close is on its way, what it leaves is closed as soon as it has ended.
+    """
+    position = trade.position
+    if position is not None and trade.live_close is not None:
+        position.leave_reason = reason
+    return start_whole(trade, reason, now)
+
+
+def start_exit(trade: Trade, way_out: Exit, now: datetime) -> Order | None:
+    """Store the close that a price asks for; None while another is on its way.
+
+    One of everything takes over a close of a part that waits to be sent: a stop goes before all else.
+    """
+    quantity = whole(_held(trade), way_out.quantity)
+    if quantity == _held(trade).remaining_quantity:
+        return start_whole(trade, way_out.reason, now)
+    return start(trade, quantity, way_out.reason, now) if trade.live_close is None else None
 
 
 def start_whole(trade: Trade, reason: CloseReason, now: datetime) -> Order | None:

@@ -27,8 +27,6 @@ _FIRST_WAIT = timedelta(seconds=1)
 _LONGEST_WAIT = timedelta(seconds=30)
 _FIRST_LOOK = timedelta(seconds=2)
 
-_OWNERS_WISH = frozenset({CloseReason.MANUAL, CloseReason.SIGNAL})
-
 
 def backoff(tries: int) -> timedelta:
     """1, 2, 4 … 30 seconds."""
@@ -132,7 +130,8 @@ async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
             trades.refuse(trade, current, refusal.code, refusal.message, now)
         else:
             trades.put_back(trade, current, refusal.message, now + backoff(current.attempt), now)
-        if current.purpose is not Purpose.ENTRY and current.attempt == 1:
+        is_over = current.purpose is Purpose.CLOSE and current.status is OrderStatus.REJECTED
+        if current.purpose is not Purpose.ENTRY and (current.attempt == 1 or is_over):
             telling.exit_refused(session, trade.execution, current, refusal.message, now)
     if order.purpose is not Purpose.ENTRY:
         # What there is nothing to reduce for may have been closed by hand: the next round asks the venue.
@@ -154,11 +153,17 @@ async def _record_not_executed(desk: Desk, order: Order, failure: Unreachable) -
 
 
 def _is_given_up(trade: Trade, order: Order) -> bool:
-    """Whether a refusal ends an order. Leaving is not optional, so what a stop, a target or the source asks for is
-    tried again for as long as it takes: an owner can ask again, and what is too small would be refused for ever."""
-    if order.purpose is not Purpose.CLOSE or order.reason in _OWNERS_WISH:
+    """Whether a refusal ends an order.
+
+    Leaving is not optional: what a stop, a target or the source asks for is tried again for as long as it takes,
+    except where it would be too small for ever. An owner hears of it and can ask again.
+    """
+    if order.purpose is not Purpose.CLOSE or order.reason is CloseReason.MANUAL or trade.position is None:
         return True
-    return trade.position is not None and trades.is_refused_for_size(order, trade.position)
+    if order.code not in trades.TOO_SMALL:
+        return False
+    # A target that is too small by itself waits until more is to be left than it alone.
+    return order.reason is not CloseReason.TAKE_PROFIT or trades.is_refused_for_size(order, trade.position)
 
 
 def _is_ours(current: Order, sent: Order) -> bool:

@@ -111,8 +111,11 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, execution_id)
         position = trade.position
-        if position is None or trade.live_close is not None:
+        if position is None:
+            return None
+        if trade.live_close is not None:
             # A close under way owns the legs; it asks for protection of the rest when it ends.
+            _watch_beside(trade, position, now)
             return None
         difference = _difference(trade, position, broker.traits.native_style)
         undecided = [order for order in _legs(trade, position) if order.status is not OrderStatus.OPEN]
@@ -190,6 +193,13 @@ def _as_wanted(order: Order) -> ProtectiveOrder:
     return ProtectiveOrder(
         order.type, order.quantity - order.filled_quantity, order.trigger_price, order.price
     )
+
+
+def _watch_beside(trade: Trade, position: Position, now: datetime) -> None:
+    """Let our monitor watch a position whose close has taken its legs away and waits to be sent again."""
+    close = trade.live_close
+    if close is not None and close.status is OrderStatus.PENDING and not trade.live_protection:
+        _settle(trade, position, now)
 
 
 def _settle(trade: Trade, position: Position, now: datetime) -> None:

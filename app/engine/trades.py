@@ -79,7 +79,7 @@ _ENDED_WITHOUT_ALL = (
 _CUT_SHORT = (OrderStatus.CANCELLED, OrderStatus.EXPIRED)
 """How a market order ends that its venue did not fill whole."""
 
-_TOO_SMALL = frozenset({"quantity_below_minimum", "notional_below_minimum"})
+TOO_SMALL = frozenset({"quantity_below_minimum", "notional_below_minimum"})
 """Codes of refusals that a larger order would not meet."""
 
 NEVER_ARRIVED = "never_arrived"
@@ -470,8 +470,8 @@ def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
     if _is_finished(trade, entry, position):
         _finish(trade, position, now)
     else:
-        if position.close_reason is not None and trade.live_close is None:
-            _leave_again(trade, position, position.close_reason, now)
+        if trade.live_close is None:
+            _go_on_leaving(trade, position, now)
         position.status = (
             PositionStatus.CLOSING if _closes_everything(trade, position) else PositionStatus.OPEN
         )
@@ -485,11 +485,16 @@ def _unit_value(trade: Trade) -> Decimal:
     return parse((trade.execution.plan or {}).get("unit_value") or "1")
 
 
-def _leave_again(trade: Trade, position: Position, reason: CloseReason, now: datetime) -> None:
-    """What was filled after a position had ended is closed at once, for the reason that ended it."""
-    position.closed_at = None
-    intend_close(trade, position, position.remaining_quantity, reason, now)
-    telling.filled_late(trade.session, position, now)
+def _go_on_leaving(trade: Trade, position: Position, now: datetime) -> None:
+    """Close what was filled after a position had ended, for the reason that ended it; and what another close has
+    left of a position that somebody wants closed."""
+    if position.close_reason is not None:
+        position.closed_at = None
+        intend_close(trade, position, position.remaining_quantity, position.close_reason, now)
+        telling.filled_late(trade.session, position, now)
+    elif position.leave_reason is not None:
+        intend_close(trade, position, position.remaining_quantity, position.leave_reason, now)
+        position.leave_reason = None
 
 
 @exact
@@ -669,7 +674,7 @@ def _is_finished(trade: Trade, entry: Order, position: Position) -> bool:
 def is_refused_for_size(order: Order, position: Position) -> bool:
     """Whether the venue has called an exit too small that was for all that is left: it is dust on its word."""
     is_whole = order.quantity >= floor_to_step(position.remaining_quantity, position.quantity_step)
-    return order.purpose is Purpose.CLOSE and order.code in _TOO_SMALL and is_whole
+    return order.purpose is Purpose.CLOSE and order.code in TOO_SMALL and is_whole
 
 
 def _closes_everything(trade: Trade, position: Position) -> bool:
@@ -680,6 +685,7 @@ def _closes_everything(trade: Trade, position: Position) -> bool:
 def _finish(trade: Trade, position: Position, now: datetime) -> None:
     position.dust = position.remaining_quantity
     position.remaining_quantity = ZERO
+    position.leave_reason = None
     if position.status is PositionStatus.CLOSED:
         return
     ended = [order for order in trade.orders if order.purpose is not Purpose.ENTRY and order.filled_quantity]

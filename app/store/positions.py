@@ -87,6 +87,8 @@ class Position(Base):
     protection: Mapped[Protection] = mapped_column(checked(Protection, "protection"))
     status: Mapped[PositionStatus] = mapped_column(checked(PositionStatus, "status"))
     close_reason: Mapped[CloseReason | None] = mapped_column(checked(CloseReason, "close_reason"))
+    leave_reason: Mapped[CloseReason | None] = mapped_column(checked(CloseReason, "leave_reason"))
+    """Why all of it is to be closed as soon as the close under way has ended; null where nobody asks for that."""
     quantity_step: Mapped[Amount]
     price_tick: Mapped[Amount]
     min_quantity: Mapped[Amount]

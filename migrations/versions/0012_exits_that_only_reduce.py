@@ -14,6 +14,10 @@ branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
 _POSITIONS = "execution_positions"
+_REASON = sa.Enum(
+    "take_profit", "stop_loss", "trailing_stop", "manual", "signal", "liquidation", "external", "risk", "timeout",
+    "dust", name="leave_reason", native_enum=False, create_constraint=True, length=32,
+)  # fmt: skip
 _OF_SWAP = "connection_id IN (SELECT id FROM execution_connections WHERE market_type = 'swap')"
 
 
@@ -23,6 +27,7 @@ def upgrade() -> None:
         _POSITIONS, sa.Column("netting", sa.Boolean(), server_default=sa.text("false"), nullable=False)
     )
     op.execute(f"UPDATE {_POSITIONS} SET netting = true WHERE {_OF_SWAP}")
+    op.add_column(_POSITIONS, sa.Column("leave_reason", _REASON, nullable=True))
     # What is claimed already and may still open a position remembers it for that.
     op.execute(
         "UPDATE execution_logs SET plan = plan || jsonb_build_object('netting', "
@@ -33,4 +38,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Go back."""
     op.execute("UPDATE execution_logs SET plan = plan - 'netting' WHERE plan IS NOT NULL")
+    op.drop_column(_POSITIONS, "leave_reason")
     op.drop_column(_POSITIONS, "netting")

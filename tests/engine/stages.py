@@ -79,10 +79,14 @@ class Stage:
         """The protective orders that stand at the venue."""
         return [o for o in await self.orders(Purpose.PROTECTION) if o.status is OrderStatus.OPEN]
 
-    async def close(self, portion: str | None = None) -> None:
-        """The owner closes the position, or a portion of it."""
+    async def intend_close(self, portion: str | None = None) -> None:
+        """The owner asks for the position, or a portion of it, to be closed; nobody has heard the bell yet."""
         position, part = await self.position(), None if portion is None else Decimal(portion)
         await closing.request_close(self.desk, USER, position.id, part, idempotency_key=None)
+
+    async def close(self, portion: str | None = None) -> None:
+        """The owner closes the position, or a portion of it."""
+        await self.intend_close(portion)
         await execute_all(self.desk)
 
     async def hand(
