@@ -53,6 +53,8 @@ class FaultyVenue:
         """No cancellation is answered."""
         self.refusal = Refused("no")
         """In what words it refuses."""
+        self.secretive = False
+        """No question about holdings is answered."""
         self.broken: UUID | None = None
         """The connection whose surveys end in an error that nobody foresaw."""
         self.placed: list[OrderRequest] = []
@@ -109,7 +111,9 @@ class FaultyBroker:
         return await self._broker.account()
 
     async def holdings(self) -> Sequence[Holding]:
-        """The real broker's."""
+        """The real broker's, or no answer while the venue is secretive."""
+        if self._venue.secretive:
+            raise Uncertain("502 Bad Gateway")
         return await self._broker.holdings()
 
     async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:

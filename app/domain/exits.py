@@ -26,7 +26,8 @@ class CloseReason(StrEnum):
 
 
 class Protection(StrEnum):
-    """Who watches over a position's stop and targets: the venue, our monitor, or nobody because it has none."""
+    """Who watches over a position's stop and targets: the venue, our monitor, or nobody: it has none, or nothing of it
+    is left for certain."""
 
     NATIVE = "native"
     SOFTWARE = "software"

@@ -218,7 +218,7 @@ def _leave_part(trade: Trade, position: Position, event: Event, now: datetime) -
     fresh = _fresh(trade.execution, position, event)
     if fresh == ZERO:
         return None, True
-    if trade.live_close is not None:
+    if trade.live_close is not None or not position.at_hand:
         return None, False
     may_grow = trade.entry is not None and trade.entry.is_live
     try:

@@ -116,6 +116,7 @@ async def _look_soon(desk: Desk, order: Order) -> None:
         current = trade.order(order.id)
         if _is_ours(current, order):
             current.due_at = now + _FIRST_LOOK
+            trades.leave_unwatched(trade, current, now)
 
 
 async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:

@@ -172,8 +172,8 @@ def _is_net(position: Position, order: Order) -> bool:
 def _wanted(position: Position, style: NativeStyle) -> Sequence[ProtectiveOrder]:
     if position.status is PositionStatus.CLOSED or not position.native:
         return ()
-    rungs = capped(position.rungs_left, position.remaining_quantity)
-    return protective_orders(rungs, position.remaining_quantity, position.stop_loss, position.grain, style)
+    rungs = capped(position.rungs_left, position.at_hand)
+    return protective_orders(rungs, position.at_hand, position.stop_loss, position.grain, style)
 
 
 @exact
@@ -218,7 +218,7 @@ def _settle(trade: Trade, position: Position, now: datetime) -> None:
     elif position.stop_loss is not None or position.rungs_left:
         if position.protected_at is None:
             position.expose(now)
-        position.protection = Protection.SOFTWARE
+        position.protection = Protection.SOFTWARE if position.at_hand else Protection.NONE
     else:
         position.protection = Protection.NONE
     if position.stop_loss is None:

@@ -2,7 +2,8 @@
 
 A look asks the venue before our resting orders are surveyed, so that a fill of ours in between makes our books
 smaller, never the venue's. A symbol in which something of ours is undecided or has just moved says nothing. What is
-missing at two looks a read-lag apart has left without us and is booked; a failed look is never "flat".
+missing at two looks a read-lag apart has left without us and is booked; a failed look is never "flat". Where holdings
+are netted the same two looks settle a close that its venue cannot say anything of.
 """
 
 from collections import defaultdict
@@ -16,13 +17,14 @@ import structlog
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.brokers.port import Broker, Holding, VenueError
+from app.brokers.port import ABSENT, Broker, Holding, VenueError
 from app.desk import Desk
 from app.domain.holdings import Stake, missing, newest_first, surplus
 from app.domain.market import MarketType
 from app.domain.money import ZERO, exact
+from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionSide
-from app.engine import external, orphans, telling
+from app.engine import external, orphans, resolution, telling
 from app.store import connections, positions
 from app.store.connections import Connection
 from app.store.orders import Order
@@ -137,7 +139,8 @@ async def _compare(
     """Book what is gone for certain; whether anything is in doubt still."""
     lag, market_type = broker.traits.read_lag, connection.market_type
     async with desk.sessions() as session:
-        moved = await moving(session, connection.id, seen.asked_at - lag)
+        doubted = await _doubted(session, connection, broker, seen.asked_at)
+        moved = await moving(session, connection.id, seen.asked_at - lag, doubted)
     doubtful = {unit_of(market_type, symbol) for symbol in {*moved, *unclear}}
     groups: dict[tuple[Unit, PositionSide], list[Position]] = defaultdict(list)
     for position in open_ones:
@@ -150,17 +153,51 @@ async def _compare(
         findings = _findings(members, held.get(group, ZERO), seen, lag)
         has_doubts |= any(each.missing and not each.is_gone for each in findings)
         await _note(desk, findings, seen, market_type)
+        in_review = [order for order in doubted if any(order.position_id == each.id for each in members)]
+        has_doubts |= bool(in_review)
         if gone := {each.position.id: each.missing for each in findings if each.is_gone}:
             losers = [each.position for each in findings if each.is_gone]
-            await external.book(desk, broker, losers, gone, seen.asked_at)
+            await external.book(desk, broker, losers, gone, seen.asked_at, in_review)
+        elif seen.may_confirm and not any(each.missing or each.foreign for each in findings):
+            await _count_absent(desk, broker, in_review, seen.asked_at)
     return has_doubts
 
 
-async def moving(session: AsyncSession, connection_id: UUID, since: datetime) -> set[str]:
-    """Symbols in which an order of ours is undecided, or has been filled so lately that a look may not show it."""
+async def _doubted(
+    session: AsyncSession, connection: Connection, broker: Broker, asked_at: datetime
+) -> Sequence[Order]:
+    """Closes in review that a look shows the truth of: nothing came of them, or it has long been in what is held."""
+    if not broker.traits.netting:
+        return ()
+    rows = await session.scalars(
+        select(Order)
+        .where(
+            Order.connection_id == connection.id,
+            Order.purpose == Purpose.CLOSE,
+            Order.status == OrderStatus.NEEDS_REVIEW,
+            Order.signed_at <= asked_at - broker.traits.settle - broker.traits.read_lag,
+        )
+        .order_by(Order.id)
+    )
+    return rows.all()
+
+
+async def _count_absent(desk: Desk, broker: Broker, in_review: Sequence[Order], asked_at: datetime) -> None:
+    """All of ours is held, and nothing else: a close in review has sold nothing of it. That counts as a clean look."""
+    for order in in_review:
+        if not order.misses or asked_at - order.updated_at >= broker.traits.read_lag:
+            await resolution.record_silence(desk, broker, order, ABSENT)
+
+
+async def moving(
+    session: AsyncSession, connection_id: UUID, since: datetime, but: Collection[Order] = ()
+) -> set[str]:
+    """Symbols in which an order of ours is undecided, or has been filled so lately that a look may not show it; `but`
+    are orders that are in no look's way."""
     rows = await session.scalars(
         select(Order.symbol).where(
             Order.connection_id == connection_id,
+            Order.id.not_in([order.id for order in but]),
             or_(Order.status.in_(external.UNDECIDED), Order.filled_at >= since),
         )
     )

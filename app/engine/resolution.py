@@ -14,7 +14,7 @@ from sqlalchemy import and_, or_, select
 from app.brokers.port import ABSENT, CANNOT_SAY, Broker, Silence, VenueError
 from app.desk import Desk
 from app.domain.orders import FINAL, OrderReport, OrderStatus, Purpose
-from app.engine import naming, placing, protection, trades
+from app.engine import naming, placing, protection, telling, trades
 from app.engine.access import broker_of
 from app.engine.trades import Trade
 from app.store.connections import Connection
@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 _BETWEEN_LOOKS = timedelta(seconds=2)
 _REVIEW_AFTER = timedelta(minutes=5)
+_EXIT_REVIEW_AFTER = timedelta(seconds=30)
+"""Sooner than an entry: until then nobody watches a stop that the exit has taken away."""
 _REVIEW_EVERY = timedelta(minutes=1)
 
 
@@ -61,7 +63,7 @@ async def _resolve(desk: Desk, order: Order, connection: Connection) -> None:
         if not await placing.record(desk, broker, order, answer):
             await _keep_as_it_is(desk, order)
     else:
-        await _record_silence(desk, broker, order, answer)
+        await record_silence(desk, broker, order, answer)
     await protection.after(desk, order.execution_id)
 
 
@@ -73,7 +75,8 @@ async def _ask(broker: Broker, order: Order) -> OrderReport | Silence:
         return CANNOT_SAY
 
 
-async def _record_silence(desk: Desk, broker: Broker, order: Order, silence: Silence) -> None:
+async def record_silence(desk: Desk, broker: Broker, order: Order, silence: Silence) -> None:
+    """Count a look that brought no report, and draw from it what can be drawn."""
     now = desk.now()
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, order.execution_id)
@@ -87,15 +90,30 @@ async def _record_silence(desk: Desk, broker: Broker, order: Order, silence: Sil
         settled = now >= signed_at + broker.traits.settle
         if silence is ABSENT and settled:
             current.misses += 1
+            current.updated_at = now
         if current.misses >= broker.traits.clean_misses:
             _record_absence(trade, current, now)
-        elif now - signed_at > _REVIEW_AFTER:
-            current.status = OrderStatus.NEEDS_REVIEW
-            current.message = "The venue cannot say whether this order was placed; please look there."
-            current.due_at = now + _REVIEW_EVERY
-            trades.refresh(trade, now)
+        elif now - signed_at > (_REVIEW_AFTER if current.purpose is Purpose.ENTRY else _EXIT_REVIEW_AFTER):
+            _put_in_review(trade, current, now)
         else:
             current.due_at = now + _BETWEEN_LOOKS
+
+
+def _put_in_review(trade: Trade, order: Order, now: datetime) -> None:
+    """Nobody can say what became of an order: a human is told, and what an exit does not cover is protected again."""
+    is_old = now - order.key.signed_at > _REVIEW_AFTER
+    order.due_at = now + (_REVIEW_EVERY if is_old else _BETWEEN_LOOKS)
+    if order.status is OrderStatus.NEEDS_REVIEW:
+        return
+    if order.purpose is not Purpose.ENTRY and not trade.doubted_closes:
+        telling.exit_in_review(trade.session, trade.execution, order, now)
+    order.status = OrderStatus.NEEDS_REVIEW
+    order.message = "The venue cannot say whether this order was placed; please look there."
+    order.updated_at = now
+    trades.refresh(trade, now)
+    trades.leave_unwatched(trade, order, now)
+    if order.purpose is Purpose.CLOSE and trade.position is not None:
+        trade.position.give_time(now)
 
 
 async def _keep_as_it_is(desk: Desk, order: Order) -> None:

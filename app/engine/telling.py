@@ -199,6 +199,24 @@ def exit_refused(
     )
 
 
+def exit_in_review(session: AsyncSession, execution: Execution, order: Order, now: datetime) -> None:
+    """Nobody can say what became of an order that was to protect or close a position."""
+    what, then = "protective order", "watches the position itself"
+    if order.purpose is Purpose.CLOSE:
+        what, then = "closing order", "protects what that order does not cover"
+    _tell(
+        session,
+        execution,
+        NotificationType.ERROR,
+        f"{order.symbol}: {what} needs your review",
+        f"The venue cannot say whether the {what} of {text(order.quantity)} {order.symbol} was placed; please look "
+        f"there. The engine goes on asking, and {then}.",
+        now,
+        position_id=order.position_id,
+        order_id=str(order.id),
+    )
+
+
 def filled_late(session: AsyncSession, position: Position, now: datetime) -> None:
     """The venue filled more of an entry after its position had been closed."""
     quantity = text(position.remaining_quantity)

@@ -28,6 +28,11 @@ def upgrade() -> None:
     )
     op.execute(f"UPDATE {_POSITIONS} SET netting = true WHERE {_OF_SWAP}")
     op.add_column(_POSITIONS, sa.Column("leave_reason", _REASON, nullable=True))
+    op.add_column(
+        _POSITIONS,
+        sa.Column("doubtful_quantity", sa.Numeric(38, 18), server_default=sa.text("0"), nullable=False),
+    )
+    _one_close("'pending', 'sending'")
     # What is claimed already and may still open a position remembers it for that.
     op.execute(
         "UPDATE execution_logs SET plan = plan || jsonb_build_object('netting', "
@@ -38,5 +43,19 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Go back."""
     op.execute("UPDATE execution_logs SET plan = plan - 'netting' WHERE plan IS NOT NULL")
+    _one_close("'pending', 'sending', 'open', 'needs_review'")
+    op.drop_column(_POSITIONS, "doubtful_quantity")
     op.drop_column(_POSITIONS, "leave_reason")
     op.drop_column(_POSITIONS, "netting")
+
+
+def _one_close(states: str) -> None:
+    """Let a position have one close in these states."""
+    op.drop_index("uq_execution_orders_live_close", table_name="execution_orders")
+    op.create_index(
+        "uq_execution_orders_live_close",
+        "execution_orders",
+        ["position_id"],
+        unique=True,
+        postgresql_where=sa.text(f"purpose = 'close' AND status IN ({states})"),
+    )

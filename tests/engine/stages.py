@@ -146,10 +146,12 @@ async def on_paper(
     database = open_database(database_url)
     played = Recordings({"BTC/USDT": recording}, Decimal(1), START)
     venue = FaultyVenue(open_paper(open_sessions(database), played, clock))
-    async with opened_desk(database_url, clock, venues={"paper": venue}) as desk:
-        clock.move(1)
-        yield OnPaper(desk, clock, venue)
-    await database.dispose()
+    try:
+        async with opened_desk(database_url, clock, venues={"paper": venue}) as desk:
+            clock.move(1)
+            yield OnPaper(desk, clock, venue)
+    finally:
+        await database.dispose()
 
 
 @dataclass
@@ -214,5 +216,7 @@ async def at_exchange(
         endpoints = dict.fromkeys(("binance", "binanceusdm", "bybit"), venue.url)
         brokers = Directory({"crypto": open_crypto(opened.vault, endpoints, now)})
         desk = replace(opened, brokers=brokers, now=now)
-        yield AtExchange(desk, venue, exchange, market_type)
-        await brokers.close()
+        try:
+            yield AtExchange(desk, venue, exchange, market_type)
+        finally:
+            await brokers.close()
