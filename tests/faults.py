@@ -110,15 +110,17 @@ class FaultyBroker:
         """The real broker's."""
         return await self._broker.account()
 
-    async def holdings(self) -> Sequence[Holding]:
+    async def holdings(self, handles: Collection[str] = ()) -> Sequence[Holding]:
         """The real broker's, or no answer while the venue is secretive."""
         if self._venue.secretive:
             raise Uncertain("502 Bad Gateway")
-        return await self._broker.holdings()
+        return await self._broker.holdings(handles)
 
-    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+    async def fills(
+        self, symbol: str, since: datetime, ours: Sequence[OrderKey], handle: str | None = None
+    ) -> Sequence[Fill]:
         """The real broker's."""
-        return await self._broker.fills(symbol, since, ours)
+        return await self._broker.fills(symbol, since, ours, handle)
 
     async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
         """The real broker's."""

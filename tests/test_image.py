@@ -41,11 +41,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def kept(image: Path) -> Iterator[None]:
-    """Nothing in the image is written to: it may stand on a read-only file system."""
+def home(image: Path, tmp_path: Path) -> Iterator[Path]:
+    """An empty home with the temporary files in it. Nothing is written there or in the image: both may be read-only."""
     before = contents(image)
-    yield
+    yield tmp_path
     assert contents(image) == before
+    assert list(tmp_path.iterdir()) == []
 
 
 def contents(directory: Path) -> dict[Path, str]:
@@ -60,13 +61,15 @@ def contents(directory: Path) -> dict[Path, str]:
 
 
 @asynccontextmanager
-async def running(image: Path, environment: Mapping[str, str], *command: str) -> AsyncIterator[Process]:
+async def running(
+    image: Path, home: Path, environment: Mapping[str, str], *command: str
+) -> AsyncIterator[Process]:
     """One process of the image, as the container would start it; killed afterwards if it has not ended."""
     process = await asyncio.create_subprocess_exec(
         str(image / "venv" / "bin" / command[0]),
         *command[1:],
         cwd=image,
-        env={**environment, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**environment, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(home), "TMPDIR": str(home)},
         stdout=DEVNULL,
         stderr=PIPE,
     )
@@ -86,19 +89,18 @@ async def ended(process: Process) -> tuple[int, str]:
     return process.returncode, errors.decode()
 
 
-@pytest.mark.usefixtures("kept")
 async def test_the_three_processes_run_from_it_and_write_nothing(
-    image: Path, databases: Databases, environment: dict[str, str]
+    image: Path, home: Path, databases: Databases, environment: dict[str, str]
 ) -> None:
     port = free_port()
     serve = ("uvicorn", "app.main:app", "--host", "127.0.0.1", "--port", str(port))
     async with databases.fresh(template="template1") as url:
         settings = {**environment, "ENGINE_DATABASE_URL": url}
-        async with running(image, settings, "alembic", "upgrade", "head") as migration:
+        async with running(image, home, settings, "alembic", "upgrade", "head") as migration:
             assert (await ended(migration))[0] == 0
         async with (
-            running(image, settings, *serve) as api,
-            running(image, settings, "python", "-m", "workers.main") as worker,
+            running(image, home, settings, *serve) as api,
+            running(image, home, settings, "python", "-m", "workers.main") as worker,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
         ):
 
@@ -117,9 +119,8 @@ async def test_the_three_processes_run_from_it_and_write_nothing(
             await ended(api)
 
 
-@pytest.mark.usefixtures("kept")
-async def test_a_process_without_settings_says_which_it_needs(image: Path) -> None:
-    async with running(image, {}, "python", "-m", "workers.main") as worker:
+async def test_a_process_without_settings_says_which_it_needs(image: Path, home: Path) -> None:
+    async with running(image, home, {}, "python", "-m", "workers.main") as worker:
         code, says = await ended(worker)
     assert code == 2
     assert "ENGINE_DATABASE_URL" in says
@@ -142,3 +143,19 @@ def test_the_image_runs_as_an_ordinary_user_and_its_lock_names_no_host() -> None
     lock = (ROOT / "requirements.image.lock").read_text()
     assert "://" not in lock
     assert lock.count("--hash=sha256:") > 100
+
+
+def test_the_image_has_the_very_files_that_were_tested() -> None:
+    tested, shipped = (locked(ROOT / name) for name in ("requirements.lock", "requirements.image.lock"))
+    assert {name: shipped[name] == tested[name] for name in shipped} == dict.fromkeys(shipped, True)
+    assert "ccxt" in shipped
+    assert all(hashes for _, hashes in shipped.values())
+
+
+def locked(lock: Path) -> dict[str, tuple[str, frozenset[str]]]:
+    """Every package that a lock names, with its version and the hashes of its files."""
+    entries = re.findall(r"^([a-z0-9-]+)==(\S+)((?:.*\\\n)*.*)$", lock.read_text(), re.MULTILINE)
+    return {
+        name: (version, frozenset(re.findall(r"--hash=sha256:([0-9a-f]{64})", rest)))
+        for name, version, rest in entries
+    }

@@ -99,9 +99,11 @@ class Position(View):
     protected_at: Instant | None
     """Since when the stop of all of it is watched: acknowledged by the venue, or seen by the engine with a price."""
     unprotected_since: Instant | None
-    """Since when nobody watches the stop of a part of it; null while it is protected, or has no stop."""
+    """Since when nobody watches the stop of a part of it, or nobody can tell; null while it is protected, or has no
+    stop."""
     unprotected_seconds: Amount = Field(examples=["0.342"])
-    """For how long in all that was so before, in seconds: after fills, and while the venue's stop was replaced."""
+    """For how long in all that was so before, in seconds: after fills, while the venue's stop was replaced, and while
+    there was no price for a stop of the engine's own or no word of the venue on its."""
     stop_seen_at: Instant | None
     """When the venue last showed that it holds the stop, to within a minute."""
     gross_pnl: Amount = Field(examples=["3.0025"])

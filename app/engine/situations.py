@@ -110,7 +110,7 @@ async def plan(
 
     The claim of an execution and a preview both decide here: under the connection's lock, and without.
     """
-    _check_standing(desk, connection, standing, idea.plans, now)
+    check_standing(desk, connection, standing, idea.plans, now)
     if connection.sizing is None:
         raise Denied("connection_inactive", "The connection has no sizing.")
     situation = await _situate(session, desk, connection, idea, view, execution_id, now)
@@ -120,10 +120,13 @@ async def plan(
     return Planned(entry, situation.funds, view.multiplier)
 
 
-def _check_standing(
+def check_standing(
     desk: Desk, connection: Connection, standing: Standing, plans: Sequence[str], now: datetime
 ) -> None:
-    """Connection and owner may still open positions: what was true when the signal came may have changed."""
+    """Connection and owner may still open positions: what was true when the signal came may have changed.
+
+    Raises Denied.
+    """
     if connection.deleted_at is not None or connection.status is not ConnectionStatus.ACTIVE:
         raise Denied("connection_inactive", "The connection is not active.")
     risk.check_mode(standing.trading, whole_engine=True)

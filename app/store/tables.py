@@ -3,6 +3,8 @@
 from app.store import (
     analytics,
     audit,
+    channels,
+    chores,
     connections,
     entitlements,
     events,
@@ -18,6 +20,8 @@ from app.store import (
 __all__ = [
     "analytics",
     "audit",
+    "channels",
+    "chores",
     "connections",
     "entitlements",
     "events",

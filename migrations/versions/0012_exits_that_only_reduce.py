@@ -1,6 +1,6 @@
 """exits that only reduce
 
-Revision 0012, after 0011; made 2026-11-28 09:00:00.
+Revision 0012, after 0018; made 2026-11-28 09:00:00.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0012"
-down_revision: str | None = "0011"
+down_revision: str | None = "0018"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

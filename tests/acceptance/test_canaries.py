@@ -1,15 +1,19 @@
 """Canary secrets sent down every path, with everything logged and things going wrong: they come out nowhere."""
 
+import asyncio
+import base64
 import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 from urllib.parse import quote_plus
 
+import asyncpg
 import httpx
 import pytest
 from redis.asyncio import Redis
@@ -17,8 +21,9 @@ from sqlalchemy.engine import make_url
 
 from app.local.postgres import package_directory
 from app.local.tokens import bearer_token
-from app.settings import settings_from, vault_key_bytes
+from app.settings import new_webhook_secret, settings_from, vault_key_bytes
 from tests.acceptance.outside import Source
+from tests.channels.receivers import MailServer, Receiver, running_mail_server, running_receiver
 from tests.servers import free_port
 from tests.venues.exchange import Exchange, running_exchange
 from tests.venues.faults import ANSWER_LOST, HTML, TRUNCATED, Fault, Faults, reject, server_error
@@ -30,6 +35,11 @@ PG_DUMP: Final = package_directory() / "pginstall" / "bin" / "pg_dump"
 SERVE: Final = (sys.executable, "-W", "error", "-m", "uvicorn", "app.main:app", "--port")
 OWNER: Final = "ann"
 
+TELEGRAM_TOKEN: Final = "1305791:canary-telegram-token-31ce"
+SMTP_PASSWORD: Final = "canary-smtp-password-5e1b"
+DISCORD_TOKEN: Final = "canary-discord-token-77aa"
+SIGNING_SECRET: Final = new_webhook_secret()
+
 
 @dataclass
 class Installation:
@@ -40,11 +50,15 @@ class Installation:
     environment: Mapping[str, str]
     processes: list[Worker]
     token: str
+    admin_token: str
+    overheard: "Overheard"
+    receiver: Receiver
+    mail: MailServer
     answers: list[str] = field(default_factory=list)
 
-    async def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """One request of the owner; its answer is kept."""
-        headers = {"authorization": f"Bearer {self.token}"}
+    async def ask(self, method: str, path: str, body: Any = None, *, token: str = "") -> httpx.Response:
+        """One request of the owner, or with another token; its answer is kept."""
+        headers = {"authorization": f"Bearer {token or self.token}"}
         answer = await self.http.request(method, path, json=body, headers=headers)
         self.answers.append(f"{answer.headers} {answer.text}")
         return answer
@@ -72,7 +86,7 @@ class Installation:
             "metrics": metrics.content,
             "logs": b"\n".join(process.log.read_bytes() for process in self.processes),
             "database": dump(self.environment["ENGINE_DATABASE_URL"]),
-            "redis": await redis_contents(self.environment["ENGINE_REDIS_URL"]),
+            "redis": b"\n".join(self.overheard.commands),
         }
 
     @property
@@ -86,18 +100,34 @@ def dump(url: str) -> bytes:
     return subprocess.run([PG_DUMP, plain], check=True, capture_output=True).stdout
 
 
-async def redis_contents(url: str) -> bytes:
-    """Every key of a Redis with what it holds."""
-    client = Redis.from_url(url)
-    try:
-        return b"\n".join([key + b" " + (await client.dump(key) or b"") async for key in client.scan_iter()])
-    finally:
+@dataclass
+class Overheard:
+    """Whatever a Redis is told, for as long as anybody listens."""
+
+    commands: list[bytes] = field(default_factory=list)
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, url: str) -> AsyncIterator[Self]:
+        """Listen to one Redis."""
+        overheard = cls()
+        client = Redis.from_url(url, decode_responses=False)
+        async with client.monitor() as monitor:
+            listening = asyncio.create_task(overheard._listen(monitor))
+            yield overheard
+            assert not listening.done(), "nobody has listened since"
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
         await client.aclose()
+
+    async def _listen(self, monitor: Any) -> None:
+        async for told in monitor.listen():
+            self.commands.append(told["command"].encode())
 
 
 @pytest.fixture
 async def installation(
-    environment: dict[str, str], trial: "Trial", tmp_path: Path
+    environment: dict[str, str], trial: "Trial", receiver: Receiver, mail: MailServer, tmp_path: Path
 ) -> AsyncIterator[Installation]:
     """An installation that reaches the simulated venue alone."""
     port = free_port()
@@ -108,8 +138,18 @@ async def installation(
         "ENGINE_LOG_LEVEL": "DEBUG",
         "ENGINE_METRICS_TOKEN": "canary-metrics-token-5d1f",
         "ENGINE_MONITOR_SECONDS": "1",
+        "ENGINE_TELEGRAM_TOKEN": TELEGRAM_TOKEN,
+        "ENGINE_SMTP_HOST": "127.0.0.1",
+        "ENGINE_SMTP_PORT": str(mail.port),
+        "ENGINE_SMTP_TLS": "off",
+        "ENGINE_SMTP_SENDER": "engine@platform.example",
+        "ENGINE_SMTP_USER": "engine",
+        "ENGINE_SMTP_PASSWORD": SMTP_PASSWORD,
+        "ENGINE_CHANNEL_ENDPOINTS": json.dumps({"discord": receiver.url, "telegram": receiver.url}),
+        "ENGINE_PRIVATE_TARGETS": "allowed",
     }
     async with (
+        Overheard.opened(variables["ENGINE_REDIS_URL"]) as overheard,
         working(variables, tmp_path, (*SERVE, str(port))) as api,
         working(variables, tmp_path, WORKER) as worker,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http,
@@ -121,11 +161,30 @@ async def installation(
             except httpx.TransportError:
                 return False
 
-        await until(answers)
-        token = bearer_token(settings_from(variables), OWNER, "user", timedelta(hours=1), datetime.now(UTC))
-        yield Installation(
-            http, Source(http, variables["ENGINE_WEBHOOK_SECRETS"]), variables, [api, worker], token
+        await until(answers, 60)
+        token, admin_token = (
+            bearer_token(settings_from(variables), OWNER, role, timedelta(hours=1), datetime.now(UTC))
+            for role in ("user", "admin")
         )
+        source = Source(http, variables["ENGINE_WEBHOOK_SECRETS"])
+        processes = [api, worker]
+        yield Installation(http, source, variables, processes, token, admin_token, overheard, receiver, mail)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """Telegram, Discord and a webhook in one, which fail at first."""
+    async with running_receiver() as running:
+        running.answers = [500] * 6
+        yield running
+
+
+@pytest.fixture
+async def mail() -> AsyncIterator[MailServer]:
+    """The operator's mail server, which fails at first."""
+    async with running_mail_server() as running:
+        running.refusal = f"550 not with {SMTP_PASSWORD}"
+        yield running
 
 
 class Trial(Protocol):
@@ -291,6 +350,7 @@ async def trial(request: pytest.FixtureRequest) -> AsyncIterator[Trial]:
 async def test_canaries_come_out_nowhere(installation: Installation, trial: Trial) -> None:
     draft = {"name": "Canary", "credentials": trial.credentials, **trial.terms}
     await refuse_what_is_wrong(installation, draft)
+    await listen_everywhere(installation)
     connection = (await installation.done("POST", "/v1/connections", draft))["id"]
     path = f"/v1/connections/{connection}"
     for accident in trial.accidents:
@@ -300,6 +360,8 @@ async def test_canaries_come_out_nowhere(installation: Installation, trial: Tria
     tested = await installation.done("POST", f"{path}/test")
     assert tested["ok"], tested
     await installation.done("POST", f"{path}/activate")
+    await installation.done("POST", "/v1/signals/preview", {"id": "c1", **trial.signal})
+    await badly_signed(installation, trial.credentials["api_secret"])
     await installation.source.send("signal.published", {"id": "c1", **trial.signal})
 
     async def is_held() -> bool:
@@ -316,6 +378,7 @@ async def test_canaries_come_out_nowhere(installation: Installation, trial: Tria
         return bool(await installation.items("/v1/positions?status=closed"))
 
     await until(is_flat, 60)
+    await until(lambda: is_told_everywhere(installation), 60)
     await installation.done("PATCH", path, {"credentials": trial.later})
     trial.faults.add(trial.refusal, trial.names, times=2)
     refused = await installation.done("POST", f"{path}/test")
@@ -334,6 +397,7 @@ async def test_canaries_come_out_nowhere(installation: Installation, trial: Tria
         if secret in found
     ] == []
     assert b"order_claimed" in hunted["logs"], "and the logs tell of what was done"
+    assert b"notification_not_delivered" in hunted["logs"]
 
 
 async def refuse_what_is_wrong(installation: Installation, draft: Mapping[str, Any]) -> None:
@@ -349,12 +413,57 @@ async def refuse_what_is_wrong(installation: Installation, draft: Mapping[str, A
         assert (await installation.ask("POST", "/v1/connections", {**draft, **wrong})).status_code == 422
 
 
+async def listen_everywhere(installation: Installation) -> None:
+    """A channel of every kind; before that, secrets inside settings that cannot be meant."""
+    types = ["connection", "open", "close"]
+    discord = f"https://discord.com/api/webhooks/1305791/{DISCORD_TOKEN}"
+    hook = {"kind": "webhook", "types": types, "url": installation.receiver.url, "secret": SIGNING_SECRET}
+    channels = [
+        hook,
+        {"kind": "discord", "types": types, "url": discord},
+        {"kind": "telegram", "types": types, "chat_id": "1"},
+        {"kind": "email", "types": types, "address": "ann@mail.example"},
+    ]
+    for wrong in (
+        hook | {"types": [SIGNING_SECRET]},
+        hook | {"secret": SIGNING_SECRET + "!"},
+        hook | {"url": discord, "secret": [SIGNING_SECRET]},
+        {"kind": "discord", "types": types, "url": f"{discord}?{SIGNING_SECRET}"},
+    ):
+        put = await installation.ask("PUT", "/v1/notification-settings", {"channels": [wrong]})
+        assert put.status_code == 422
+    await installation.done("PUT", "/v1/notification-settings", {"channels": channels})
+
+
+async def is_told_everywhere(installation: Installation) -> bool:
+    """Whether something has gone out over every channel, each with its secret, after something has failed."""
+    installation.mail.refusal = None
+    channels = (await installation.done("GET", "/v1/notification-settings"))["channels"]
+    used = "".join(each.path for each in installation.receiver.received)
+    return (
+        all(each["last_delivered_at"] for each in channels)
+        and TELEGRAM_TOKEN in used
+        and DISCORD_TOKEN in used
+        and ("engine", SMTP_PASSWORD) in installation.mail.logins
+        and any("webhook-signature" in each.headers for each in installation.receiver.received)
+    )
+
+
+async def badly_signed(installation: Installation, secret: str) -> None:
+    """A webhook that somebody signed with what is no webhook secret, and put it where it does not belong."""
+    headers = {"webhook-id": secret, "webhook-timestamp": "0", "webhook-signature": f"v1,{secret}"}
+    answer = await installation.http.post("/v1/webhooks/signals", content=secret, headers=headers)
+    installation.answers.append(answer.text)
+    assert answer.status_code == 401
+
+
 async def read_everything(installation: Installation) -> None:
-    """Everything an owner can read without naming it."""
+    """Everything that an owner and an admin can read without naming it."""
     document = (await installation.http.get("/openapi.json")).json()
     for path, operations in document["paths"].items():
         if "get" in operations and "{" not in path and path.startswith("/v1/"):
             await installation.ask("GET", path)
+            await installation.ask("GET", path, token=installation.admin_token)
     for row in await installation.items("/v1/executions"):
         await installation.ask("GET", f"/v1/executions/{row['id']}")
     for row in await installation.items("/v1/positions"):
@@ -369,8 +478,38 @@ def secrets_of(installation: Installation, canaries: Collection[str]) -> dict[st
         "vault key": installation.environment["ENGINE_VAULT_KEYS"].removeprefix("k1_"),
         "metrics token": installation.environment["ENGINE_METRICS_TOKEN"],
         "bearer token": installation.token,
+        "telegram token": TELEGRAM_TOKEN,
+        "smtp password": SMTP_PASSWORD,
+        "discord token": DISCORD_TOKEN,
+        "signing secret": SIGNING_SECRET.removeprefix("whsec_"),
         "token's signature": installation.token.rpartition(".")[2],
     } | {f"canary {number}": canary for number, canary in enumerate(sorted(canaries))}
     written = {name: secret.encode() for name, secret in plain.items()}
-    written |= {f"{name}, quoted": quote_plus(secret).encode() for name, secret in plain.items()}
-    return written | {"vault key, raw": vault_key_bytes(installation.environment["ENGINE_VAULT_KEYS"])}
+    raw = vault_key_bytes(installation.environment["ENGINE_VAULT_KEYS"])
+    return {
+        f"{name}, {form}": found
+        for name, secret in (written | {"vault key, raw": raw}).items()
+        for form, found in forms_of(secret).items()
+    }
+
+
+def forms_of(secret: bytes) -> dict[str, bytes]:
+    """How a secret may be written: as it is, quoted in an address, or in the letters of a dump."""
+    return {
+        "plain": secret,
+        "quoted": quote_plus(secret).encode(),
+        "hex": secret.hex().encode(),
+        "base64": base64.b64encode(secret).rstrip(b"=")[:-1],
+    }
+
+
+async def test_the_hunt_would_find_what_is_stored_unsealed(database_url: str) -> None:
+    database = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+    try:
+        await database.execute("CREATE TABLE unsealed (credentials bytea)")
+        await database.execute("INSERT INTO unsealed VALUES ($1)", b'{"api_secret": "canary-7f3a"}')
+    finally:
+        await database.close()
+    forms = forms_of(b"canary-7f3a")
+    found = dump(database_url)
+    assert [form for form, secret in forms.items() if secret in found] == ["hex"]

@@ -36,6 +36,10 @@ STYLES = {"ann": ("swap", True), "ben": ("swap", False), "cid": ("spot", True)}
 
 IDEAS = (("buy", "0.5", "0.4"), ("sell", "0.5", "0.4"), ("buy", "0.6", "0.5"), ("sell", "0.6", "0.5"))
 """Direction, and the distances of stop and first target in per cent; the second target is twice as far."""
+TRIES = 3
+"""How often an idea is sent when the price has run away from it: two seconds of a busy machine are half an hour."""
+RAN_AWAY = {"stop_already_passed": "stop_loss", "target_already_passed": "take_profits"}
+"""Denials because of the price, and the level of the signal that it must have passed."""
 PATIENCE = timedelta(seconds=5)
 """How long a signal's positions are left alone before they are closed by hand."""
 MONEY = ("quantity", "entry_price", "exit_price", "gross_pnl", "fees", "realized_pnl")
@@ -73,7 +77,11 @@ async def test_signals_on_a_recording_become_positions_at_its_prices_and_analyti
                 market = _market(up.data, http, secret)
                 await _connect(market)
                 for number, (direction, stop, target) in enumerate(IDEAS):
-                    await _trade(market, f"signal-{number}", direction, Decimal(stop), Decimal(target))
+                    for again in range(TRIES):
+                        if await _trade(
+                            market, f"signal-{number}-{again}", direction, Decimal(stop), Decimal(target)
+                        ):
+                            break
                 traded = [each for trader in market.traders for each in await _traded(market, trader)]
                 _print_trades(traded)
                 assert {each.position["close_reason"] for each in traded} >= {"take_profit", "stop_loss"}
@@ -100,9 +108,13 @@ async def _connect(market: Market) -> None:
         await trader.connect(TERMS)
 
 
-async def _trade(market: Market, id_: str, direction: str, stop: Decimal, target: Decimal) -> None:
-    """Publish a signal at the present price, three times over, and wait until all it opened is closed."""
-    price, sign = market.tape.at(datetime.now(UTC)).price, 1 if direction == "buy" else -1
+async def _trade(market: Market, id_: str, direction: str, stop: Decimal, target: Decimal) -> bool:
+    """Publish a signal at the present price, three times over, and wait until all it opened is closed.
+
+    False when the price had run away from it before somebody could enter.
+    """
+    sent_at = datetime.now(UTC)
+    price, sign = market.tape.at(sent_at).price, 1 if direction == "buy" else -1
 
     def level(percent: Decimal) -> str:
         return str((price * (100 + sign * percent) / 100).quantize(TICK))
@@ -123,21 +135,42 @@ async def _trade(market: Market, id_: str, direction: str, stop: Decimal, target
     anew = await market.source.send("signal.published", data)
     assert [receipt["status"] for receipt in (first, again, anew)] == ["accepted", "duplicate", "duplicate"]
     assert {receipt["signal_id"] for receipt in (first, again, anew)} == {first["signal_id"]}
+    entered = True
     for trader in market.traders:
-        spot_short = trader.market_type == "spot" and direction == "sell"
-        await _answered(trader, first["signal_id"], "short_not_supported" if spot_short else None)
+        execution = await _answered(trader, first["signal_id"])
+        if trader.market_type == "spot" and direction == "sell":
+            assert _outcome(execution) == ("denied", "short_not_supported", 0)
+        elif execution["code"] in RAN_AWAY:
+            assert _outcome(execution) == ("denied", execution["code"], 0)
+            assert _ran_away(market.tape.between(sent_at, _time(execution["updated_at"])), data, execution)
+            entered = False
+        else:
+            assert _outcome(execution) == ("executed", None, 1)
     await asyncio.gather(*(_left(trader) for trader in market.traders))
+    return entered
 
 
-async def _answered(trader: Trader, signal_id: str, denial: str | None) -> None:
-    """A signal becomes one execution: executed in one attempt, or denied with a code."""
+async def _answered(trader: Trader, signal_id: str) -> Json:
+    """The one execution that a signal becomes, when it has come to its end."""
     async with asyncio.timeout(20):
         while any(each["status"] in UNDER_WAY for each in await _executions(trader, signal_id)):
             await asyncio.sleep(0.1)
-    answered = [
-        (each["status"], each["code"], each["attempts"]) for each in await _executions(trader, signal_id)
-    ]
-    assert answered == [("denied", denial, 0) if denial else ("executed", None, 1)]
+    [execution] = await _executions(trader, signal_id)
+    return execution
+
+
+def _outcome(execution: Json) -> tuple[str, str | None, int]:
+    return execution["status"], execution["code"], execution["attempts"]
+
+
+def _ran_away(since: Sequence[Point], data: Json, execution: Json) -> bool:
+    """Whether the recording bears out that a level of the signal was passed before anybody could enter."""
+    named = data[RAN_AWAY[execution["code"]]]
+    level, is_target = (
+        (Decimal(named), False) if isinstance(named, str) else (Decimal(named[0]["price"]), True)
+    )
+    beyond = 1 if (data["direction"] == "buy") == is_target else -1
+    return any(point.price * beyond >= level * beyond for point in since)
 
 
 async def _executions(trader: Trader, signal_id: str) -> list[Json]:

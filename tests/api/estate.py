@@ -69,6 +69,8 @@ async def settle(rows: Rows, owner: Owner) -> Estate:
         connection, status=ExecutionStatus.PENDING, attempts=0, due_at=NOON, message=marker
     )
     in_review = await rows.execution(connection, signal, status=ExecutionStatus.NEEDS_REVIEW)
+    channel = await rows.channel(owner, name=marker, last_error=marker)
+    # Its delivery is written with it.
     notification = await rows.notification(
         owner, message=marker, connection_id=connection.id, position_id=closed.id
     )
@@ -88,6 +90,7 @@ async def settle(rows: Rows, owner: Owner) -> Estate:
         "in_review": in_review.id,
         "closed": closed.id,
         "audited": entry.id,
+        "channel": channel.id,
     }
     return Estate(owner, marker, ids, special)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import func, or_, select
@@ -26,9 +26,12 @@ from app.store.executions import Execution, ExecutionStatus
 from app.store.orders import Order
 from app.store.positions import Position
 from app.store.signals import SignalRow
+from tests.chaos.tickets import FxAccount, TicketBooks, check_tickets
+from tests.chaos.verdict import Heard, Verdict, is_truthful
 from tests.venues.accounts import Account as Ledger
 from tests.venues.exchange import Exchange, Keys
 from tests.venues.floor import Floor
+from tests.venues.metatrader import MetaTraderVenue
 from tests.venues.orders import Order as VenueOrder
 
 BY_HAND: Final = "byhand"
@@ -62,33 +65,6 @@ class Account:
     def symbol(self, base: str) -> str:
         """The venue's symbol of a coin."""
         return f"{base}/USDT" if self.market_type is MarketType.SPOT else f"{base}/USDT:USDT"
-
-
-@dataclass
-class Heard:
-    """What the engine has answered with 202: it must be true from then on."""
-
-    published: dict[str, str] = field(default_factory=dict)
-    """Signals by the source's id, with the plan each is for."""
-    closed: set[str] = field(default_factory=set)
-    """Signals whose whole close was taken."""
-
-
-@dataclass
-class Verdict:
-    """What was counted, and everything that is not as it must be."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    findings: list[tuple[str, str]] = field(default_factory=list)
-
-    def find(self, rule: str, what: str) -> None:
-        """Note what breaks a rule."""
-        self.findings.append((rule, what))
-
-    @property
-    def broken(self) -> Counter[str]:
-        """How often each rule was broken."""
-        return Counter(rule for rule, _ in self.findings)
 
 
 @dataclass
@@ -142,6 +118,8 @@ async def check(
     now: datetime,
     *,
     watched_within: timedelta = timedelta(seconds=30),
+    brokers: MetaTraderVenue | None = None,
+    fx_accounts: Sequence[FxAccount] = (),
 ) -> Verdict:
     """Compare everything. `watched_within` is how old the mark of a position may be that only we protect."""
     verdict = Verdict()
@@ -150,7 +128,7 @@ async def check(
         executions = (await session.scalars(select(Execution))).all()
         orders = (await session.scalars(select(Order).order_by(Order.created_at, Order.id))).all()
         positions = (await session.scalars(select(Position))).all()
-    _check_intake(verdict, accounts, heard, signals, executions)
+    _check_intake(verdict, [*accounts, *fx_accounts], heard, signals, executions)
     _check_closes(verdict, heard, signals, orders, positions)
     for account in accounts:
         mine = [each for each in executions if each.connection_id == account.connection_id]
@@ -168,9 +146,25 @@ async def check(
         _check_executions(verdict, books)
         _check_holdings(verdict, books)
         _check_protection(verdict, books, now, watched_within)
+    for fx_account in fx_accounts:
+        assert brokers is not None
+        tickets = TicketBooks(
+            login=fx_account.login(brokers),
+            orders=[each for each in orders if each.connection_id == fx_account.connection_id],
+            executions={
+                each.id: each for each in executions if each.connection_id == fx_account.connection_id
+            },
+            positions={
+                each.execution_id: each
+                for each in positions
+                if each.connection_id == fx_account.connection_id
+            },
+        )
+        check_tickets(verdict, tickets, now, watched_within)
     for what, count in (await unsettled(sessions)).items():
         verdict.find("unsettled", f"{count} × {what}")
-    _check_audit(verdict, venue)
+    for books_of in (venue, brokers):
+        _check_audit(verdict, books_of)
     verdict.counts.update({"signals": len(signals), "executions": len(executions)})
     verdict.counts.update(f"execution {each.status}" for each in executions)
     verdict.counts.update(f"denied {each.code}" for each in executions if each.code)
@@ -179,7 +173,7 @@ async def check(
 
 def _check_intake(
     verdict: Verdict,
-    accounts: Sequence[Account],
+    accounts: Sequence[Account | FxAccount],
     heard: Heard,
     signals: Sequence[SignalRow],
     executions: Sequence[Execution],
@@ -263,16 +257,6 @@ def _check_orders(verdict: Verdict, books: _Books) -> None:
             verdict.find("phantom", f"{row.purpose} {row.id} is open and nothing rests at the venue")
 
 
-_UNFILLED: Final = frozenset(
-    {
-        ExecutionStatus.DENIED,
-        ExecutionStatus.REJECTED,
-        ExecutionStatus.CANCELLED,
-        ExecutionStatus.EXPIRED,
-    }
-)
-
-
 def _check_executions(verdict: Verdict, books: _Books) -> None:
     """What became of each signal is what the venue did for it."""
     entries = {row.execution_id: row for row in books.orders if row.purpose is Purpose.ENTRY}
@@ -280,18 +264,8 @@ def _check_executions(verdict: Verdict, books: _Books) -> None:
         row = entries.get(execution.id)
         known = books.at_venue[row.id] if row else []
         filled = sum((order.filled for order in known), ZERO)
-        match execution.status:
-            case ExecutionStatus.EXECUTED:
-                truthful = filled == execution.requested_quantity and filled > ZERO
-            case ExecutionStatus.PARTIAL:
-                truthful = ZERO < filled < (execution.requested_quantity or ZERO)
-            case ExecutionStatus.OPEN:
-                truthful = any(order.is_live for order in known)
-            case status if status in _UNFILLED:
-                truthful = filled == ZERO and not any(order.is_live for order in known)
-            case _:
-                truthful = True  # still under way: the rule about what is unsettled says so
-        if not truthful:
+        is_live = any(order.is_live for order in known)
+        if not is_truthful(execution, filled, is_live=is_live):
             verdict.find(
                 "untruthful",
                 f"execution {execution.id} is {execution.status} of {execution.requested_quantity} "
@@ -393,17 +367,10 @@ def stopped_quantity(
     return sum((order.quantity - order.filled for order in resting), ZERO)
 
 
-def _check_audit(verdict: Verdict, venue: Exchange) -> None:
+def _check_audit(verdict: Verdict, venue: Exchange | MetaTraderVenue | None) -> None:
+    if venue is None:
+        return
     try:
         venue.audit()
     except AssertionError as broken:
         verdict.find("simulator", str(broken) or "its books do not add up")
-
-
-def told(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as JSON."""
-    return {
-        "counts": dict(sorted(verdict.counts.items())),
-        "broken": dict(sorted(verdict.broken.items())),
-        "findings": [f"{rule}: {what}" for rule, what in verdict.findings[:50]],
-    }

@@ -41,18 +41,21 @@ class Nemesis:
         """Go on until cancelled; what was stopped goes on then, and what was halted runs."""
         deeds: list[tuple[int, Callable[[], None]]] = [
             (40, self._kill_worker),
-            (20, self._kill_worker_at_a_point),
-            (15, self._kill_api),
+            (20, lambda: self._kill_at_a_point("a worker", self.dice.choice(self.workers))),
+            (12, self._kill_api),
+            (3, lambda: self._kill_at_a_point("the API", self.api)),
             (8, self._pause_worker),
             (11, lambda: self._begin("flush", self._flush)),
             (3, lambda: self._begin("redis", self._restart_redis)),
             (3, lambda: self._begin("postgres", self._restart_postgres)),
         ]
         weights = [weight for weight, _ in deeds]
+        first = self.dice.sample([deed for _, deed in deeds], len(deeds))
         try:
             while True:
                 await self._wait()
-                self.dice.choices([deed for _, deed in deeds], weights)[0]()
+                deed = first.pop() if first else self.dice.choices([each for _, each in deeds], weights)[0]
+                deed()
         finally:
             for task in self._under_way:
                 if task.get_name() == "pause":
@@ -83,14 +86,13 @@ class Nemesis:
         if self.dice.choice(self.workers).kill():
             self.deeds["SIGKILL of a worker"] += 1
 
-    def _kill_worker_at_a_point(self) -> None:
-        """The worker's next life ends at a point by itself; this one ends now."""
-        worker = self.dice.choice(self.workers)
-        worker.next_point = self.dice.choice(self.points)
-        worker.passes = self.dice.choice((1, 2, 5, 10))
-        if worker.kill():
-            self.deeds["SIGKILL of a worker"] += 1
-            self.deeds["lives armed with a named point"] += 1
+    def _kill_at_a_point(self, whose: str, kept: Kept) -> None:
+        """Its next life ends at a point by itself; this one ends now."""
+        kept.next_point = self.dice.choice(self.points)
+        kept.passes = self.dice.choice((1, 2, 5, 10))
+        if kept.kill():
+            self.deeds[f"SIGKILL of {whose}"] += 1
+            self.deeds[f"lives of {whose} armed with a named point"] += 1
 
     def _kill_api(self) -> None:
         if self.api.kill():

@@ -15,9 +15,9 @@ from typing import Any
 import app
 from app.logs import configure_logs
 from tests.chaos import stream
-from tests.chaos.checker import told
 from tests.chaos.scenes import SCENES
 from tests.chaos.stage import VENUES, opened_stage
+from tests.chaos.verdict import told
 
 
 async def play(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -46,8 +46,8 @@ RULES: Final = (
         edits=(
             Edit(
                 "app/engine/resolution.py",
-                "settled = now >= signed_at + broker.traits.settle",
-                "settled = True",
+                "settled = traits is not None and asked_at >= signed_at + traits.settle",
+                "settled = traits is not None",
             ),
             Edit(
                 "app/engine/placing.py",
@@ -162,9 +162,9 @@ RULES: Final = (
         edits=(
             Edit(
                 "app/engine/intake.py",
-                "    signal_id, execution_ids = await _publish(desk, values)\n",
-                '    __import__("asyncio").get_running_loop().create_task(_publish(desk, values))\n'
-                '    signal_id, execution_ids = values["signal_id"], ()\n',
+                "        signal_id, execution_ids = await _publish(desk, values)\n",
+                '        __import__("asyncio").get_running_loop().create_task(_publish(desk, values))\n'
+                '        signal_id, execution_ids = values["signal_id"], ()\n',
             ),
         ),
     ),

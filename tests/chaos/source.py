@@ -27,13 +27,26 @@ STEPS: Final = (
     "app/engine/lapsing.py",
     "app/engine/following.py",
     "app/engine/monitoring.py",
+    "app/engine/surveying.py",
     "app/engine/watches.py",
     "app/engine/stops.py",
     "app/engine/sweeping.py",
     "app/engine/situations.py",
     "app/engine/intake.py",
+    "app/engine/updating.py",
+    "app/engine/halting.py",
+    "app/engine/withdrawing.py",
+    "app/engine/reconciling.py",
+    "app/engine/external.py",
+    "app/engine/adopting.py",
+    "app/engine/orphans.py",
+    "app/engine/breaking.py",
+    "app/engine/losses.py",
     "app/brokers/crypto/broker.py",
     "app/brokers/crypto/brackets.py",
+    "app/brokers/metatrader/broker.py",
+    "app/brokers/metatrader/legs.py",
+    "app/brokers/metatrader/session.py",
 )
 """Where points are wanted: on an order's whole way, and on a signal's."""
 
@@ -56,8 +69,8 @@ class Edit:
 UNBROKEN: Final = (Edit("app/engine/breaking.py", "Strike.DOUBTED: 5", "Strike.DOUBTED: 1_000_000"),)
 
 # The rules of a venue that is quick to answer and to forget, so that a run on the real clock takes minutes: an order
-# is valid for 4 s instead of 5, and certain to be absent after 8 s instead of 20 or 60. The simulators check the
-# window that they are sent.
+# is valid for 4 s instead of 5, and certain to be absent after 8 s instead of 20, 60 or 90; what a worker has taken is
+# left to it for 4 s instead of 10. The simulators check the window that they are sent.
 QUICK_VENUE: Final = (
     *UNBROKEN,
     Edit("app/brokers/crypto/exchange.py", "TIMEOUT_MS: Final = 15_000", "TIMEOUT_MS: Final = 3_000"),
@@ -72,6 +85,15 @@ QUICK_VENUE: Final = (
         "CAUTIOUS_SETTLE: Final = timedelta(seconds=60)",
         "CAUTIOUS_SETTLE: Final = timedelta(seconds=8)",
     ),
+    Edit("app/brokers/metatrader/gateway.py", "connect: float = 10.0", "connect: float = 1.0"),
+    Edit("app/brokers/metatrader/gateway.py", "read: float = 35.0", "read: float = 3.0"),
+    Edit("app/brokers/metatrader/gateway.py", "order: float = 75.0", "order: float = 3.0"),
+    Edit(
+        "app/brokers/metatrader/venue.py",
+        "SETTLE: Final = timedelta(seconds=90)",
+        "SETTLE: Final = timedelta(seconds=8)",
+    ),
+    Edit("app/engine/sweeping.py", "LEASE = timedelta(seconds=10)", "LEASE = timedelta(seconds=4)"),
 )
 
 # Where the clock is set, real time is only lost: a venue that hangs is given up sooner, and looked at more often.

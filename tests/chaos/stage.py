@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, TypeVar
-from uuid import uuid4
+from uuid import UUID
 
 import httpx
 from pydantic import SecretStr
@@ -24,10 +24,11 @@ from app.main import create_app
 from app.settings import Settings, new_vault_key, new_webhook_secret, settings_from
 from app.store.connections import Kind
 from app.vault import Vault
-from tests.chaos.checker import Account, Heard, Verdict, check, unsettled
+from tests.chaos.checker import Account, check, unsettled
 from tests.chaos.points import LIFE, Life, ProcessDied
+from tests.chaos.verdict import Heard, Verdict
 from tests.desks import START, ListQueue
-from tests.venues.exchange import Exchange, running_exchange
+from tests.venues.exchange import Exchange, Keys, running_exchange
 from workers.jobs import sweep_round
 
 T = TypeVar("T")
@@ -142,12 +143,9 @@ class Stage:
         """Open an account, connect it, test it and let it receive the signals of a plan of its own."""
         number = len(self.accounts)
         keys = self.venue.open_account({"USDT": "10000000", "BNB": "1"})
-        account = await connected(
-            self.worker.desk,
-            Account(
-                uuid4(), Owner(Role.USER, f"user-{number}"), f"plan-{number}", exchange, market_type, keys
-            ),
-            terms,
+        owner = Owner(Role.USER, f"user-{number}")
+        account = await connected_exchange(
+            self.worker.desk, owner, f"plan-{number}", exchange, market_type, keys, **terms
         )
         self.accounts.append(account)
         return account
@@ -225,30 +223,40 @@ class Stage:
             await process.close()
 
 
-async def connected(desk: Desk, account: Account, terms: dict[str, Any]) -> Account:
-    """Connect an account through a desk: entitled, tested, active."""
-    await intake.entitle(desk, account.owner.id, [account.plan], None)
+async def connected(
+    desk: Desk,
+    owner: Owner,
+    plan: str,
+    kind: Kind,
+    exchange: str,
+    market_type: MarketType,
+    credentials: Mapping[str, str],
+    **terms: Any,
+) -> UUID:
+    """Connect an account through a desk, for the signals of one plan: entitled, tested, active; the connection's id."""
+    await intake.entitle(desk, owner.id, [plan], None)
     given: Any = {
-        "name": account.plan,
-        "credentials": {"api_key": account.keys.api_key, "api_secret": account.keys.secret},
+        "name": plan,
+        "credentials": credentials,
         "sizing": {"strategy": "fixed", "value": "0.01"},
         **terms,
     }
     connection = await connections.create(
-        desk,
-        account.owner,
-        kind=Kind.CRYPTO,
-        exchange=account.exchange,
-        market_type=account.market_type,
-        sandbox=False,
-        terms=given,
+        desk, owner, kind=kind, exchange=exchange, market_type=market_type, sandbox=False, terms=given
     )
-    examination = await connections.test(desk, account.owner, connection.id)
+    examination = await connections.test(desk, owner, connection.id)
     assert examination.ok, examination.message
-    await connections.activate(desk, account.owner, connection.id)
-    return Account(
-        connection.id, account.owner, account.plan, account.exchange, account.market_type, account.keys
-    )
+    await connections.activate(desk, owner, connection.id)
+    return connection.id
+
+
+async def connected_exchange(
+    desk: Desk, owner: Owner, plan: str, exchange: str, market_type: MarketType, keys: Keys, **terms: Any
+) -> Account:
+    """The same for an account at one of the exchanges."""
+    credentials = {"api_key": keys.api_key, "api_secret": keys.secret}
+    id_ = await connected(desk, owner, plan, Kind.CRYPTO, exchange, market_type, credentials, **terms)
+    return Account(id_, owner, plan, exchange, market_type, keys)
 
 
 @asynccontextmanager

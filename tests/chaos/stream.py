@@ -14,8 +14,9 @@ from decimal import Decimal
 from typing import Any, Final
 
 from app.domain.market import MarketType
-from tests.chaos.checker import Account, Verdict, told
+from tests.chaos.checker import Account
 from tests.chaos.stage import SWEEP, Stage
+from tests.chaos.verdict import Verdict, told
 from tests.venues.faults import (
     ANSWER_LOST,
     HANG,
@@ -57,6 +58,9 @@ RATES: Final[Mapping[Intent, float]] = {
     Intent.LOOK: 0.1,
     Intent.ACCOUNT: 0.05,
     Intent.SET: 0.1,
+    Intent.LEAVE: 0.3,
+    Intent.MODIFY: 0.2,
+    Intent.SESSION: 0.05,
     Intent.PUBLIC: 0.03,
 }
 

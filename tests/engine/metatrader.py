@@ -1,6 +1,6 @@
 """A MetaTrader connection for tests: brokers behind simulated bridges, and a desk that reaches nothing else."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -14,8 +14,9 @@ from app.domain.market import MarketType
 from app.engine import connections, monitoring
 from app.engine.connections import Terms
 from app.store.connections import Connection, Kind
+from app.store.positions import Position
 from tests.desks import START, USER, Clock, opened_desk
-from tests.engine.signals import execute_all, sweep_all
+from tests.engine.signals import execute_all, positions, sweep_all
 from tests.venues.metatrader import Credentials, MetaTraderVenue, Method, running_bridge
 from tests.venues.metatrader.accounts import Login
 
@@ -89,6 +90,17 @@ class Stage:
             await monitoring.watch(self.desk)
             await execute_all(self.desk)
             await sweep_all(self.desk)
+
+    async def until(
+        self, is_so: Callable[[Position], bool], *, rounds: int = 40, seconds: float = 12
+    ) -> Position:
+        """Go on until something is so of the only position; it must become so."""
+        for _ in range(rounds):
+            await self.walk("EUR/USD", None, rounds=1, seconds=seconds)
+            [position] = await positions(self.desk)
+            if is_so(position):
+                return position
+        raise AssertionError(f"not so after {rounds} rounds")
 
 
 @asynccontextmanager

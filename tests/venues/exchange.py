@@ -89,6 +89,13 @@ class Exchange:
             floor.accounts[keys.api_key] = Account(keys.api_key, keys.secret, uid, dict(amounts), **terms)
         return keys
 
+    def another_key(self, keys: Keys) -> Keys:
+        """A second key of the same account, beside the first; their secrets are the same."""
+        another = Keys(secrets.token_hex(32), keys.secret)
+        for floor in self.floors:
+            floor.accounts[another.api_key] = floor.accounts[keys.api_key]
+        return another
+
     def markets(self, symbol: str) -> list[Market]:
         """The markets of a unified symbol at all exchanges."""
         return [market for floor in self.floors if (market := floor.market_of(symbol)) is not None]

@@ -17,8 +17,8 @@ from app.brokers.crypto.exchange import Call, Surroundings, calling
 from app.brokers.crypto.history import fills_of, symbols_held
 from app.brokers.crypto.markets import Listed, amount, decimal
 from app.brokers.crypto.outcomes import is_not_found, of_order, of_read
-from app.brokers.crypto.permissions import Key, key_of
-from app.brokers.crypto.profiles import LookUp, MarketBuy, Profile, shaped
+from app.brokers.crypto.permissions import Key, key_of, name_of
+from app.brokers.crypto.profiles import LookUp, MarketBuy, Profile, shaped, venue_of
 from app.brokers.crypto.public import PublicMarket
 from app.brokers.crypto.reports import (
     Answer,
@@ -45,6 +45,7 @@ from app.brokers.port import (
     Uncertain,
     Unreachable,
     VenueError,
+    identity_of_key,
 )
 from app.domain.exits import NativeStyle
 from app.domain.holdings import Fill
@@ -119,6 +120,7 @@ class CryptoBroker:
         self._surroundings = surroundings
         self._venue_settings = VenueSettings(exchange, profile, terms.wanted)
         self._key: tuple[datetime, Key] | None = None
+        self._name: str | None = None
         self._sent: dict[str, datetime] = {}
 
     @property
@@ -156,12 +158,13 @@ class CryptoBroker:
             try:
                 balance = await self._exchange.fetch_balance(self._balance_params())
                 key = await self._known_key()
+                identity = await self._identity(key)
                 balances = _balances(_told(balance, call))
                 equity = {each: _equity(balance, each, held.total) for each, held in balances.items()}
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
                 raise of_read(error, call) from None
         return Account(
-            identity=key.identity or self._terms.key_digest,
+            identity=identity,
             balances=balances,
             equity=equity,
             permissions=key.permissions,
@@ -224,8 +227,9 @@ class CryptoBroker:
         found = await asyncio.gather(*(self._look(key, Urgency.POLL) for key in rest))
         return resting | {key.client_order_id: each for key, each in zip(rest, found, strict=True)}
 
-    async def holdings(self) -> Sequence[Holding]:
+    async def holdings(self, handles: Collection[str] = ()) -> Sequence[Holding]:
         """Everything the account holds, in base units. Raises VenueError; empty means flat."""
+        del handles  # positions have no names here
         listings = await self._ready()
         known = await self._market.known()
         with calling(Call()) as call:
@@ -238,8 +242,11 @@ class CryptoBroker:
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
 
-    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+    async def fills(
+        self, symbol: str, since: datetime, ours: Sequence[OrderKey], handle: str | None = None
+    ) -> Sequence[Fill]:
         """The newest trades of the account in a symbol without those of `ours`. Raises VenueError."""
+        del handle
         await self._ready()
         listed = (await self._market.known()).get(symbol)
         if listed is None:
@@ -619,6 +626,15 @@ class CryptoBroker:
         if self._key is None or now - self._key[0] > KEY_IS_KNOWN_FOR:
             self._key = (now, await key_of(self._exchange, self._terms.market_type))
         return self._key[1]
+
+    async def _identity(self, key: Key) -> str:
+        """The account's name, asked for until it has been told once; else what stands for it. Raises ccxt's errors."""
+        if self._name is None:
+            self._name = key.identity or await name_of(self._exchange, self._terms.market_type)
+        venue = venue_of(self._terms.exchange)
+        if self._name is None:
+            return identity_of_key(venue, self._terms.key_digest)
+        return f"{venue}:{self._name}"
 
 
 def digest_of(credentials: Mapping[str, str]) -> str:

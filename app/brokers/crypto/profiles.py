@@ -464,6 +464,15 @@ def profile_of(exchange: str, market_type: MarketType) -> Profile:
     return _PROFILES.get((exchange, market_type)) or _ANY.get(exchange) or Profile()
 
 
+_SAME_VENUE: Final[Mapping[str, str]] = {"binanceusdm": "binance", "kucoinfutures": "kucoin"}
+"""Classes that open the accounts of another class by the same keys."""
+
+
+def venue_of(exchange: str) -> str:
+    """The venue behind a class: an account is one by whichever of its classes it is opened."""
+    return _SAME_VENUE.get(exchange, exchange)
+
+
 def shaped(hex32: str, shape: Shape) -> str:
     """Our id in the shape a venue takes."""
     match shape:

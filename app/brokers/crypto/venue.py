@@ -95,7 +95,7 @@ class CryptoVenue:
         try:
             plain = self._vault.unseal(
                 access.credentials_sealed,
-                connection_id=access.connection_id,
+                row_id=access.connection_id,
                 version=access.credentials_version,
             )
         except CannotOpen:

@@ -254,8 +254,9 @@ class PaperBroker:
             return dict.fromkeys(names, CANNOT_SAY)
         return {name: tickets[name].report() if name in tickets else ABSENT for name in names}
 
-    async def holdings(self) -> Sequence[Holding]:
+    async def holdings(self, handles: Collection[str] = ()) -> Sequence[Holding]:
         """Coins on spot, by their symbol in the account's currency; net positions on swap."""
+        del handles  # positions have no names here
         async with self._visit() as visit:
             ledger = visit.books.ledger
         if self._terms.market_type is MarketType.SWAP:
@@ -272,8 +273,11 @@ class PaperBroker:
             if total > ZERO and coin not in money
         ]
 
-    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+    async def fills(
+        self, symbol: str, since: datetime, ours: Sequence[OrderKey], handle: str | None = None
+    ) -> Sequence[Fill]:
         """What other orders than `ours` have filled since then: an order here is filled as one trade."""
+        del handle
         async with self._visit():
             pass  # what the prices did until now is written down
         async with self._book() as session:

@@ -98,7 +98,7 @@ class ExchangeStage:
             leverage=self.leverage,
             native_protection=self.native,
             paper=None,
-            credentials_sealed=self.vault.seal(credentials, connection_id=self.connection_id, version=1),
+            credentials_sealed=self.vault.seal(credentials, row_id=self.connection_id, version=1),
             margin_mode=self.margin_mode,
         )
 

@@ -118,7 +118,7 @@ class MetaTraderStage:
             leverage=Decimal(1),
             native_protection=self.native,
             paper=None,
-            credentials_sealed=self.vault.seal(credentials, connection_id=self.connection_id, version=1),
+            credentials_sealed=self.vault.seal(credentials, row_id=self.connection_id, version=1),
         )
 
 
