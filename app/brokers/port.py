@@ -165,6 +165,8 @@ class Traits:
     """
 
     netting: bool
+    """Whether the account nets what it holds per symbol. Its exits then only ever reduce: one too many opens nothing,
+    and however little they are worth, the venue takes them."""
     native_protection: bool
     fee_rate: Decimal
     slippage: Decimal

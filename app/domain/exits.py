@@ -26,7 +26,8 @@ class CloseReason(StrEnum):
 
 
 class Protection(StrEnum):
-    """Who watches over a position's stop and targets: the venue, our monitor, or nobody because it has none."""
+    """Who watches over a position's stop and targets: the venue, our monitor, or nobody: it has none, or nothing of it
+    is left for certain."""
 
     NATIVE = "native"
     SOFTWARE = "software"
@@ -51,7 +52,7 @@ class NativeStyle(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grain:
-    """How finely a quantity can be cut at the venue, and how small an order may be."""
+    """How finely what is held can be cut at the venue, and how small an exit may be."""
 
     quantity_step: Decimal
     min_quantity: Decimal
@@ -59,7 +60,7 @@ class Grain:
 
     @exact
     def takes(self, quantity: Decimal, price: Decimal) -> bool:
-        """Whether the venue takes an order of `quantity` at `price`."""
+        """Whether the venue takes an exit of `quantity` at `price`."""
         if quantity <= ZERO or quantity < self.min_quantity:
             return False
         return self.min_notional is None or quantity * price >= self.min_notional

@@ -17,8 +17,8 @@ from app.brokers.port import Broker, VenueError
 from app.desk import Desk
 from app.domain.exits import CloseReason
 from app.domain.holdings import Departure, Fill, departures
-from app.domain.money import ZERO, stored, text
-from app.domain.orders import OrderKey, OrderStatus, OrderType, Purpose
+from app.domain.money import ZERO, exact, stored, text
+from app.domain.orders import OrderKey, OrderReport, OrderStatus, OrderType, Purpose, merged_fees
 from app.domain.positions import PositionStatus, value_fees
 from app.engine import naming, protection, telling, trades
 from app.engine.access import in_time
@@ -40,20 +40,39 @@ async def book(
     gone: Mapping[UUID, Decimal],
     until: datetime,
     renamed: Mapping[str, str],
+    doubted: Sequence[Order] = (),
 ) -> None:
     """Take away from each position what was gone of it at `until`; `losers` come in the order in which they lost.
 
-    `renamed` is what the venue calls positions since, by their handles. A position that has changed since is left
-    alone: the next look starts anew.
+    `renamed` is what the venue calls positions since, by their handles. What is gone is first what a close of the
+    position did that is in review, one of `doubted`. A position that has changed since is left alone: the next look
+    starts anew.
     """
     parts: dict[UUID, tuple[Departure, ...]] = {}
     for short in _sharing_fills(losers):
         fills = await _fills(desk, broker, short, until)
-        parts |= departures([(position.id, gone[position.id]) for position in short], fills)
+        shares = [share for each in short for share in _shares(each, gone[each.id], _of(each, doubted))]
+        parts |= departures(shares, fills)
     for position in losers:
         handle = position.handle and renamed.get(position.handle)
-        if await _book(desk, position, parts[position.id], handle):
+        if await _book(desk, position, parts, handle, _of(position, doubted)):
             await protection.after(desk, position.execution_id)
+
+
+def _of(position: Position, doubted: Sequence[Order]) -> list[Order]:
+    return [order for order in doubted if order.position_id == position.id]
+
+
+@exact
+def _shares(position: Position, quantity: Decimal, doubted: Sequence[Order]) -> list[tuple[UUID, Decimal]]:
+    """What is gone of a position, by whose doing: its closes in review, the oldest first, then nobody's here."""
+    shares = []
+    for order in doubted:
+        part = min(order.quantity, quantity)
+        if part > ZERO:
+            shares.append((order.id, part))
+            quantity -= part
+    return [*shares, (position.id, quantity)] if quantity > ZERO else shares
 
 
 def _sharing_fills(losers: Sequence[Position]) -> Sequence[Sequence[Position]]:
@@ -111,7 +130,13 @@ async def _known(session: AsyncSession, position: Position) -> list[OrderKey]:
     return [order.key for order in rows]
 
 
-async def _book(desk: Desk, seen: Position, parts: Sequence[Departure], handle: str | None) -> bool:
+async def _book(
+    desk: Desk,
+    seen: Position,
+    parts: Mapping[UUID, Sequence[Departure]],
+    handle: str | None,
+    doubted: Sequence[Order],
+) -> bool:
     now = desk.now()
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, seen.execution_id)
@@ -120,9 +145,15 @@ async def _book(desk: Desk, seen: Position, parts: Sequence[Departure], handle: 
             return False
         if position.remaining_quantity != seen.remaining_quantity:
             return False
-        if any(trades.is_undecided(order) for order in trade.orders):
+        settled = [trade.order(order.id) for order in doubted]
+        if any(trades.is_undecided(order) for order in trade.orders if order not in settled):
             return False
-        for part in parts:
+        if any(order.status is not OrderStatus.NEEDS_REVIEW for order in settled):
+            return False
+        for order in settled:
+            _settle(trade, order, [part for part in parts.get(order.id, ()) if not part.forced], now)
+        forced = [part for order in settled for part in parts.get(order.id, ()) if part.forced]
+        for part in (*parts.get(position.id, ()), *forced):
             order = _order_for(trade, position, part, now)
             position.funding += order.funding
             session.add(order)
@@ -143,12 +174,44 @@ async def _book(desk: Desk, seen: Position, parts: Sequence[Departure], handle: 
     return True
 
 
+@exact
+def _settle(trade: Trade, order: Order, parts: Sequence[Departure], now: datetime) -> None:
+    """Write down what a close in review has sold by what is gone, at the price and fees of the venue's trades."""
+    quantity = sum((part.quantity for part in parts), ZERO)
+    if quantity == ZERO:
+        return
+    told = [part.fees for part in parts if part.fees is not None]
+    prices = [part.price or _last_price(trade) for part in parts]
+    report = OrderReport(
+        client_order_id=order.key.client_order_id,
+        exchange_order_id=next((part.exchange_order_id for part in parts if part.exchange_order_id), ""),
+        status=OrderStatus.FILLED if quantity == order.quantity else OrderStatus.CANCELLED,
+        filled_quantity=quantity,
+        average_price=sum((p.quantity * price for p, price in zip(parts, prices, strict=True)), ZERO)
+        / quantity,
+        fees=merged_fees(told),
+        time=next((part.time for part in parts if part.time), None),
+        message="The venue could not say so; what the account holds does.",
+    )
+    log.warning("close_settled", **naming.of_order(trade.execution, order), quantity=text(quantity))
+    trades.apply(trade, order, report, now, rates={}, holds_coins=False)
+    if len(told) < len(parts):
+        order.fees_complete = False
+        trades.refresh(trade, now)
+
+
+def _last_price(trade: Trade) -> Decimal:
+    if trade.position is None:
+        raise ValueError(f"execution {trade.execution.id} has no position")
+    return trade.position.current_price or trade.position.entry_price
+
+
 def _order_for(trade: Trade, position: Position, part: Departure, now: datetime) -> Order:
     """The order that stands in our books for what somebody else did."""
     entry = trade.entry
     if entry is None:
         raise ValueError(f"position {position.id} has no entry order")
-    price = stored(part.price or position.current_price or position.entry_price)
+    price = stored(part.price or _last_price(trade))
     taken = {currency: stored(amount) for currency, amount in (part.fees or {}).items()}
     # A fee in coins is in the quantity that is gone: nothing more leaves the position for it.
     fees = value_fees(taken, entry.base, entry.currency, price, {}, holds_coins=False)

@@ -136,7 +136,7 @@ def _is_net(position: Position, order: Order) -> bool:
 
 
 def _wanted(trade: Trade, position: Position, style: NativeStyle) -> Sequence[ProtectiveOrder]:
-    remaining, grain = position.remaining_quantity, position.grain
+    remaining, grain = position.at_hand, position.grain
     if position.status is PositionStatus.CLOSED or not position.native:
         return ()
     if position.refused_leg is Leg.STOP:

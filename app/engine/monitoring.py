@@ -338,12 +338,12 @@ async def _trigger(desk: Desk, position: Position, style: NativeStyle, mark: Dec
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, position.execution_id)
         current = trade.position
-        if current is None or current.status is not PositionStatus.OPEN or trade.live_close is not None:
+        if current is None or current.status is not PositionStatus.OPEN:
             return None
         way_out = decide(_plan(current, style), mark)
-        if way_out is None:
+        order = None if way_out is None else closing.start_exit(trade, way_out, now)
+        if way_out is None or order is None:
             return None
-        order = closing.start(trade, closing.whole(current, way_out.quantity), way_out.reason, now)
         log.info("exit_triggered", **naming.of_position(current), reason=way_out.reason, mark=str(mark))
         return order.id
 

@@ -27,8 +27,6 @@ _FIRST_WAIT = timedelta(seconds=1)
 _LONGEST_WAIT = timedelta(seconds=30)
 _FIRST_LOOK = timedelta(seconds=2)
 
-_OWNERS_WISH = frozenset({CloseReason.MANUAL, CloseReason.SIGNAL})
-
 
 def backoff(tries: int) -> timedelta:
     """1, 2, 4 … 30 seconds."""
@@ -145,6 +143,7 @@ async def _look_soon(desk: Desk, order: Order) -> None:
         current = trade.order(order.id)
         if _is_ours(current, order):
             current.due_at = now + _FIRST_LOOK
+            trades.leave_unwatched(trade, current, now)
 
 
 async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
@@ -154,12 +153,13 @@ async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
         current = trade.order(order.id)
         if not _is_ours(current, order):
             return
-        if current.purpose is Purpose.CLOSE and current.reason not in _OWNERS_WISH:
-            # A stop or target has been reached: leaving is not optional, so it is tried again for as long as it takes.
-            trades.put_back(trade, current, refusal.message, now + backoff(current.attempt), now)
-        else:
+        current.code = refusal.code
+        if _is_given_up(trade, current):
             trades.refuse(trade, current, refusal.code, refusal.message, now)
-        if current.purpose is not Purpose.ENTRY and current.attempt == 1:
+        else:
+            trades.put_back(trade, current, refusal.message, now + backoff(current.attempt), now)
+        is_over = current.purpose is Purpose.CLOSE and current.status is OrderStatus.REJECTED
+        if current.purpose is not Purpose.ENTRY and (current.attempt == 1 or is_over):
             telling.exit_refused(session, trade.execution, current, refusal.message, now)
     if order.purpose is not Purpose.ENTRY:
         # What there is nothing to reduce for may have been closed by hand: the next round asks the venue.
@@ -178,6 +178,20 @@ async def _record_not_executed(desk: Desk, order: Order, failure: Unreachable) -
             trades.refuse(trade, current, trades.NEVER_ARRIVED, failure.message, now)
         else:
             trades.put_back(trade, current, failure.message, now + backoff(current.attempt), now)
+
+
+def _is_given_up(trade: Trade, order: Order) -> bool:
+    """Whether a refusal ends an order.
+
+    Leaving is not optional: what a stop, a target or the source asks for is tried again for as long as it takes,
+    except where it would be too small for ever. An owner hears of it and can ask again.
+    """
+    if order.purpose is not Purpose.CLOSE or order.reason is CloseReason.MANUAL or trade.position is None:
+        return True
+    if order.code not in trades.TOO_SMALL:
+        return False
+    # A target that is too small by itself waits until more is to be left than it alone.
+    return order.reason is not CloseReason.TAKE_PROFIT or trades.is_refused_for_size(order, trade.position)
 
 
 def _is_ours(current: Order, sent: Order) -> bool:

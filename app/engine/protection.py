@@ -97,8 +97,11 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, execution_id)
         position = trade.position
-        if position is None or trade.live_close is not None:
+        if position is None:
+            return None
+        if trade.live_close is not None:
             # A close under way owns the legs; it asks for protection of the rest when it ends.
+            _watch_beside(trade, position, now)
             return None
         style = broker.traits.native_style
         difference = legs.difference(trade, position, style)
@@ -147,6 +150,13 @@ def _without_replaced(trade: Trade, difference: Difference, now: datetime) -> Di
     return replace(difference, surplus=())
 
 
+def _watch_beside(trade: Trade, position: Position, now: datetime) -> None:
+    """Let our monitor watch a position whose close has taken its legs away and waits to be sent again."""
+    close = trade.live_close
+    if close is not None and close.status is OrderStatus.PENDING and not trade.live_protection:
+        _settle(trade, position, now)
+
+
 def _settle(trade: Trade, position: Position, now: datetime) -> None:
     """Plan and venue agree: say who protects the position now.
 
@@ -169,7 +179,7 @@ def _settle(trade: Trade, position: Position, now: datetime) -> None:
             telling.watched_again(trade.session, position, "the venue holds it", now)
             position.price_lost_at = None
     else:
-        position.protection = Protection.SOFTWARE
+        position.protection = Protection.SOFTWARE if position.at_hand else Protection.NONE
         if legs.hold_a_net(trade) and position.stop_doubted_at is None:
             position.secure(now)
         elif position.protected_at is None and not position.is_out_of_sight:

@@ -4,6 +4,7 @@ A look asks the venue before our resting orders are surveyed, so that a fill of 
 smaller, never the venue's. A symbol in which something of ours is undecided or has just moved says nothing. What is
 missing at two looks a read-lag apart has left without us and is booked; a failed look is never "flat". Where the
 venue's positions have names, each answers for itself: one that was closed by hand takes nothing from another.
+Where holdings are netted the same two looks settle a close that its venue cannot say anything of.
 """
 
 from collections import defaultdict
@@ -17,13 +18,14 @@ import structlog
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.brokers.port import Broker, Holding, VenueError
+from app.brokers.port import ABSENT, Broker, Holding, VenueError
 from app.desk import Desk
 from app.domain.holdings import Stake, missing, newest_first, surplus
 from app.domain.market import MarketType
 from app.domain.money import ZERO, exact
+from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionSide
-from app.engine import external, orphans, telling, trades
+from app.engine import external, orphans, resolution, telling, trades
 from app.engine.access import in_time
 from app.store import connections, positions
 from app.store.connections import Connection
@@ -171,7 +173,8 @@ async def _compare(
     """Book what is gone for certain; whether anything is in doubt still."""
     lag, market_type = broker.traits.read_lag, connection.market_type
     async with desk.sessions() as session:
-        moved = await moving(session, connection.id, seen.asked_at - lag)
+        doubted = await _doubted(session, connection, broker, seen.asked_at)
+        moved = await moving(session, connection.id, seen.asked_at - lag, doubted)
         vanished = await _vanished(session, connection.id)
     doubtful = {unit_of(market_type, symbol) for symbol in {*moved, *unclear}}
     unsettled = {unit_of(market_type, symbol) for symbol in vanished}
@@ -183,15 +186,14 @@ async def _compare(
         if group[0] in doubtful or not all(map(held.knows, members)):
             has_doubts |= any(position.missing_since is not None for position in members)
             continue
+        may_confirm = seen.may_confirm and group[0] not in unsettled
         findings = _findings(
-            members,
-            held,
-            held.total.get(group, ZERO),
-            replace(seen, may_confirm=False) if group[0] in unsettled else seen,
-            lag,
+            members, held, held.total.get(group, ZERO), replace(seen, may_confirm=may_confirm), lag
         )
         has_doubts |= any(each.missing and not each.is_gone for each in findings)
         await _note(desk, findings, seen, market_type)
+        in_review = [order for order in doubted if any(order.position_id == each.id for each in members)]
+        has_doubts |= bool(in_review)
         if gone := {each.position.id: each.missing for each in findings if each.is_gone}:
             losers = [each.position for each in findings if each.is_gone]
             renamed = {
@@ -199,15 +201,47 @@ async def _compare(
                 for name, holding in held.named.items()
                 if holding is not None and holding.handle is not None
             }
-            await external.book(desk, broker, losers, gone, seen.asked_at, renamed)
+            await external.book(desk, broker, losers, gone, seen.asked_at, renamed, in_review)
+        elif may_confirm and not any(each.missing or each.foreign for each in findings):
+            await _count_absent(desk, broker, in_review, seen.asked_at)
     return has_doubts
 
 
-async def moving(session: AsyncSession, connection_id: UUID, since: datetime) -> set[str]:
-    """Symbols in which an order of ours is undecided, or has been filled so lately that a look may not show it."""
+async def _doubted(
+    session: AsyncSession, connection: Connection, broker: Broker, asked_at: datetime
+) -> Sequence[Order]:
+    """Closes in review that a look shows the truth of: nothing came of them, or it has long been in what is held."""
+    if not broker.traits.netting:
+        return ()
+    rows = await session.scalars(
+        select(Order)
+        .where(
+            Order.connection_id == connection.id,
+            Order.purpose == Purpose.CLOSE,
+            Order.status == OrderStatus.NEEDS_REVIEW,
+            Order.signed_at <= asked_at - broker.traits.settle - broker.traits.read_lag,
+        )
+        .order_by(Order.id)
+    )
+    return rows.all()
+
+
+async def _count_absent(desk: Desk, broker: Broker, in_review: Sequence[Order], asked_at: datetime) -> None:
+    """All of ours is held, and nothing else: a close in review has sold nothing of it. That counts as a clean look."""
+    for order in in_review:
+        if order.missed_at is None or asked_at - order.missed_at >= broker.traits.read_lag:
+            await resolution.record_silence(desk, broker.traits, order, ABSENT, asked_at)
+
+
+async def moving(
+    session: AsyncSession, connection_id: UUID, since: datetime, but: Collection[Order] = ()
+) -> set[str]:
+    """Symbols in which an order of ours is undecided, or has been filled so lately that a look may not show it; `but`
+    are orders that are in no look's way."""
     rows = await session.scalars(
         select(Order.symbol).where(
             Order.connection_id == connection_id,
+            Order.id.not_in([order.id for order in but]),
             or_(Order.status.in_(trades.IN_DOUBT), Order.filled_at >= since),
         )
     )

@@ -393,11 +393,10 @@ class TestNotTakenAway:
         await closing.request_close(scene.desk, USER, position.id, None, idempotency_key=None)
         await execute_all(scene.desk)
         # The venue is flat, and nobody can say what became of the order.
-        await scene.a_minute()
+        await scene.rounds(5)
         [position] = await positions(scene.desk)
         assert position.status is PositionStatus.CLOSING
         assert position.missing_since is None
-        scene.venue.blind = False
         await scene.a_minute()
         [position] = await positions(scene.desk)
         assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.MANUAL)
