@@ -13,6 +13,7 @@ from uuid import UUID
 import ccxt.async_support as library
 
 from app.brokers.crypto import brackets
+from app.brokers.crypto.balances import balances_of, coins_of, equity_of, positions_of
 from app.brokers.crypto.exchange import Call, Surroundings, calling
 from app.brokers.crypto.funding import payments_of
 from app.brokers.crypto.history import fills_of, symbols_held
@@ -37,7 +38,6 @@ from app.brokers.port import (
     ABSENT,
     CANNOT_SAY,
     Account,
-    Balance,
     Holding,
     Refused,
     Resting,
@@ -62,7 +62,6 @@ from app.domain.orders import (
     TriggerSource,
     client_order_id,
 )
-from app.domain.positions import PositionSide
 
 T = TypeVar("T")
 
@@ -163,8 +162,8 @@ class CryptoBroker:
                 balance = await self._exchange.fetch_balance(self._balance_params())
                 key = await self._known_key()
                 identity = await self._identity(key)
-                balances = _balances(_told(balance, call))
-                equity = {each: _equity(balance, each, held.total) for each, held in balances.items()}
+                balances = balances_of(_told(balance, call))
+                equity = {each: equity_of(balance, each, held.total) for each, held in balances.items()}
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
                 raise of_read(error, call) from None
         return Account(
@@ -256,9 +255,9 @@ class CryptoBroker:
             try:
                 if self._terms.market_type is MarketType.SWAP:
                     held = symbols_held(await self._all_positions(), self._exchange.markets)
-                    return _positions(_told(held, call), known)
+                    return positions_of(_told(held, call), known)
                 balance = await self._exchange.fetch_balance(self._balance_params())
-                return _coins(_balances(_told(balance, call)), listings)
+                return coins_of(balances_of(_told(balance, call)), listings)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
 
@@ -725,69 +724,3 @@ def _check_size(request: OrderRequest, instrument: Instrument) -> None:
         )
     if floor_to_step(quantity, instrument.quantity_step) != quantity:
         raise Refused(f"{text(quantity)} {unit} is no multiple of the step {text(instrument.quantity_step)}.")
-
-
-@exact
-def _balances(balance: Answer) -> dict[str, Balance]:
-    """What is held of each currency; those of which there is nothing are left out."""
-    held: dict[str, Balance] = {}
-    for currency, part in balance.items():
-        if not isinstance(part, Mapping) or currency in ("info", "free", "used", "total", "debt"):
-            continue
-        total, free = amount(part.get("total")), amount(part.get("free"))
-        if total != ZERO or free != ZERO:
-            held[currency] = Balance(free=free, total=total)
-    return held
-
-
-@exact
-def _equity(balance: Answer, currency: str, total: Decimal) -> Decimal:
-    """The wallet with unrealised profit: where a unified account tells it by coin, that; else the total."""
-    info = balance.get("info")
-    result = info.get("result") if isinstance(info, Mapping) else None
-    for wallet in result.get("list", ()) if isinstance(result, Mapping) else ():
-        for coin in wallet.get("coin", ()):
-            if coin.get("coin") == currency and coin.get("equity") not in (None, ""):
-                return amount(coin["equity"])
-    return total
-
-
-@exact
-def _positions(positions: Sequence[Answer], listings: Mapping[str, Listed]) -> list[Holding]:
-    held = []
-    for position in positions:
-        listed = listings.get(str(position.get("symbol")))
-        contracts = amount(position.get("contracts"))
-        if listed is None or contracts == ZERO:
-            continue
-        side = PositionSide.SHORT if position.get("side") == "short" else PositionSide.LONG
-        held.append(Holding(listed.instrument.symbol, side, abs(listed.base(contracts))))
-    return held
-
-
-MONEY: Final = (
-    "USDT",
-    "USDC",
-    "USD",
-    "EUR",
-    "GBP",
-    "FDUSD",
-    "TUSD",
-    "DAI",
-    "BUSD",
-    "USDE",
-    "PYUSD",
-    "TRY",
-    "BRL",
-)
-"""Currencies that coins are bought with, in the order in which a coin's symbol is chosen."""
-
-
-def _coins(balances: Mapping[str, Balance], listings: Mapping[str, Listed]) -> list[Holding]:
-    """Coins by their symbol in the first currency they are listed against."""
-    held = []
-    for coin, balance in balances.items():
-        symbol = next((f"{coin}/{money}" for money in MONEY if f"{coin}/{money}" in listings), None)
-        if coin not in MONEY and symbol is not None and balance.total > ZERO:
-            held.append(Holding(symbol, PositionSide.LONG, balance.total))
-    return held
