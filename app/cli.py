@@ -4,12 +4,13 @@ import asyncio
 import sys
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
+import asyncpg
 import typer
 from dotenv import dotenv_values
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.local import (
     LOCAL_URL,
@@ -21,6 +22,7 @@ from app.local import (
     running,
     settings_file,
 )
+from app.local.options import parse_candles, parse_hours, parse_moment, parse_speed
 from app.local.tokens import Role
 from app.logs import configure_logs
 from app.settings import InvalidSettings, Settings, load_settings, new_vault_key
@@ -28,6 +30,8 @@ from app.settings import InvalidSettings, Settings, load_settings, new_vault_key
 if TYPE_CHECKING:
     from app.engine.comparing import Comparison
     from app.engine.rekeying import Rekeying
+
+T = TypeVar("T")
 
 DATA: Final = Path(".engine")
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
@@ -45,6 +49,7 @@ app = typer.Typer(
 )
 keys = typer.Typer(help="Keys that seal broker credentials.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+
 
 DataOption = Annotated[
     Path,
@@ -107,8 +112,10 @@ def token(
         raise typer.BadParameter("must have 1 to 64 characters", param_hint="--sub")
     if scope is not None and not set(scope.split()) <= {"read", "trade"}:
         raise typer.BadParameter('may hold "read" and "trade"', param_hint="--scope")
+    now = datetime.now(UTC)
+    lifetime = parse_hours(hours, now)
     try:
-        signed = bearer_token(_settings(data), sub, role, timedelta(hours=hours), datetime.now(UTC), scope)
+        signed = bearer_token(_settings(data), sub, role, lifetime, now, scope)
     except LocalFailure as error:
         raise _failure(str(error)) from None
     typer.echo(signed)
@@ -120,15 +127,14 @@ def entitle(
     plans: Annotated[str, typer.Option(help="Plans, separated by commas; empty for none.")],
     expires: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d"], help="End; UTC when no offset is given."),
+        typer.Option(parser=parse_moment, metavar="ISO", help="End; UTC when no offset is given."),
     ] = None,
     data: DataOption = DATA,
 ) -> None:
     """Entitle a user, as a `subscription.updated` event would."""
     names = [name for plan in plans.split(",") if (name := plan.strip())]
-    ends = expires.replace(tzinfo=expires.tzinfo or UTC) if expires else None
-    asyncio.run(_entitle(_settings(data), user, names, ends))
-    typer.echo(f"{user} is entitled {'until ' + ends.isoformat() if ends else 'without end'}")
+    _with_database(_entitle(_settings(data), user, names, expires))
+    typer.echo(f"{user} is entitled {'until ' + expires.isoformat() if expires else 'without end'}")
 
 
 @app.command()
@@ -143,7 +149,7 @@ def report(
     wanted = day.date() if day else today - timedelta(days=1)
     if wanted >= today:
         raise typer.BadParameter("the day is not over yet", param_hint="--day")
-    asyncio.run(_report(_settings(data), wanted))
+    _with_database(_report(_settings(data), wanted))
     typer.echo(f"Analytics of {wanted} are computed")
 
 
@@ -152,15 +158,15 @@ def compare(
     since: Annotated[
         datetime | None,
         typer.Option(
-            formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d"],
+            parser=parse_moment,
+            metavar="ISO",
             help="From when on fills are looked at; since each account's last known order by default.",
         ),
     ] = None,
     data: DataOption = DATA,
 ) -> None:
     """Compare every connection with its venue: a line per difference, non-zero when there is any. Changes nothing."""
-    start = since.replace(tzinfo=since.tzinfo or UTC) if since else None
-    found = asyncio.run(_compare(_settings(data), start))
+    found = _with_database(_compare(_settings(data), since))
     for each in found:
         for line in (*each.discrepancies, *(f"not compared  {reason}" for reason in each.unanswered)):
             typer.echo(f"{each.connection.id} {each.connection.exchange}: {line}")
@@ -195,7 +201,11 @@ def signal(
 
     settings = _settings(data)
     known = dotenv_values(settings_file(data)).get(LOCAL_URL)
-    body = sys.stdin.read() if str(file) == "-" else file.read_text()
+    try:
+        body = sys.stdin.read() if str(file) == "-" else file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise _failure(f"{file} cannot be read: {why}") from None
     try:
         answer = post_event(url or known or DEFAULT_URL, settings.webhook_secrets[0], body, datetime.now(UTC))
     except CannotPost as error:
@@ -218,16 +228,16 @@ def keys_rotate(data: DataOption = DATA) -> None:
     Give the new key to every process first (it may stand anywhere in their lists), run this with the new key in
     front, and take the old key out once this has said that nothing is left under it.
     """
-    rekeying = asyncio.run(_rotate(_settings(data)))
+    rekeying = _with_database(_rotate(_settings(data)))
     typer.echo(f"{rekeying.resealed} credentials are under the newest key now")
     if rekeying.unopened:
         ids = ", ".join(str(each) for each in rekeying.unopened)
-        raise _failure(f"No key here opens those of {len(rekeying.unopened)} connections: {ids}")
+        raise _failure(f"No key here opens those of {len(rekeying.unopened)} connections or channels: {ids}")
 
 
 @app.command()
 def doctor(data: DataOption = DATA) -> None:
-    """Check settings, database, migrations, Redis and worker: a line each, non-zero when one is wrong."""
+    """Check settings, servers, keys, worker and broker endpoints: a line each, non-zero when one is wrong."""
     from app.local.doctor import examine
 
     findings = examine(_env_files(data))
@@ -237,33 +247,9 @@ def doctor(data: DataOption = DATA) -> None:
         raise typer.Exit(1)
 
 
-def parse_candles(pairs: list[str]) -> dict[str, Path]:
-    """Read SYMBOL=FILE pairs; raises typer.BadParameter for another shape or a file that is not there."""
-    recordings: dict[str, Path] = {}
-    for pair in pairs:
-        symbol, _, file = pair.partition("=")
-        if not symbol or not file:
-            raise typer.BadParameter(f"{pair!r} is not SYMBOL=FILE.csv", param_hint="--candles")
-        if not Path(file).is_file():
-            raise typer.BadParameter(f"there is no file {file}", param_hint="--candles")
-        recordings[symbol] = Path(file)
-    return recordings
-
-
-def parse_speed(text: str) -> Decimal:
-    """Read candles a second; raises typer.BadParameter for what is no number above zero."""
-    try:
-        speed = Decimal(text)
-    except InvalidOperation:
-        raise typer.BadParameter("must be a number", param_hint="--speed") from None
-    if not speed.is_finite() or speed <= 0:
-        raise typer.BadParameter("must be above 0", param_hint="--speed")
-    return speed
-
-
 async def _stay_up(wishes: Wishes) -> int:
     async with running(wishes) as installation:
-        await _entitle(installation.settings, DEMO_USER, [], None)
+        await _entitle_demo_user(installation.settings)
         typer.echo(_welcome(installation, datetime.now(UTC)))
         await asyncio.Event().wait()
     return 0
@@ -293,6 +279,15 @@ def _tokens(settings: Settings, now: datetime) -> dict[str, str]:
     }
 
 
+def _with_database(work: Coroutine[Any, Any, T]) -> T:
+    """Run what works in the database; one that is away or not migrated is a sentence and exit code 1."""
+    try:
+        return asyncio.run(work)
+    except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise _failure(f"The database cannot be used: {str(reason).partition(chr(10))[0]}") from None
+
+
 def _until_stopped(work: Coroutine[Any, Any, int]) -> None:
     """Run an installation to its end and leave with its exit code; asked to stop it ends with 0."""
     try:
@@ -311,6 +306,14 @@ async def _entitle(settings: Settings, user_id: str, plans: list[str], expires_a
 
     async with open_desk(settings) as desk:
         await intake.entitle(desk, user_id, plans, expires_at)
+
+
+async def _entitle_demo_user(settings: Settings) -> None:
+    from app.desk import open_desk
+    from app.engine import intake
+
+    async with open_desk(settings) as desk:
+        await intake.entitle_unless_current(desk, DEMO_USER)
 
 
 async def _rotate(settings: Settings) -> "Rekeying":

@@ -26,6 +26,7 @@ from app.api import (
     health,
     me,
     metrics,
+    notification_settings,
     notifications,
     positions,
     problems,
@@ -40,12 +41,15 @@ from app.api.edge import Edge
 from app.api.feed import Feed
 from app.api.keys import Keys, PublishedKeys, SharedSecret
 from app.api.rates import Counted, Rates
-from app.api.webhooks import Senders
+from app.api.senders import Senders
 from app.desk import Desk, open_desk, open_redis
-from app.engine import journal, metering
-from app.engine.rekeying import check_keys
+from app.engine import delivering, journal, metering
+from app.engine.rekeying import keys_checked
 from app.logs import configure_logs
 from app.settings import Settings, load_settings
+
+POOL_SECONDS: Final = 5.0
+"""How long a request waits for one of the database connections that are open."""
 
 DESCRIPTION: Final = """
 Turns signed trading signals into protected positions and their analytics.
@@ -66,8 +70,8 @@ TAGS: Final = [
     {"name": "executions", "description": "What became of each signal on each connection, and why."},
     {"name": "signals", "description": "What providers published."},
     {"name": "analytics", "description": "How it went, by day, currency and connection."},
-    {"name": "notifications", "description": "What you were told."},
-    {"name": "events", "description": "All of that as it changes."},
+    {"name": "notifications", "description": "What you were told, and where else you want to hear it."},
+    {"name": "events", "description": "Your executions, positions and notifications as they change."},
     {"name": "audit", "description": "Who did what to what is yours, and what you did."},
     {"name": "exchanges", "description": "What can be connected."},
     {"name": "me", "description": "Who the token says you are, and what your plan allows."},
@@ -86,6 +90,7 @@ RESOURCES: Final = (
     reports,
     trades,
     notifications,
+    notification_settings,
     events,
     audit,
     exchanges,
@@ -121,11 +126,14 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
             redis = open_redis(settings.redis_url.get_secret_value())
             open_things.push_async_callback(redis.aclose)
             app.state.redis = redis
-            app.state.desk = desk or await open_things.enter_async_context(open_desk(settings))
+            app.state.desk = desk or await open_things.enter_async_context(
+                open_desk(settings, pool_seconds=POOL_SECONDS)
+            )
             app.state.rates = Rates(redis, lambda: app.state.desk.now(), _limits(settings))
-            await check_keys(app.state.desk)
+            app.state.keys_checked = await keys_checked(app.state.desk)
             metering.attach(app.state.desk)
             journal.attach(app.state.desk)
+            delivering.attach(app.state.desk)
             app.state.feed = Feed(app.state.desk.sessions)
             await open_things.enter_async_context(app.state.feed.running())
             yield

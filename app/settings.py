@@ -19,6 +19,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pydantic import AwareDatetime, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.channel_settings import ChannelSettings, is_base_url
+
 PREFIX: Final = "ENGINE_"
 JWT_SECRET_BYTES: Final = 32
 WEBHOOK_SECRET_PREFIX: Final = "whsec_"
@@ -26,6 +28,8 @@ WEBHOOK_SECRET_BYTES: Final = range(24, 65)
 VAULT_KEY_PREFIX: Final = "k1_"
 VAULT_KEY_BYTES: Final = 32
 SECONDS_IN_A_MINUTE: Final = 60
+BRIDGES: Final = ("mt4", "mt5")
+"""Whose paths are ours to begin; an exchange's are signed as its class makes them."""
 
 _ASYNCPG_SCHEME: Final = "postgresql+asyncpg"
 _POSTGRES_SCHEMES: Final = ("postgresql", "postgres", _ASYNCPG_SCHEME)
@@ -58,7 +62,7 @@ class DatabaseSettings(BaseSettings):
         return SecretStr(asyncpg_url(_text(value)))
 
 
-class Settings(DatabaseSettings):
+class Settings(ChannelSettings, DatabaseSettings):
     """The settings of one process; made by `load_settings` or `settings_from`."""
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
@@ -86,7 +90,8 @@ class Settings(DatabaseSettings):
     is refused. Signed messages are never limited, and good tokens by themselves alone."""
 
     broker_endpoints: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
-    """Where requests of an exchange or bridge really go: its id to a base URL of scheme, host and port."""
+    """Where requests of an exchange or bridge really go: its id to a base URL of scheme, host and port; a bridge's may
+    have a path."""
 
     egress: str = "default"
     """The address that requests to exchanges leave from, by any name: processes with the same one share its limits."""
@@ -141,9 +146,7 @@ class Settings(DatabaseSettings):
     def _webhook_secrets_well_formed(cls, values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         if not values:
             raise ValueError("needs at least one secret")
-        for value in values:
-            _check_webhook_secret(value.get_secret_value())
-        return values
+        return tuple(SecretStr(padded_webhook_secret(value.get_secret_value())) for value in values)
 
     @field_validator("vault_keys")
     @classmethod
@@ -189,14 +192,8 @@ class Settings(DatabaseSettings):
     @field_validator("broker_endpoints")
     @classmethod
     def _are_base_urls(cls, values: dict[str, str]) -> dict[str, str]:
-        for url in values.values():
-            parts = urlsplit(url)
-            if (
-                parts.scheme not in ("http", "https")
-                or not parts.hostname
-                or parts.path.strip("/")
-                or parts.query
-            ):
+        for venue, url in values.items():
+            if not is_base_url(url, may_have_path=venue in BRIDGES):
                 raise ValueError("each must be a base URL like https://proxy.example:8443")
         return values
 
@@ -298,7 +295,11 @@ def new_webhook_secret() -> str:
     return WEBHOOK_SECRET_PREFIX + base64.b64encode(os.urandom(32)).decode()
 
 
-def _check_webhook_secret(text: str) -> None:
+def padded_webhook_secret(text: str) -> str:
+    """A webhook secret with its padding, without which nobody else decodes it.
+
+    Raises ValueError, which never holds it.
+    """
     message = (
         f"each secret must be `{WEBHOOK_SECRET_PREFIX}` and the base64 of "
         f"{WEBHOOK_SECRET_BYTES.start} to {WEBHOOK_SECRET_BYTES.stop - 1} bytes"
@@ -311,6 +312,7 @@ def _check_webhook_secret(text: str) -> None:
         raise ValueError(message) from None
     if len(secret) not in WEBHOOK_SECRET_BYTES:
         raise ValueError(message)
+    return WEBHOOK_SECRET_PREFIX + base64.b64encode(secret).decode()
 
 
 def _strict_base64(text: str, altchars: bytes | None) -> bytes:

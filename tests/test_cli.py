@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -25,6 +26,7 @@ from app.domain.orders import OrderRequest, OrderType, Side
 from app.engine.access import broker_of
 from app.settings import settings_from, vault_key_bytes
 from app.store.connections import Connection, Kind
+from app.store.entitlements import Entitlement
 from migrations import head_revision
 from tests.desks import add_connection
 
@@ -145,6 +147,77 @@ def test_signal_says_when_nobody_answers(serverless_environment: dict[str, str])
     assert "does not answer" in posted.output
 
 
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_signal_says_which_file_it_cannot_read(
+    serverless_environment: dict[str, str], content: bytes | None
+) -> None:
+    if content is not None:
+        Path("event.json").write_bytes(content)
+    posted = run(app, ["signal", "event.json"], env=serverless_environment)
+    assert posted.exit_code == 1
+    assert posted.output.startswith("event.json cannot be read: ")
+    assert len(posted.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report"],
+        ["entitle", "--user", "u1", "--plans", "gold"],
+        ["compare"],
+        ["keys", "rotate"],
+    ],
+)
+def test_a_database_that_is_away_is_one_line(
+    serverless_environment: dict[str, str], arguments: list[str]
+) -> None:
+    refused = run(app, arguments, env=serverless_environment)
+    assert refused.exit_code == 1
+    [line] = [line for line in refused.output.splitlines() if not line.startswith("{")]
+    assert line.startswith("The database cannot be used: ")
+
+
+@pytest.mark.parametrize("hours", ["99999999999", "80000000", "nan", "inf"])
+def test_a_token_ends_before_time_does(serverless_environment: dict[str, str], hours: str) -> None:
+    arguments = ["token", "--sub", "u1", "--role", "user", "--hours", hours]
+    refused = run(app, arguments, env=serverless_environment)
+    assert refused.exit_code == 2
+    assert "--hours" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("expires", "moment"),
+    [
+        ("2026-12-31T18:00:00.123Z", datetime(2026, 12, 31, 18, 0, 0, 123_000, tzinfo=UTC)),
+        ("2026-12-31T18:00:00+02:00", datetime(2026, 12, 31, 16, tzinfo=UTC)),
+        ("2026-12-31T18:00Z", datetime(2026, 12, 31, 18, tzinfo=UTC)),
+        ("2026-12-31", datetime(2026, 12, 31, tzinfo=UTC)),
+    ],
+)
+def test_an_entitlement_ends_when_it_is_said_in_whichever_form(
+    environment: dict[str, str], expires: str, moment: datetime
+) -> None:
+    arguments = ["entitle", "--user", "u1", "--plans", "gold, silver", "--expires", expires]
+    done = run(app, arguments, env=environment)
+    assert done.exit_code == 0, done.output
+    entitlement = asyncio.run(entitlement_of(environment, "u1"))
+    assert (entitlement.plans, entitlement.expires_at) == (["gold", "silver"], moment)
+
+
+async def entitlement_of(environment: dict[str, str], user_id: str) -> Entitlement:
+    """What a user may have."""
+    async with open_desk(settings_from(environment)) as desk, desk.sessions() as session:
+        return await session.get_one(Entitlement, user_id)
+
+
+@pytest.mark.parametrize("expires", ["tomorrow", "+010000-01-01T00:00:00.000Z", "1767225600"])
+def test_an_end_that_is_no_time_is_refused(serverless_environment: dict[str, str], expires: str) -> None:
+    arguments = ["entitle", "--user", "u1", "--plans", "", "--expires", expires]
+    refused = run(app, arguments, env=serverless_environment)
+    assert refused.exit_code == 2
+    assert "--expires" in refused.output
+
+
 @pytest.mark.parametrize(
     "arguments", [["--candles", "BTC/USDT"], ["--candles", "BTC/USDT=/nowhere.csv"], ["--speed", "0"]]
 )
@@ -177,8 +250,45 @@ def test_doctor_finds_each_thing_that_is_wrong(environment: dict[str, str]) -> N
         "vault keys": "ok",
         "redis": "ok",
         "worker": "WRONG",
+        "broker endpoints": "ok",
     }
     assert lines.exit_code == 1
+
+
+def test_doctor_calls_nothing_good_that_it_could_not_look_at(serverless_environment: dict[str, str]) -> None:
+    lines = run(app, ["doctor"], env=serverless_environment).output.splitlines()
+    wrong = {line[7:].partition(":")[0] for line in lines if line.startswith("WRONG")}
+    assert wrong == {"database", "migrations", "isolation", "vault keys", "redis", "worker"}
+
+
+def test_doctor_tries_every_broker_endpoint(serverless_environment: dict[str, str]) -> None:
+    with listening(200) as (url, _):
+        given = {
+            "binance": url,
+            "mt5": f"{url}/bridges/5",
+            "mt4": "http://127.0.0.1:1",
+            "bynance": url,
+            "paper": url,
+        }
+        environment = serverless_environment | {"ENGINE_BROKER_ENDPOINTS": json.dumps(given)}
+        lines = run(app, ["doctor"], env=environment).output.splitlines()
+    found = {
+        subject: (line.split()[0], says)
+        for line in lines
+        for subject, _, says in [line[7:].partition(": ")]
+        if subject.startswith("broker endpoint ")
+    }
+    port = url.rpartition(":")[2]
+    assert found == {
+        "broker endpoint binance": ("ok", f"127.0.0.1 port {port} takes connections"),
+        "broker endpoint mt5": ("ok", f"127.0.0.1 port {port} takes connections"),
+        "broker endpoint mt4": ("WRONG", "127.0.0.1 port 1 takes no connections: ConnectionRefusedError"),
+        "broker endpoint bynance": ("WRONG", UNKNOWN_VENUE),
+        "broker endpoint paper": ("WRONG", UNKNOWN_VENUE),
+    }
+
+
+UNKNOWN_VENUE = "there is no such exchange or bridge; `engine exchanges` lists them"
 
 
 def test_doctor_knows_a_database_behind_the_code(environment: dict[str, str]) -> None:

@@ -1,14 +1,19 @@
 """Settings: what is taken, what stops the start, and that no message ever holds a value."""
 
 import base64
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from standardwebhooks.webhooks import Webhook
 
+from app.api.senders import Senders
+from app.brokers.metatrader.platforms import PLATFORMS
 from app.settings import (
+    BRIDGES,
     InvalidSettings,
     Settings,
     asyncpg_url,
@@ -84,6 +89,12 @@ def test_a_vault_key_has_an_id_of_eight_hex_digits() -> None:
         ("webhook_secrets", "whsec_" + base64.b64encode(b"hidden" * 3).decode()),
         ("webhook_secrets", "whsec_" + base64.b64encode(b"hidden" * 11).decode()),
         ("webhook_secrets", ","),
+        ("webhook_secrets", "whsec_" + base64.urlsafe_b64encode(b"\xff" * 32).decode()),
+        ("broker_endpoints", "{hidden"),
+        ("broker_endpoints", '{"binance": "http://hidden.example/path"}'),
+        ("broker_endpoints", '{"binance": "http://hidden.example:hidden"}'),
+        ("broker_endpoints", '{"mt5": "http://hidden.example?key=hidden"}'),
+        ("broker_endpoints", '{"mt5": "hidden.example/path"}'),
         ("vault_keys", "hidden"),
         ("vault_keys", "k1_hidden"),
         ("vault_keys", "k1_" + base64.urlsafe_b64encode(b"hidden!!" * 5).decode()),
@@ -92,6 +103,14 @@ def test_a_vault_key_has_an_id_of_eight_hex_digits() -> None:
         ("monitor_seconds", "hidden"),
         ("entitlements", "hidden"),
         ("log_format", "hidden"),
+        ("telegram_token", "hidden"),
+        ("smtp_port", "0"),
+        ("smtp_tls", "hidden"),
+        ("smtp_password", "hidden"),
+        ("channel_endpoints", "{hidden"),
+        ("channel_endpoints", '{"webhook": "http://hidden.example"}'),
+        ("channel_endpoints", '{"discord": "ftp://hidden.example"}'),
+        ("private_targets", "hidden"),
         ("candles", "{hidden"),
         ("candles_speed", "0"),
         ("candles_started_at", "2023-03-10T00:00:00"),
@@ -105,6 +124,26 @@ def test_what_is_not_usable_is_named_and_not_shown(field: str, value: str) -> No
     assert len(value) == 1 or value not in str(raised.value)
 
 
+@pytest.mark.parametrize("size", [24, 25, 32, 64])
+def test_a_webhook_secret_may_lack_its_padding(size: int) -> None:
+    padded = "whsec_" + base64.b64encode(bytes(range(size))).decode()
+    settings = settings_from(complete(webhook_secrets=padded.rstrip("=")))
+    [secret] = settings.webhook_secrets
+    assert secret.get_secret_value() == padded
+    Senders(settings.webhook_secrets)
+    Webhook(secret.get_secret_value())
+
+
+def test_a_bridge_may_stand_at_a_path() -> None:
+    given = {
+        "mt4": "https://bridges.example/four",
+        "mt5": "https://bridges.example:8443/five/",
+        "binance": "http://p",
+    }
+    assert settings_from(complete(broker_endpoints=json.dumps(given))).broker_endpoints == given
+    assert set(BRIDGES) == set(PLATFORMS)
+
+
 def test_tokens_need_a_secret_or_an_address_of_keys() -> None:
     variables = complete()
     del variables["ENGINE_JWT_SECRET"]
@@ -114,6 +153,24 @@ def test_tokens_need_a_secret_or_an_address_of_keys() -> None:
         settings_from(variables)
     for url in ("https://platform.example/jwks.json", "http://127.0.0.1:9000/jwks.json"):
         assert settings_from(variables | {"ENGINE_JWT_JWKS_URL": url}).jwt_jwks_url == url
+
+
+def test_mail_needs_a_sender_and_keeps_its_password_from_being_overheard() -> None:
+    relay = {"smtp_host": "mail.example", "smtp_sender": "engine@platform.example"}
+    account = {"smtp_user": "engine", "smtp_password": "hidden"}
+    assert settings_from(complete(**relay)).smtp_port == 587
+    assert settings_from(complete(**relay, **account)).smtp_tls == "starttls"
+    nearby = relay | {"smtp_host": "127.0.0.1"}
+    assert settings_from(complete(**nearby, **account, smtp_tls="off")).smtp_tls == "off"
+    for variables, named in (
+        ({"smtp_host": "mail.example"}, "ENGINE_SMTP_SENDER"),
+        (relay | {"smtp_sender": "hidden"}, "ENGINE_SMTP_SENDER"),
+        (relay | {"smtp_user": "engine"}, "ENGINE_SMTP_PASSWORD"),
+        (relay | account | {"smtp_tls": "off"}, "ENGINE_SMTP_PASSWORD"),
+    ):
+        with pytest.raises(InvalidSettings, match=named) as raised:
+            settings_from(complete(**variables))
+        assert "hidden" not in str(raised.value)
 
 
 def test_candles_need_the_time_they_began_to_play() -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, select
 
 from app.api.audit import AuditQuery, AuditRecord
 from app.api.bodies import ExactRoute
-from app.api.callers import ADMINS_ONLY, AdminTrader
+from app.api.callers import ADMINS_ONLY, Admin
 from app.api.connections import (
     Clearance,
     CloseAllRequest,
@@ -130,14 +130,14 @@ class TradingChange(Body):
 
 
 @router.post("/trading")
-async def set_trading(change: TradingChange, caller: AdminTrader, desk: OpenDesk) -> TradingState:
+async def set_trading(change: TradingChange, caller: Admin, desk: OpenDesk) -> TradingState:
     """The kill switch: at once, for every worker. No entry is claimed after this has been answered."""
     return TradingState.of(await halting.set_trading(desk, caller.owner, change.state, change.reason))
 
 
 @router.post("/connections/{connection_id}/mode", responses=raises("not_found"))
 async def set_any_connection_mode(
-    connection_id: ConnectionId, change: ModeChange, caller: AdminTrader, desk: OpenDesk
+    connection_id: ConnectionId, change: ModeChange, caller: Admin, desk: OpenDesk
 ) -> OwnedConnection:
     """Say how far a connection of any owner may trade; its owner is told."""
     changed = await halting.set_mode(
@@ -148,7 +148,7 @@ async def set_any_connection_mode(
 
 @router.post("/connections/{connection_id}/close-all", responses=raises("not_found"))
 async def close_all_of_any_connection(
-    connection_id: ConnectionId, caller: AdminTrader, desk: OpenDesk, request: CloseAllRequest | None = None
+    connection_id: ConnectionId, caller: Admin, desk: OpenDesk, request: CloseAllRequest | None = None
 ) -> Clearance:
     """Take back every unfilled entry of any owner's connection and close its positions at market."""
     reason = request.reason if request else None

@@ -133,26 +133,35 @@ Identified = Annotated[Caller, Depends(caller)]
 """Whoever has a token that is good, whatever it allows."""
 
 
-def _allowed(scope: Scope, role: Role | None = None) -> Callable[..., Any]:
-    """A dependency that passes callers with this scope, and of this role where one is named."""
+def _allowed(scope: Scope) -> Callable[..., Any]:
+    """A dependency that passes callers with this scope."""
 
     async def allowed(caller: Identified) -> Caller:
-        if role is not None and caller.owner.role is not role:
-            raise Forbidden("admin_required", "This needs a token with the role admin.")
-        if scope not in caller.scopes:
-            raise Forbidden("scope_required", f"This needs a token with the scope {scope}.")
-        return caller
+        return _with_scope(caller, scope)
 
     return allowed
 
 
+async def _admin(request: Request, caller: Identified) -> Caller:
+    """Passes admins: to look with the scope for it, to do anything else with the one to trade."""
+    if caller.owner.role is not Role.ADMIN:
+        raise Forbidden("admin_required", "This needs a token with the role admin.")
+    return _with_scope(caller, Scope.READ if request.method == "GET" else Scope.TRADE)
+
+
+def _with_scope(caller: Caller, scope: Scope) -> Caller:
+    if scope not in caller.scopes:
+        raise Forbidden("scope_required", f"This needs a token with the scope {scope}.")
+    return caller
+
+
 READERS_ONLY = Depends(_allowed(Scope.READ))
-ADMINS_ONLY = Depends(_allowed(Scope.READ, Role.ADMIN))
+ADMINS_ONLY = Depends(_admin)
 """For the `dependencies` of a router whose handlers need not know who is calling."""
 
 Reader = Annotated[Caller, READERS_ONLY]
 """Anybody who may look."""
 Trader = Annotated[Caller, Depends(_allowed(Scope.TRADE))]
 """Anybody who may change something."""
-AdminTrader = Annotated[Caller, Depends(_allowed(Scope.TRADE, Role.ADMIN))]
-"""An admin who may change something."""
+Admin = Annotated[Caller, ADMINS_ONLY]
+"""An admin who may do this."""

@@ -60,7 +60,18 @@ router = APIRouter(prefix="/connections", tags=["connections"], route_class=Exac
 ConnectionId = Annotated[UUID, Path(description="The connection's id.")]
 
 Title = Annotated[str, Strict(), StringConstraints(min_length=1, max_length=100), AfterValidator(printable)]
-Secret = Annotated[SecretStr, Field(min_length=1, max_length=8192)]
+
+
+def _written_out(value: object) -> object:
+    """Logins and ports are numbers, so they are taken as such, too."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Secret = Annotated[
+    SecretStr,
+    Field(min_length=1, max_length=8192),
+    BeforeValidator(_written_out, json_schema_input_type=SecretStr | int),
+]
 Symbols = Annotated[list[Text], Field(max_length=500)]
 
 
@@ -219,7 +230,8 @@ class ConnectionTerms(Body):
     )
     """The account's keys, never shown again; GET /v1/exchanges says which fields a venue needs. For MetaTrader
     `account_id` is the login, `api_secret` the password, `server` its name in the terminal (or `host` and `port`), and
-    `api_key` the key of a gateway that asks for one. A change replaces all of them."""
+    `api_key` the key of a gateway that asks for one. Whole numbers are taken for text. A change replaces all of
+    them."""
     paper: Paper | None = None
     """The terms of a paper account, in place of credentials. A change replaces the whole object: what it leaves out
     goes back to its default."""
@@ -413,7 +425,8 @@ class ConnectionTest(View):
     """Whether it passed."""
     code: str | None = Field(examples=["withdrawal_permission"])
     """Why it failed: `withdrawal_permission`, `trade_permission_missing`, `terms_not_served` for terms the venue cannot
-    serve, or a code of GET /v1/denial-codes; null when it passed."""
+    serve, `account_in_use` where it is active and another active connection trades the same account, or a code of GET
+    /v1/denial-codes; null when it passed."""
     message: str = Field(examples=["The account can be reached and traded."])
     """The same in a sentence."""
     balances: list[Balance]
@@ -543,11 +556,15 @@ async def get_connection(
     return Connection.seen(row, desk.now())
 
 
-@router.patch("/{connection_id}", responses=raises("not_found", "positions_open"))
+@router.patch("/{connection_id}", responses=raises("not_found", "positions_open", "conflict"))
 async def change_connection(
     connection_id: ConnectionId, change: ConnectionChange, caller: Trader, desk: OpenDesk
 ) -> Connection:
-    """Change a connection. With other credentials it is inactive until it has been tested again."""
+    """Change a connection. With other credentials it is inactive until it has been tested again.
+
+    While positions or entries are open, other credentials are taken only where the venue itself says that they open
+    the same account; what is open is then watched and closed with them.
+    """
     return Connection.seen(await engine.change(desk, caller.owner, connection_id, change.terms()), desk.now())
 
 

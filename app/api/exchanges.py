@@ -30,6 +30,10 @@ class Exchange(View):
     """What a connection's `market_type` may be."""
     credential_fields: list[str] = Field(examples=[["api_key", "api_secret"]])
     """Which credentials it needs."""
+    optional_credential_fields: list[str] = Field(examples=[[]])
+    """Which it takes beside them: `api_key` for MetaTrader is the key of a gateway that asks for one."""
+    credential_alternatives: dict[str, list[str]] = Field(examples=[{}])
+    """Which may be given in place of one it needs, as `host` and `port` in place of `server`."""
     sandbox: bool = Field(examples=[False])
     """Whether accounts of its sandbox or demo can be connected."""
     native_stops: bool = Field(examples=[True])

@@ -1,23 +1,27 @@
 """Webhooks: how signals come in. Signed by the Standard Webhooks scheme over the raw body."""
 
-import base64
 import hashlib
-import hmac
 import json
-import re
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, SecretStr, StringConstraints, ValidationError
-from starlette.datastructures import Headers
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from app.api import bodies
 from app.api.problems import Unauthenticated, raises
 from app.api.rates import Counted, Rates
+from app.api.senders import TOLERANCE, Senders
 from app.api.wire import Body, Count, Instant, Portion, PositiveAmount, Text, View
 from app.desk import Desk
 from app.domain import signals as rules
@@ -31,48 +35,9 @@ from app.store.events import Reception
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
-TOLERANCE: Final = timedelta(minutes=5)
-"""How far a timestamp may be from our clock."""
-_VERSION: Final = "v1"
-_UNIX_SECONDS: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
-_WEBHOOK_ID: Final = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
-_SECRET_PREFIX: Final = "whsec_"
 
-
-class Senders:
-    """Those who may send: whoever signs with one of our secrets."""
-
-    def __init__(self, secrets: Sequence[SecretStr]) -> None:
-        self._keys = [
-            base64.b64decode(secret.get_secret_value().removeprefix(_SECRET_PREFIX)) for secret in secrets
-        ]
-
-    def verify(self, headers: Headers, body: bytes, now: datetime) -> str:
-        """The webhook id of a message that is signed and fresh. Raises Unauthenticated.
-
-        Every key and signature is compared, in constant time each, whichever fits.
-        """
-        id_, sent_at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
-        if not _WEBHOOK_ID.fullmatch(id_) or not _UNIX_SECONDS.fullmatch(sent_at):
-            raise _unsigned()
-        signed = f"{id_}.{sent_at}.".encode() + body
-        expected = [base64.b64encode(hmac.digest(key, signed, hashlib.sha256)) for key in self._keys]
-        given = [_signature(part) for part in headers.get("webhook-signature", "").split(" ")]
-        matches = [hmac.compare_digest(one, other) for one in expected for other in given]
-        if not any(matches):
-            raise _unsigned()
-        if abs(now.timestamp() - int(sent_at)) > TOLERANCE.total_seconds():
-            raise Unauthenticated("The webhook-timestamp is more than 5 minutes off.", challenge="Webhook")
-        return id_
-
-
-def _unsigned() -> Unauthenticated:
-    return Unauthenticated("The message is not signed with a secret known here.", challenge="Webhook")
-
-
-def _signature(part: str) -> bytes:
-    version, _, signature = part.partition(",")
-    return signature.encode() if version == _VERSION else b""
+MOST_OF_A_TYPE: Final = 64
+"""Characters that are kept of an event's type; those of types that we know are fewer."""
 
 
 class TakeProfit(Body):
@@ -90,11 +55,30 @@ class Named(Body):
     id: Text = Field(examples=["sig-2026-11-24-001"])
     """The source's id of the signal; unique per provider."""
     provider: Text = Field(default="default", examples=["default"])
-    """Who published it."""
+    """Who published it; null is the default."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_provider(cls, given: Any) -> Any:
+        return _without_null(given, {"provider"})
+
+
+def _without_null(given: Any, names: Collection[str] | None = None) -> Any:
+    """What is given without fields that are null, or without those among `names`."""
+    if not isinstance(given, dict):
+        return given
+    return {
+        name: value
+        for name, value in given.items()
+        if value is not None or (names is not None and name not in names)
+    }
 
 
 class PublishedSignal(Named):
-    """A new signal. Prices are in quote currency; amounts are decimal strings or JSON numbers, kept exact."""
+    """A new signal. Prices are in quote currency; amounts are decimal strings or JSON numbers, kept exact.
+
+    A field that is null counts as left out.
+    """
 
     symbol: Text = Field(examples=["BTC/USDT"])
     """`BASE/QUOTE`, `BASE/QUOTE:SETTLE`, `BTCUSDT`, `BTC-USDT` or `BTCUSDT.P`."""
@@ -130,6 +114,11 @@ class PublishedSignal(Named):
         default=None, examples=["Retest of the range high."]
     )
     """A remark for people."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_nothing(cls, given: Any) -> Any:
+        return _without_null(given)
 
     def meaning(self) -> Signal:
         """The signal as the rules read it. Raises Invalid where it contradicts itself."""
@@ -174,7 +163,12 @@ class ClosedSignal(Named):
 
 
 class Subscription(Body):
-    """A user's entitlement."""
+    """A user's entitlement. Entries that it no longer covers are taken back unless they are filled.
+
+    Fields we do not know are left aside: nothing here trades.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     user_id: Text = Field(examples=["user-42"])
     """The platform's id of the user: the `sub` of their tokens."""
@@ -186,15 +180,19 @@ class Subscription(Body):
     """How many connections they may have; null is no limit."""
 
 
-class Event(BaseModel):
-    """The envelope of every event."""
+class Envelope(BaseModel):
+    """What every event says of itself; one of a type that we do not know may hold anything, or nothing."""
 
-    type: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
-        examples=["signal.published"]
-    )
+    type: Annotated[str, StringConstraints(min_length=1)] = Field(examples=["signal.published"])
     """What happened; a type we do not know is answered `ignored`."""
     timestamp: Instant
     """When it happened; of several statements about one thing the greatest holds."""
+    data: Any = None
+
+
+class Event(Envelope):
+    """The envelope of every event that we know."""
+
     data: dict[str, Any]
     """What the type says: see the schemas named like it."""
 
@@ -283,13 +281,14 @@ async def receive_event(request: Request) -> Receipt:
         await rates.count(Counted.UNSIGNED, request.client.host if request.client else "")
         raise
     bodies.require_json(request.headers)
-    event = _validated(Event, bodies.parse(body))
+    said = bodies.parse(body)
+    event = _validated(Envelope if _is_strange(said) else Event, said)
     check_not_ahead("timestamp", event.timestamp, desk)
     model = _DATA.get(event.type)
     data = None if model is None else _validated(model, event.data, "data")
     message = Message(
         webhook_id=webhook_id,
-        type=event.type,
+        type=event.type[:MOST_OF_A_TYPE],
         timestamp=event.timestamp,
         body_sha256=hashlib.sha256(body).digest(),
         data=_as_stored(event.data) if data is None else data.model_dump(mode="json", exclude_unset=True),
@@ -303,9 +302,15 @@ async def receive_event(request: Request) -> Receipt:
     return receipt
 
 
-def _as_stored(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Data that no model has read: what is not JSON as it stands, the exact amounts, becomes strings."""
-    stored: dict[str, Any] = json.loads(json.dumps(data, default=str))
+def _is_strange(said: Any) -> bool:
+    """Whether an event is of a type that we do not know."""
+    kind = said.get("type") if isinstance(said, dict) else None
+    return isinstance(kind, str) and kind != "" and kind not in _DATA
+
+
+def _as_stored(data: Any) -> dict[str, Any]:
+    """Data that no model has read, if it is an object: what is not JSON as it stands, amounts, becomes strings."""
+    stored: dict[str, Any] = json.loads(json.dumps(data, default=str)) if isinstance(data, dict) else {}
     return stored
 
 

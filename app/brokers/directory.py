@@ -2,7 +2,8 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, Protocol
@@ -79,22 +80,26 @@ class Directory:
         """The broker of a connection, opened on first use."""
         if (known := self._known(access)) is not None:
             return known
-        venue = self._venues.get(access.kind)
-        if venue is None:
-            raise Refused(f"Connections of kind {access.kind} cannot be opened here.", code=TERMS_NOT_SERVED)
-        broker = await venue.open(access)
+        broker = await self._new(access)
         if (known := self._known(access)) is not None:
             # Somebody else has opened it meanwhile and is using it.
             await broker.close()
             return known
-        if self._metrics is not None:
-            broker = metered(broker, access.exchange, self._metrics)
         replaced = self._open.pop(access.connection_id, None)
         self._open[access.connection_id] = _Open(access, broker, self._clock())
         if replaced is not None:
             await replaced.broker.close()
         await self._let_idle_go()
         return broker
+
+    @asynccontextmanager
+    async def aside(self, access: Access) -> AsyncIterator[Broker]:
+        """A broker beside the connection's own, which stays in use: for credentials that may never become its own."""
+        broker = await self._new(access)
+        try:
+            yield broker
+        finally:
+            await broker.close()
 
     async def forget(self, connection_id: UUID) -> None:
         """Close the broker of a connection that is no longer."""
@@ -109,6 +114,13 @@ class Directory:
             await each.broker.close()
         for venue in self._venues.values():
             await venue.close()
+
+    async def _new(self, access: Access) -> Broker:
+        venue = self._venues.get(access.kind)
+        if venue is None:
+            raise Refused(f"Connections of kind {access.kind} cannot be opened here.", code=TERMS_NOT_SERVED)
+        broker = await venue.open(access)
+        return broker if self._metrics is None else metered(broker, access.exchange, self._metrics)
 
     def _known(self, access: Access) -> Broker | None:
         """The open broker for exactly this access."""

@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from app.domain.money import SCALE, ZERO, exact, parse, stored, text
+from app.domain.money import SCALE, ZERO, exact, kept, stored, text
 from app.domain.performance import (
     Capital,
     CurvePoint,
@@ -69,11 +69,11 @@ class Snapshot(NamedTuple):
     @classmethod
     def parse(cls, said: Mapping[str, str | None]) -> "Snapshot":
         """From the JSON that a connection keeps per currency."""
-        return cls(*(None if said.get(name) is None else parse(said[name]) for name in cls._fields))
+        return cls(*(None if (told := said.get(name)) is None else kept(told) for name in cls._fields))
 
     def text(self) -> dict[str, str | None]:
         """As the JSON that a connection keeps per currency."""
-        return {name: None if said is None else text(said) for name, said in self._asdict().items()}
+        return {name: None if said is None else text(stored(said)) for name, said in self._asdict().items()}
 
 
 UNANSWERED: Final = Snapshot(None, None)

@@ -12,6 +12,7 @@ import structlog
 
 from app.desk import Desk
 from app.engine.connections import put_in_error
+from app.engine.rooms import apart
 from app.store import connections
 from app.store.connections import Connection, Strike
 
@@ -36,8 +37,7 @@ async def enforce(desk: Desk) -> None:
     """Put every connection that has too many strikes into `error`. Any number of workers may do this at once."""
     async with desk.sessions() as session:
         struck = await connections.struck(session, LIMITS)
-    for connection_id in struck:
-        await _break(desk, connection_id)
+    await apart(_break(desk, connection_id) for connection_id in struck)
 
 
 async def _break(desk: Desk, connection_id: UUID) -> None:

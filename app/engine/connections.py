@@ -5,7 +5,7 @@ only: what is open stays watched and closable. Going inactive takes back every e
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, TypedDict
@@ -16,17 +16,17 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.brokers.directory import Access
-from app.brokers.port import Account, Refused, VenueError
+from app.brokers.port import Account, is_of_key
 from app.desk import Desk
-from app.domain.errors import Conflict, Denied, EngineError, Forbidden, Invalid, NotFound
+from app.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound
 from app.domain.exits import Protection
 from app.domain.market import MarketType
 from app.domain.money import text
 from app.domain.owners import Owner, Role
 from app.domain.risk import Limits
-from app.engine import offers, trades
+from app.engine import credentials, offers, trades
 from app.engine.access import access_of, snapshots_of
+from app.engine.examining import Examination, account_of, examine
 from app.engine.lapsing import Ending
 from app.engine.notifying import notify
 from app.engine.withdrawing import cancel_entries, deny_waiting
@@ -42,11 +42,7 @@ from app.store.schema import new_id
 log = structlog.get_logger(__name__)
 
 _ACCOUNT_INDEX: Final = "uq_execution_connections_account"
-_KEY_FIELDS: Final = ("api_key", "account_id")
-_LOGIN_FIELDS: Final = ("account_id",)
-"""Which credential names the account, in the order they are looked for; its end is the hint. On fx the key is a
-gateway's, which many accounts share."""
-_HINT_LENGTH: Final = 4
+_IN_USE: Final = "Another active connection already trades this account."
 
 
 class Terms(TypedDict, total=False):
@@ -65,17 +61,6 @@ class Terms(TypedDict, total=False):
 
 _KEPT_PAPER_TERMS: Final = ("prices", "balance", "currency", "seed")
 """What a paper account is opened with once and for all; what trading costs there may change."""
-
-
-@dataclass(frozen=True, slots=True)
-class Examination:
-    """What a test of a connection brought to light; `account` is None where the venue did not show it."""
-
-    ok: bool
-    code: str | None
-    message: str
-    account: Account | None
-    checked_at: datetime
 
 
 async def create(
@@ -118,7 +103,7 @@ async def create(
     if "credentials" in terms:
         if kind is not Kind.PAPER:
             offers.check_credentials(offer, terms["credentials"])
-        seal_credentials(desk, connection, terms["credentials"], version=1)
+        credentials.seal(desk, connection, terms["credentials"], version=1)
     _check_terms(connection)
     async with desk.sessions.begin() as session:
         await _check_room(session, desk, owner, now)
@@ -131,20 +116,27 @@ async def create(
 async def change(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) -> Connection:
     """Change what is named, objects as a whole. With other credentials it has to be tested again.
 
-    Raises NotFound, Invalid, and Conflict `positions_open` for other credentials while something is open.
+    While something is open they have to be of the same account, which goes on being watched and closed with them.
+    Raises NotFound, Invalid, and Conflict `positions_open`, or `conflict` where they were changed meanwhile.
     """
-    now = desk.now()
     await _check_against_offer(desk, owner, connection_id, terms)
+    compared = await _compare(desk, owner, connection_id, terms)
+    now = desk.now()
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
         before = _words(connection, terms)
         _check_paper_is_kept(connection, terms)
         if "credentials" in terms:
-            await _check_nothing_open(session, connection, "The credentials cannot be changed now")
+            version = connection.credentials_version
+            if compared is None:
+                await _check_nothing_open(session, connection, "The credentials cannot be changed now")
+            elif compared.version != version:
+                raise Conflict(
+                    "conflict", "The credentials were changed meanwhile; look at it and try again."
+                )
             await _go(session, connection, ConnectionStatus.INACTIVE, "Its credentials were changed.", now)
-            seal_credentials(
-                desk, connection, terms["credentials"], version=connection.credentials_version + 1
-            )
+            credentials.seal(desk, connection, terms["credentials"], version=version + 1)
+            connection.account_identity = None if compared is None else compared.identity
         if "limits" in terms and _loss_limit(terms["limits"]) != _loss_limit(connection.limits):
             connection.reducing_until = None
         _set_plain(connection, terms)
@@ -152,7 +144,32 @@ async def change(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) ->
         connection.updated_at = now
         after = _words(connection, terms)
         _write_down(session, Action.CHANGE, owner, connection, now, before=before, after=after)
+    if compared is not None:
+        await cancel_entries(desk, connection_id, _TAKEN_BACK)
     return connection
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """New credentials were found to open the same account as those of this version."""
+
+    version: int
+    identity: str
+
+
+async def _compare(desk: Desk, owner: Owner, connection_id: UUID, terms: Terms) -> _Compared | None:
+    """Compare the accounts that new and present credentials open; None where nothing is open to ask it for.
+
+    Raises Conflict `positions_open`.
+    """
+    if "credentials" not in terms:
+        return None
+    async with desk.sessions() as session:
+        connection = await connections.of_owner(session, owner, connection_id)
+        if connection is None or not any(await _count_open(session, connection_id)):
+            return None
+    identity = await credentials.check_same_account(desk, connection, terms["credentials"])
+    return _Compared(connection.credentials_version, identity)
 
 
 async def test(desk: Desk, owner: Owner, connection_id: UUID) -> Examination:
@@ -167,16 +184,15 @@ async def test(desk: Desk, owner: Owner, connection_id: UUID) -> Examination:
         _write_down(session, Action.TEST, owner, connection, now, before=connection.status)
         if connection.status is not ConnectionStatus.ACTIVE:
             connection.status = ConnectionStatus.TESTING
-    examination = await _examine(desk, access_of(connection))
-    async with desk.sessions.begin() as session:
-        current = await _locked(session, owner, connection_id)
-        if current.credentials_version != connection.credentials_version:
-            raise Conflict("conflict", "The credentials were changed during the test; test again.")
-        was_active = current.status is ConnectionStatus.ACTIVE
-        if examination.ok:
-            _record_passed(current, examination)
-        else:
-            await _record_failed(session, current, examination)
+    examination = await examine(desk, access_of(connection))
+    try:
+        was_active = await _record(desk, connection, examination)
+    except IntegrityError as error:
+        if not _is_of_account_index(error):
+            raise
+        # It was active, and the account turns out to be one that another active connection trades.
+        examination = replace(examination, ok=False, code="account_in_use", message=_IN_USE)
+        was_active = await _record(desk, connection, examination)
     log.info("connection_tested", connection_id=str(connection_id), ok=examination.ok, code=examination.code)
     if was_active and not examination.ok:
         await cancel_entries(desk, connection_id, _TAKEN_BACK)
@@ -228,10 +244,14 @@ async def activate(desk: Desk, owner: Owner, connection_id: UUID) -> Connection:
             _write_down(session, Action.ACTIVATE, owner, connection, now, before=connection.status)
             await _go(session, connection, ConnectionStatus.ACTIVE, "It receives signals now.", now)
     except IntegrityError as error:
-        if _ACCOUNT_INDEX not in str(error.orig):
+        if not _is_of_account_index(error):
             raise
-        raise Conflict("account_in_use", "Another active connection already trades this account.") from None
+        raise Conflict("account_in_use", _IN_USE) from None
     return connection
+
+
+def _is_of_account_index(error: IntegrityError) -> bool:
+    return _ACCOUNT_INDEX in str(error.orig)
 
 
 async def deactivate(desk: Desk, owner: Owner, connection_id: UUID) -> Connection:
@@ -282,28 +302,7 @@ async def account(desk: Desk, owner: Owner, connection_id: UUID) -> Account:
         connection = await connections.of_owner(session, owner, connection_id)
     if connection is None:
         raise NotFound("connection")
-    broker = await desk.brokers.open(access_of(connection))
-    return await broker.account()
-
-
-def seal_credentials(
-    desk: Desk, connection: Connection, credentials: Mapping[str, str], *, version: int
-) -> None:
-    """Give a connection its credentials, sealed for this row and version; they have passed no test yet."""
-    connection.credentials_sealed = desk.vault.seal(credentials, connection_id=connection.id, version=version)
-    connection.credentials_version = version
-    connection.credentials_hint = _hint(
-        credentials, _LOGIN_FIELDS if connection.kind is Kind.FX else _KEY_FIELDS
-    )
-    connection.tested_version = None
-    connection.account_identity = None
-    connection.last_error = None
-
-
-def _hint(credentials: Mapping[str, str], names: Sequence[str]) -> str | None:
-    """The end of the key or login, where that gives away less than half of it."""
-    key = next((credentials[field] for field in names if field in credentials), "")
-    return key[-_HINT_LENGTH:] if len(key) >= 2 * _HINT_LENGTH else None
+    return await account_of(desk, access_of(connection))
 
 
 def _set_plain(connection: Connection, terms: Terms) -> None:
@@ -388,23 +387,29 @@ async def _check_room(session: AsyncSession, desk: Desk, owner: Owner, now: date
         raise Conflict("max_connections", f"Your plan allows {entitlement.max_connections} connections.")
 
 
-async def _check_nothing_open(session: AsyncSession, connection: Connection, what: str) -> None:
-    """No position is open and no entry may still open one. Raises Conflict with the numbers."""
+async def _count_open(session: AsyncSession, connection_id: UUID) -> tuple[int, int]:
+    """How many positions are open, and how many entries may still open one."""
     positions = await session.scalar(
         select(func.count())
         .select_from(Position)
-        .where(Position.connection_id == connection.id, Position.status.in_(OPEN))
+        .where(Position.connection_id == connection_id, Position.status.in_(OPEN))
     )
     entries = await session.scalar(
         select(func.count())
         .select_from(Execution)
         .where(
-            Execution.connection_id == connection.id,
+            Execution.connection_id == connection_id,
             Execution.status.in_(
                 (ExecutionStatus.SENDING, ExecutionStatus.OPEN, ExecutionStatus.NEEDS_REVIEW)
             ),
         )
     )
+    return positions or 0, entries or 0
+
+
+async def _check_nothing_open(session: AsyncSession, connection: Connection, what: str) -> None:
+    """No position is open and no entry may still open one. Raises Conflict with the numbers."""
+    positions, entries = await _count_open(session, connection.id)
     if positions or entries:
         raise Conflict(
             "positions_open",
@@ -413,22 +418,21 @@ async def _check_nothing_open(session: AsyncSession, connection: Connection, wha
         )
 
 
-async def _examine(desk: Desk, access: Access) -> Examination:
-    try:
-        broker = await desk.brokers.open(access)
-        found = await broker.account()
-    except VenueError as failure:
-        code = failure.code if isinstance(failure, Refused) else "venue_unreachable"
-        return Examination(False, code, failure.message, None, desk.now())
-    except EngineError as error:
-        return Examination(False, error.code, error.message, None, desk.now())
-    if found.permissions.withdraw:
-        message = "This key can withdraw funds. Make one that can only read and trade."
-        return Examination(False, "withdrawal_permission", message, found, desk.now())
-    if found.permissions.trade is False:
-        message = "This key cannot trade. Allow it to, or make one that can."
-        return Examination(False, "trade_permission_missing", message, found, desk.now())
-    return Examination(True, None, "The account can be reached and traded.", found, desk.now())
+async def _record(desk: Desk, tested: Connection, examination: Examination) -> bool:
+    """Write down what a test of a connection brought, as it was when it began; True where it was active.
+
+    Raises NotFound, Conflict when the credentials were changed meanwhile, IntegrityError where the account is in use.
+    """
+    async with desk.sessions.begin() as session:
+        current = await _locked(session, tested.owner, tested.id)
+        if current.credentials_version != tested.credentials_version:
+            raise Conflict("conflict", "The credentials were changed during the test; test again.")
+        was_active = current.status is ConnectionStatus.ACTIVE
+        if examination.ok:
+            _record_passed(current, examination)
+        else:
+            await _record_failed(session, current, examination)
+    return was_active
 
 
 def _record_passed(connection: Connection, examination: Examination) -> None:
@@ -441,7 +445,9 @@ def _record_passed(connection: Connection, examination: Examination) -> None:
     connection.refused_in_a_row = connection.doubted_in_a_row = connection.banned_in_a_row = 0
     connection.last_tested_at = connection.updated_at = examination.checked_at
     connection.tested_version = connection.credentials_version
-    connection.account_identity = examination.account.identity
+    if connection.account_identity is None or not is_of_key(examination.account.identity):
+        # A name that was told once stays when the venue does not tell it again.
+        connection.account_identity = examination.account.identity
     connection.balances = {
         currency: snapshot.text() for currency, snapshot in snapshots_of(examination.account).items()
     }

@@ -1,7 +1,8 @@
 """Lapsing: entries that rest are taken back, with the reason, when they are not meant any more.
 
-Their time is over, their connection takes no entries, or the price has been at their stop or their first target
-before it was at their own: what they would open then is not what the signal meant.
+Their time is over, their connection takes no entries, their owner's plan has ended or does not cover the signal any
+more, or the price has been at their stop or their first target before it was at their own: what they would open then
+is not what the signal meant.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.brokers.port import Broker
 from app.desk import Desk
@@ -20,13 +22,15 @@ from app.domain.errors import Denied
 from app.domain.market import Quote
 from app.domain.money import parse
 from app.domain.orders import OrderStatus, Purpose
-from app.domain.risk import Mode, check_mode, check_not_passed
-from app.engine import naming, placing, protection, trades
-from app.store.connections import Connection, ConnectionStatus
+from app.domain.risk import Mode, check_not_passed
+from app.engine import naming, placing, protection, situations, trades
+from app.engine.situations import Standing
+from app.store import entitlements
+from app.store.connections import Connection
 from app.store.executions import Execution
 from app.store.orders import Order
 from app.store.positions import Position
-from app.store.signals import levels_of
+from app.store.signals import SignalRow, levels_of
 
 log = structlog.get_logger(__name__)
 
@@ -45,9 +49,10 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Exits:
-    """Where an entry that rests is to be left again."""
+class Meaning:
+    """Whom an entry that rests is for, and where it is to be left again."""
 
+    plans: Sequence[str]
     stop_loss: Decimal | None
     first_target: Decimal | None
 
@@ -80,13 +85,19 @@ async def review(
     if not entries:
         return
     now = desk.now()
-    barred = _barred(connection, trading, now)
-    exits = await _exits(desk, [order.execution_id for order in entries])
+    async with desk.sessions() as session:
+        standing = Standing(trading, await entitlements.of_user(session, connection.owner_id))
+        meant = await _meant(session, [order.execution_id for order in entries])
     for order in entries:
+        meaning = meant[order.execution_id]
         quote = quotes.get((broker.market_key, order.symbol))
         if quote is not None and not quote.is_usable(now, desk.quote_max_age):
             quote = None
-        why = lapsed(order, now) or barred or _overtaken(order, exits.get(order.execution_id), quote)
+        why = (
+            lapsed(order, now)
+            or _barred(desk, connection, standing, meaning.plans, now)
+            or _overtaken(order, meaning, quote)
+        )
         if why is not None:
             await take_back(desk, broker, order, why)
 
@@ -98,46 +109,43 @@ def lapsed(order: Order, now: datetime) -> Ending | None:
     return Ending(trades.LAPSED, f"It was good until {order.expires_at:%Y-%m-%d %H:%M:%S} UTC.")
 
 
-def _barred(connection: Connection, trading: Mode, now: datetime) -> Ending | None:
-    """Why the connection, or the whole engine, takes no entries."""
-    if connection.status is not ConnectionStatus.ACTIVE:
-        return Ending("connection_inactive", "The connection is not active.")
+def _barred(
+    desk: Desk, connection: Connection, standing: Standing, plans: Sequence[str], now: datetime
+) -> Ending | None:
+    """Why the connection, its owner, or the whole engine takes no entries that are for these plans."""
     try:
-        check_mode(trading, whole_engine=True)
-        check_mode(connection.mode)
+        situations.check_standing(desk, connection, standing, plans, now)
     except Denied as denial:
         return Ending.of(denial)
-    if connection.reduces_by_itself(now):
-        return Ending("max_daily_loss", f"It only reduces until {connection.reducing_until:%Y-%m-%dT%H:%MZ}.")
     return None
 
 
-def _overtaken(order: Order, exits: Exits | None, quote: Quote | None) -> Ending | None:
+def _overtaken(order: Order, meaning: Meaning, quote: Quote | None) -> Ending | None:
     """Whether the price has reached the stop or the first target while the entry still rests."""
-    if exits is None or quote is None:
+    if quote is None:
         return None
     try:
-        check_not_passed(order.side, exits.stop_loss, exits.first_target, quote)
+        check_not_passed(order.side, meaning.stop_loss, meaning.first_target, quote)
     except Denied as denial:
         return Ending(denial.code, f"{denial.message} It was not filled before.")
     return None
 
 
-async def _exits(desk: Desk, execution_ids: Sequence[UUID]) -> Mapping[UUID, Exits]:
-    """Stop and first target by execution: of what has been opened already, else as the entry was claimed."""
-    async with desk.sessions() as session:
-        rows = await session.execute(
-            select(Execution.id, Execution.plan, Position)
-            .outerjoin(Position, Position.execution_id == Execution.id)
-            .where(Execution.id.in_(execution_ids))
-        )
-        known = [(id_, plan or {}, position) for id_, plan, position in rows]
-    exits: dict[UUID, Exits] = {}
-    for execution_id, plan, position in known:
+async def _meant(session: AsyncSession, execution_ids: Sequence[UUID]) -> Mapping[UUID, Meaning]:
+    """By execution, with the exits of what has been opened already, else as the entry was claimed."""
+    rows = await session.execute(
+        select(Execution.id, Execution.plan, SignalRow.plans, Position)
+        .join(SignalRow, SignalRow.id == Execution.signal_id)
+        .outerjoin(Position, Position.execution_id == Execution.id)
+        .where(Execution.id.in_(execution_ids))
+    )
+    meant: dict[UUID, Meaning] = {}
+    for execution_id, plan, plans, position in rows:
         if position is None:
-            stop, levels = plan.get("stop_loss"), levels_of(plan.get("levels") or [])
+            claimed = plan or {}
+            stop, levels = claimed.get("stop_loss"), levels_of(claimed.get("levels") or [])
             stop = None if stop is None else parse(stop)
         else:
             stop, levels = position.stop_loss, levels_of(position.levels)
-        exits[execution_id] = Exits(stop, levels[0].price if levels else None)
-    return exits
+        meant[execution_id] = Meaning(plans, stop, levels[0].price if levels else None)
+    return meant

@@ -32,6 +32,10 @@ class Offer:
     """Whether the venue itself can hold stops and targets."""
     tier: Tier
     """How far it is proven."""
+    optional_credential_fields: tuple[str, ...] = ()
+    """What may be given beside those it needs."""
+    credential_alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By one of those it needs, which may be given in its place."""
     trigger_sources: Mapping[MarketType, tuple[TriggerSource, ...]] = field(default_factory=dict)
     """Which prices may wake stops, by market, the usual one first; a market that is left out offers no choice."""
 
@@ -57,13 +61,15 @@ METATRADER: Final = {
         kind=Kind.FX,
         market_types=(MarketType.FX,),
         credential_fields=(*metatrader.REQUIRED, "server"),
+        optional_credential_fields=("api_key",),
+        credential_alternatives={"server": ("host", "port")},
         sandbox=False,
         native_stops=True,
         tier=Tier.CERTIFIED,
     )
     for platform in PLATFORMS.values()
 }
-"""The server may be given by `host` and `port`, too; a practice account is one at the broker's own demo server."""
+"""A practice account is one at the broker's own demo server."""
 
 
 async def offers() -> Mapping[str, Offer]:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from app.brokers.port import VenueError
+from app.brokers.port import BANNED, CREDENTIALS_REFUSED, VenueError
 from app.desk import Desk
 from app.domain.entries import Entry
 from app.domain.errors import Denied
@@ -76,6 +76,8 @@ async def _outcome(desk: Desk, connection: Connection, standing: Standing, idea:
     except Denied as denial:
         return denial
     except VenueError as failure:
+        if failure.code in (CREDENTIALS_REFUSED, BANNED):
+            return Denied(failure.code, f"The venue said: {failure.message}")
         return Denied("venue_unreachable", f"The venue could not be asked: {failure.message}")
     native = view.broker.traits.native_protection
     return Order(planned.entry, _protection(planned.entry, native=native))

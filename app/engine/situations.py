@@ -50,6 +50,8 @@ class View:
     account: Account
     holdings: Sequence[Holding]
     """What the account holds, where symbols are netted; it is not asked elsewhere."""
+    conflict: str | None
+    """Why the account's settings are in its way, in words."""
     multiplier: Decimal
     """How many of the signal's coins one of the instrument's is."""
 
@@ -87,7 +89,8 @@ async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
     if account.barred is not None:
         raise Denied(account.barred, CATALOGUE[account.barred].title)
     holdings = await broker.holdings() if broker.traits.netting else ()
-    return View(broker, meant.instrument, quotes.get(symbol), account, holdings, meant.multiplier)
+    conflict = await broker.conflict(symbol)
+    return View(broker, meant.instrument, quotes.get(symbol), account, holdings, conflict, meant.multiplier)
 
 
 async def held_standing(session: AsyncSession, connection: Connection) -> Standing:
@@ -110,20 +113,25 @@ async def plan(
 
     The claim of an execution and a preview both decide here: under the connection's lock, and without.
     """
-    _check_standing(desk, connection, standing, idea.plans, now)
+    check_standing(desk, connection, standing, idea.plans, now)
     if connection.sizing is None:
         raise Denied("connection_inactive", "The connection has no sizing.")
     situation = await _situate(session, desk, connection, idea, view, execution_id, now)
     course = replace(idea.course, signal=idea.course.signal.scaled(view.multiplier))
     sizing = Sizing.read(connection.sizing).scaled(view.multiplier)
     entry = decide(course, sizing, Limits.read(connection.limits), situation)
+    if view.conflict is not None:
+        raise Denied("venue_settings_conflict", view.conflict)
     return Planned(entry, situation.funds, view.multiplier)
 
 
-def _check_standing(
+def check_standing(
     desk: Desk, connection: Connection, standing: Standing, plans: Sequence[str], now: datetime
 ) -> None:
-    """Connection and owner may still open positions: what was true when the signal came may have changed."""
+    """Connection and owner may still open positions: what was true when the signal came may have changed.
+
+    Raises Denied.
+    """
     if connection.deleted_at is not None or connection.status is not ConnectionStatus.ACTIVE:
         raise Denied("connection_inactive", "The connection is not active.")
     risk.check_mode(standing.trading, whole_engine=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from sqlalchemy import text
@@ -18,9 +19,11 @@ from app.api.keys import PublishedKeys
 from app.api.problems import Unavailable
 from app.desk import open_desk
 from app.domain.owners import Owner, Role
+from app.engine.offers import offers
 from app.engine.rekeying import MissingKeys, check_keys
 from app.settings import InvalidSettings, Settings, read_settings
 from app.store import ownership
+from app.store.connections import Kind
 from app.store.workers import latest_heartbeat
 from migrations import head_revision
 
@@ -60,7 +63,8 @@ async def _examine(settings: Settings) -> list[Finding]:
         "redis": _redis,
         "worker": _worker,
     }
-    return [await _finding(subject, check(settings)) for subject, check in checks.items()]
+    found = [await _finding(subject, check(settings)) for subject, check in checks.items()]
+    return [*found, *await _endpoints(settings)]
 
 
 async def _finding(subject: str, check: Awaitable[str]) -> Finding:
@@ -123,6 +127,33 @@ async def _vault_keys(settings: Settings) -> str:
         except MissingKeys as reason:
             raise Unwell(str(reason)) from None
     return "every key in use is here"
+
+
+async def _endpoints(settings: Settings) -> list[Finding]:
+    """Where requests of exchanges and bridges are sent in place of their own addresses, one by one."""
+    if not settings.broker_endpoints:
+        return [Finding("broker endpoints", True, "none set, every venue is asked at its own address")]
+    # Before the clock of a check runs: the first look imports ccxt.
+    known = {offer.id for offer in (await offers()).values() if offer.kind is not Kind.PAPER}
+    return [
+        await _finding(f"broker endpoint {venue}", _endpoint(url, is_known=venue in known))
+        for venue, url in sorted(settings.broker_endpoints.items())
+    ]
+
+
+async def _endpoint(url: str, *, is_known: bool) -> str:
+    """Whether its host takes connections; nothing is asked of it."""
+    if not is_known:
+        raise Unwell("there is no such exchange or bridge; `engine exchanges` lists them")
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    where = f"{parts.hostname} port {port}"
+    try:
+        _, writer = await asyncio.open_connection(parts.hostname, port)
+    except OSError as error:
+        raise Unwell(f"{where} takes no connections: {type(error).__name__}") from None
+    writer.close()
+    return f"{where} takes connections"
 
 
 async def _redis(settings: Settings) -> str:

@@ -33,7 +33,7 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.domain.money import ZERO, parse
+from app.domain.money import ZERO, kept
 from app.domain.owners import Owner
 from app.domain.performance import (
     Statistics,
@@ -407,7 +407,7 @@ def _history(
         key=key,
         is_active=holder.is_active,
         since=min(beginnings),
-        starting_balance=parse(holder.starting_balances[key.currency]) if is_known else None,
+        starting_balance=kept(holder.starting_balances[key.currency]) if is_known else None,
         earlier=earlier.net_pnl if earlier else ZERO,
         trades=trades,
         snapshot=Snapshot.parse(holder.balances.get(key.currency, {})),
@@ -418,7 +418,7 @@ def _began_with(holder: Row[*tuple[Any, ...]]) -> set[str]:
     """The currencies that a connection held when it was first activated."""
     if holder.first_activated_at is None:
         return set()
-    return {currency for currency, amount in holder.starting_balances.items() if parse(amount)}
+    return {currency for currency, amount in holder.starting_balances.items() if kept(amount)}
 
 
 async def _trades(

@@ -3,11 +3,12 @@
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select
 
-from app.desk import Sessions
+from app.desk import Desk, Sessions
 from app.domain.exits import Protection
 from app.domain.orders import OrderStatus
 from app.store.connections import Connection
@@ -169,8 +170,30 @@ async def test_a_metatrader_account_is_connected_by_login_and_server(api: Api, r
     listed = await api.call(ANN, "GET", "/v1/exchanges", 200)
     offered = {each["id"]: each for each in listed["items"] if each["kind"] == "fx"}
     assert sorted(offered) == ["mt4", "mt5"]
-    assert offered["mt4"]["credential_fields"] == ["account_id", "api_secret", "server"]
+    for each in offered.values():
+        assert each["credential_fields"] == ["account_id", "api_secret", "server"]
+        assert each["optional_credential_fields"] == ["api_key"]
+        assert each["credential_alternatives"] == {"server": ["host", "port"]}
+    binance = next(each for each in listed["items"] if each["id"] == "binance")
+    assert (binance["optional_credential_fields"], binance["credential_alternatives"]) == ([], {})
     assert (offered["mt5"]["market_types"], offered["mt5"]["native_stops"]) == (["fx"], True)
+
+
+async def test_a_login_and_a_port_may_be_numbers(
+    api: Api, rows: Rows, desk: Desk, sessions: Sessions
+) -> None:
+    await rows.entitle(ANN)
+    given = {"account_id": 20011234, "api_secret": "secret-key-1", "host": "mt5.example.org", "port": 443}
+    draft = {"name": "FX", "kind": "fx", "exchange": "mt5", "credentials": given}
+    created = await api.call(ANN, "POST", "/v1/connections", 201, json=draft)
+    async with sessions() as session:
+        row = await session.get_one(Connection, UUID(created["id"]))
+    opened = desk.vault.unseal(row.credentials_sealed or b"", row_id=row.id, version=1)
+    assert opened == {name: str(value) for name, value in given.items()}
+    for value in (443.5, True, None, [443], {"port": 443}):
+        wrong = draft | {"credentials": given | {"port": value}}
+        refused = await api.call(ANN, "POST", "/v1/connections", 422, json=wrong)
+        assert [error["path"] for error in refused["errors"]] == ["credentials.port"]
 
 
 @pytest.mark.parametrize(

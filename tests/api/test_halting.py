@@ -144,8 +144,7 @@ async def test_an_entry_in_review_is_resolved(api: Api, rows: Rows) -> None:
         await api.call(ANN, "POST", path, 422, json=wrong)
 
 
-@pytest.mark.parametrize("caller", [ANN, BOB])
-@pytest.mark.parametrize(
+KILL_SWITCHES = pytest.mark.parametrize(
     ("path", "body"),
     [
         ("/v1/admin/trading", {"state": "halted", "reason": "mine now"}),
@@ -153,6 +152,20 @@ async def test_an_entry_in_review_is_resolved(api: Api, rows: Rows) -> None:
         ("/v1/admin/connections/{id}/close-all", {}),
     ],
 )
+
+
+@KILL_SWITCHES
+async def test_a_token_to_trade_with_is_enough_for_the_kill_switch(
+    api: Api, rows: Rows, path: str, body: dict[str, str]
+) -> None:
+    id_ = (await rows.connection(ANN)).id
+    headers = api.platform.bearer(ADMIN_ANN, scope="trade")
+    answer = await api.http.post(path.format(id=id_), json=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("caller", [ANN, BOB])
+@KILL_SWITCHES
 async def test_users_have_no_kill_switch(
     api: Api, rows: Rows, caller: Any, path: str, body: dict[str, str]
 ) -> None:

@@ -145,6 +145,12 @@ def test_credentials_are_written_and_never_read(document: dict[str, Any]) -> Non
         assert schemas[name]["properties"]["credentials"]["writeOnly"] is True
 
 
+def test_channels_secrets_are_written_and_never_read(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for name, field in (("WebhookDraft", "secret"), ("DiscordDraft", "url")):
+        assert schemas[name]["properties"][field]["anyOf"][0]["writeOnly"] is True
+
+
 def test_amounts_go_out_as_strings(document: dict[str, Any]) -> None:
     price = document["components"]["schemas"]["Position"]["properties"]["entry_price"]
     assert price["type"] == "string"

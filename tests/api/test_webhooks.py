@@ -25,7 +25,8 @@ from starlette.datastructures import Headers
 
 from app.api.bodies import MAX_SIZE
 from app.api.problems import Unauthenticated
-from app.api.webhooks import TOLERANCE, Senders
+from app.api.senders import TOLERANCE, Senders
+from app.api.webhooks import PublishedSignal
 from app.desk import Desk, Sessions
 from app.domain.orders import OrderType, Side
 from app.domain.owners import Owner, Role
@@ -484,11 +485,11 @@ WRONG_SIGNALS: Final[list[tuple[str, dict[str, Any]]]] = [
     ("data.entry_price", {"order_type": "limit", "entry_price": None}),
     # Words.
     *(("data.direction", {"direction": word}) for word in ("BUY", "long", "Buy", "", None, 1, ABSENT)),
-    *(("data.order_type", {"order_type": word}) for word in ("stop", "oco", "MARKET", "", None)),
+    *(("data.order_type", {"order_type": word}) for word in ("stop", "oco", "MARKET", "")),
     *(("data.market", {"market": word}) for word in ("stocks", "Crypto", "")),
     *(("data.id", {"id": id_}) for id_ in ("", "x" * 65, 7, None, ["s1"], "two\nlines", "\u202e", ABSENT)),
     *(("data.symbol", {"symbol": word}) for word in ("", "BTC/USDT\n", "x" * 65, None, 1, ABSENT)),
-    *(("data.provider", {"provider": word}) for word in ("", "x" * 65, None)),
+    *(("data.provider", {"provider": word}) for word in ("", "x" * 65)),
     ("data.timeframe", {"timeframe": "x" * 33}),
     ("data.title", {"title": "x" * 201}),
     ("data.note", {"note": "x" * 4001}),
@@ -537,7 +538,7 @@ WRONG_EVENTS: Final[list[tuple[str, str, dict[str, Any]]]] = [
 WRONG_ENVELOPES: Final[list[tuple[str, Any]]] = [
     ("type", {"timestamp": NOON.isoformat(), "data": SIGNAL}),
     ("type", {"type": "", "timestamp": NOON.isoformat(), "data": SIGNAL}),
-    ("type", {"type": "x" * 65, "timestamp": NOON.isoformat(), "data": SIGNAL}),
+    ("timestamp", {"type": "x" * 65}),
     ("type", {"type": 1, "timestamp": NOON.isoformat(), "data": SIGNAL}),
     ("timestamp", {"type": EventType.PUBLISHED, "data": SIGNAL}),
     ("timestamp", {"type": EventType.PUBLISHED, "timestamp": "2026-11-24T12:00:00", "data": SIGNAL}),
@@ -703,6 +704,44 @@ async def test_a_type_we_do_not_know_is_kept_and_ignored(source: Source, session
     assert [(row.type, row.status) for row in rows] == [(kind, Reception.IGNORED) for kind in kinds]
     assert rows[0].data == {"anything": [1, "two", {"three": None}], "amount": "0.10", "huge": "1E+400"}
     assert await kept(sessions, SignalRow, Execution, Entitlement) == [0, 0, 0]
+
+
+@pytest.mark.parametrize("data", [{}, {"data": None}, {"data": "a text"}, {"data": [{"id": "s1"}]}])
+async def test_a_type_we_do_not_know_may_be_long_and_say_nothing(
+    source: Source, sessions: Sessions, data: dict[str, Any]
+) -> None:
+    kind = "vendor." + "x" * 100
+    body = json.dumps({"type": kind, "timestamp": NOON.isoformat(), **data}).encode()
+    receipt = accepted(await source.post(body, source.headers(body, "msg_1")))
+    assert receipt == {"event_id": "msg_1", "signal_id": None, "status": "ignored"}
+    assert accepted(await source.post(body, source.headers(body, "msg_1")))["status"] == "duplicate"
+    row = await one_row(sessions, Event)
+    assert (row.type, row.data, row.status) == (kind[:64], {}, Reception.IGNORED)
+
+
+async def test_a_field_that_is_null_counts_as_left_out(source: Source, sessions: Sessions) -> None:
+    nothing = dict.fromkeys(PublishedSignal.model_fields)
+    given = {**nothing, "id": "s1", "symbol": "BTC/USDT", "direction": "buy"}
+    assert accepted(await source.say(EventType.PUBLISHED, given))["status"] == "accepted"
+    row = await one_row(sessions, SignalRow)
+    assert (row.provider, row.order_type, row.plans, row.take_profits) == ("default", "market", [], [])
+    assert (row.published_at, row.entry_price, row.stop_loss) == (NOON, None, None)
+    later = {"id": "s1", "provider": None, "portion": None}
+    assert accepted(await source.say(EventType.CLOSED, later))["signal_id"] == str(row.id)
+
+
+async def test_a_stop_that_an_update_calls_null_is_still_taken_away(
+    source: Source, sessions: Sessions
+) -> None:
+    given = {"id": "s1", "provider": None, "stop_loss": None}
+    accepted(await source.say(EventType.UPDATED, given))
+    assert (await one_row(sessions, Event)).data == {"id": "s1", "stop_loss": None}
+
+
+async def test_a_subscription_may_say_more_than_we_know(source: Source, sessions: Sessions) -> None:
+    given = {"user_id": BOB.id, "plans": ["gold"], "trial": True, "seats": {"used": 1}}
+    assert accepted(await source.say(EventType.SUBSCRIPTION, given))["status"] == "accepted"
+    assert (await one_row(sessions, Entitlement)).plans == ["gold"]
 
 
 # Nothing happens twice.
@@ -1014,6 +1053,9 @@ class Witness:
 
     async def follow(self, event_id: UUID) -> None:
         """Not rung by a published signal."""
+
+    def deliver(self, channel_ids: Iterable[UUID]) -> None:
+        """Not rung by an event."""
 
 
 async def test_the_bell_rings_for_what_is_committed(

@@ -7,15 +7,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from aiohttp import web
 
 from app.brokers.metatrader import marks, outcomes, rates, wire
-from app.brokers.metatrader.books import Cause, cause_of, history_of_deals, tickets
+from app.brokers.metatrader.books import Cause
 from app.brokers.metatrader.commissions import charged
 from app.brokers.metatrader.credentials import Credentials
+from app.brokers.metatrader.gateway import Gateway
 from app.brokers.metatrader.listings import Listing, candidates, listing_4, listing_5, pair_of
 from app.brokers.metatrader.marks import Handle
 from app.brokers.metatrader.outcomes import Fault
 from app.brokers.metatrader.platforms import PLATFORMS
+from app.brokers.metatrader.rows import cause_of, history_of_deals, tickets
 from app.brokers.metatrader.session import token_of
 from app.brokers.metatrader.wire import Record, ServerTime, Unreadable
 from app.brokers.port import Refused, Uncertain, Unreachable
@@ -310,6 +313,24 @@ def test_what_was_charged_is_the_newest_of_each_way() -> None:
     deals = [deal(1, "In", -9, 1), deal(2, "Out", -2, 3), deal(3, "In", -1.5, 2)]
     told = history_of_deals(wire.parsed(json.dumps({"orders": [], "internalDeals": deals})), ATHENS)
     assert charged(told) == {"EURUSD": D(7)}
+
+
+@pytest.mark.parametrize("path", ["", "/", "/bridges/5", "/bridges/5/"])
+async def test_a_bridge_is_asked_below_its_path(path: str) -> None:
+    asked = list[str]()
+
+    async def respond(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append(request.path)
+        return web.json_response("OK")
+
+    runner = web.ServerRunner(web.Server(respond, access_log=None), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    gateway = Gateway(f"http://127.0.0.1:{runner.addresses[0][1]}{path}")
+    assert await gateway.ask("CheckConnect", {"id": "token"}, key=None) == "OK"
+    await gateway.close()
+    await runner.cleanup()
+    assert asked == [f"{path.rstrip('/')}/CheckConnect"]
 
 
 def test_a_session_is_named_beyond_guessing_and_the_same_everywhere() -> None:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import cycle, islice
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -182,18 +183,21 @@ class Pair:
 async def opened_pair(
     database_url: str,
     methods: Sequence[tuple[str, Method]] = (("mt4", Method.HEDGING), ("mt5", Method.HEDGING)),
+    *,
+    patience: Patience = IMPATIENT,
+    **terms: Any,
 ) -> AsyncIterator[Pair]:
     """Active accounts of 100,000 USD at brokers that charge commission, trading a hundredth of a lot."""
     async with running_bridge(start=START) as venue, opened_desk(database_url, Clock()) as opened:
         endpoints = {bridge.platform.value: bridge.url for bridge in venue.bridges}
         now = venue.clock.now
-        brokers = Directory({"fx": open_metatrader(opened.vault, endpoints, now, IMPATIENT)})
+        brokers = Directory({"fx": open_metatrader(opened.vault, endpoints, now, patience)})
         desk = replace(opened, brokers=brokers, now=now)
         stages = []
         for platform, method in methods:
             owner = venue.open_account(platform, balance="100000", method=method, commission="3.5")
             stage = Stage(desk, venue, platform, owner)
-            await stage.activate(sizing={"strategy": "fixed", "value": "0.02"})
+            await stage.activate(sizing={"strategy": "fixed", "value": "0.02"}, **terms)
             stages.append(stage)
         yield Pair(desk, venue, stages)
         await brokers.close()

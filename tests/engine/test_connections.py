@@ -16,6 +16,7 @@ from app.domain.errors import Conflict, EngineError, Forbidden, Invalid, NotFoun
 from app.domain.market import MarketType
 from app.domain.owners import Owner, Role
 from app.engine import connections as engine
+from app.engine import credentials
 from app.settings import Settings
 from app.store.connections import Connection, ConnectionStatus, Kind
 from app.store.executions import Execution, ExecutionStatus
@@ -102,7 +103,7 @@ async def _crypto(desk: Desk, rows: Rows, owner: Owner = ANN, **columns: Any) ->
     )
     async with desk.sessions.begin() as session:
         row = await session.get_one(Connection, connection.id)
-        engine.seal_credentials(desk, row, CREDENTIALS, version=1)
+        credentials.seal(desk, row, CREDENTIALS, version=1)
         row.tested_version = columns.get("tested_version")
         row.account_identity = columns.get("account_identity")
     return connection
@@ -118,11 +119,11 @@ async def test_credentials_are_sealed_for_their_row(desk: Desk, rows: Rows) -> N
     assert row.credentials_hint == "x7Qp"
     assert row.credentials_sealed is not None
     assert b"canary" not in row.credentials_sealed
-    assert desk.vault.unseal(row.credentials_sealed, connection_id=row.id, version=1) == CREDENTIALS
+    assert desk.vault.unseal(row.credentials_sealed, row_id=row.id, version=1) == CREDENTIALS
 
 
 @pytest.mark.parametrize(
-    ("credentials", "hint"),
+    ("given", "hint"),
     [
         ({"api_key": "12345678"}, "5678"),
         ({"api_key": "1234567"}, None),
@@ -131,10 +132,10 @@ async def test_credentials_are_sealed_for_their_row(desk: Desk, rows: Rows) -> N
     ],
 )
 async def test_the_hint_gives_away_less_than_half_of_a_key(
-    desk: Desk, rows: Rows, credentials: dict[str, str], hint: str | None
+    desk: Desk, rows: Rows, given: dict[str, str], hint: str | None
 ) -> None:
     connection = await _crypto(desk, rows)
-    engine.seal_credentials(desk, connection, credentials, version=2)
+    credentials.seal(desk, connection, given, version=2)
     assert connection.credentials_hint == hint
 
 
@@ -263,34 +264,129 @@ async def test_other_credentials_have_to_be_tested(desk: Desk, rows: Rows) -> No
     row = await _row(desk, connection)
     assert (row.status, row.credentials_version, row.is_tested) == (ConnectionStatus.INACTIVE, 2, False)
     assert row.credentials_sealed is not None
-    assert desk.vault.unseal(row.credentials_sealed, connection_id=row.id, version=2) == OTHER_CREDENTIALS
+    assert desk.vault.unseal(row.credentials_sealed, row_id=row.id, version=2) == OTHER_CREDENTIALS
 
 
 @pytest.mark.parametrize(
-    ("credentials", "said"),
+    ("given", "said"),
     [
         ({"api_key": "another-key-9"}, "Binance needs api_secret."),
         (OTHER_CREDENTIALS | {"pin": "1234"}, "There is no credential field pin."),
     ],
 )
 async def test_credentials_have_the_fields_the_exchange_asks_for(
-    desk: Desk, rows: Rows, credentials: dict[str, str], said: str
+    desk: Desk, rows: Rows, given: dict[str, str], said: str
 ) -> None:
     connection = await _crypto(desk, rows)
     with pytest.raises(Invalid) as invalid:
-        await engine.change(desk, ANN, connection.id, {"credentials": credentials})
+        await engine.change(desk, ANN, connection.id, {"credentials": given})
     assert (invalid.value.path, invalid.value.message) == ("credentials", said)
 
 
-async def test_credentials_stay_while_something_is_open(desk: Desk, rows: Rows) -> None:
-    connection = await _crypto(desk, rows, status=ConnectionStatus.ACTIVE, tested_version=1)
+async def _open_one(desk: Desk, rows: Rows, identity: str | None, **columns: Any) -> Connection:
+    """An active connection to an account of that name, with a position open."""
+    terms: dict[str, Any] = {"status": ConnectionStatus.ACTIVE, "tested_version": 1}
+    connection = await _crypto(desk, rows, **terms | columns, account_identity=identity)
     await rows.position(connection)
+    return connection
+
+
+async def _refused(desk: Desk, connection: Connection) -> Conflict:
     with pytest.raises(Conflict) as refused:
         await engine.change(desk, ANN, connection.id, {"credentials": OTHER_CREDENTIALS})
-    assert refused.value.code == "positions_open"
+    return refused.value
+
+
+OF_A_KEY = f"binance:key:{'ab' * 16}"
+
+
+@pytest.mark.parametrize(
+    ("known", "answer", "said"),
+    [
+        ("uid-2", GOOD, "these open another account"),
+        (OF_A_KEY, GOOD, "known by its key alone"),
+        (OF_A_KEY, replace(GOOD, identity=OF_A_KEY.replace("ab", "cd")), "which account a key is of"),
+        (None, GOOD, "has not been named"),
+        ("uid-1", Unreachable("No route."), "do not pass its test. No route."),
+        ("uid-1", Refused("Invalid key."), "do not pass its test. Invalid key."),
+        ("uid-1", replace(GOOD, permissions=Permissions(trade=False, withdraw=None)), "cannot trade"),
+    ],
+)
+async def test_credentials_stay_while_something_is_open_unless_the_account_is_the_same(
+    desk: Desk, rows: Rows, exchange: Exchange, known: str | None, answer: Account | Exception, said: str
+) -> None:
+    exchange.answer = answer
+    connection = await _open_one(desk, rows, known)
+    refused = await _refused(desk, connection)
+    assert refused.code == "positions_open"
+    assert said in refused.message
     row = await _row(desk, connection)
-    assert (row.status, row.credentials_version) == (ConnectionStatus.ACTIVE, 1)
+    assert (row.status, row.credentials_version, row.account_identity) == (ConnectionStatus.ACTIVE, 1, known)
     await engine.change(desk, ANN, connection.id, {"name": "Still mine"})
+
+
+@pytest.mark.parametrize("status", [ConnectionStatus.ACTIVE, ConnectionStatus.ERROR])
+async def test_credentials_of_the_same_account_take_over_what_is_open(
+    desk: Desk, rows: Rows, exchange: Exchange, status: ConnectionStatus
+) -> None:
+    connection = await _open_one(desk, rows, "uid-1", status=status, refused_in_a_row=3)
+    waiting = await rows.execution(connection, status=ExecutionStatus.PENDING, due_at=NOON)
+    await engine.change(desk, ANN, connection.id, {"credentials": OTHER_CREDENTIALS})
+    row = await _row(desk, connection)
+    assert (row.status, row.credentials_version, row.is_tested) == (ConnectionStatus.INACTIVE, 2, False)
+    assert (row.account_identity, row.refused_in_a_row) == ("uid-1", 0)
+    assert row.credentials_sealed is not None
+    assert desk.vault.unseal(row.credentials_sealed, row_id=row.id, version=2) == OTHER_CREDENTIALS
+    [asked] = exchange.opened
+    assert (asked.connection_id, asked.credentials_version) == (connection.id, 2)
+    assert (
+        desk.vault.unseal(asked.credentials_sealed or b"", row_id=row.id, version=2) == OTHER_CREDENTIALS
+    ), "the venue was asked with the new ones"
+    if status is ConnectionStatus.ACTIVE:
+        async with desk.sessions() as session:
+            assert (await session.get_one(Execution, waiting.id)).code == "connection_inactive"
+    await engine.change(desk, ANN, connection.id, {"credentials": CREDENTIALS})
+    assert (await _row(desk, connection)).credentials_version == 3, "once more, before any test"
+
+
+async def test_credentials_that_were_changed_while_accounts_were_compared_stay(
+    desk: Desk, rows: Rows, exchange: Exchange
+) -> None:
+    connection = await _open_one(desk, rows, "uid-1")
+
+    async def change() -> None:
+        exchange.meanwhile = None
+        await engine.change(desk, ANN, connection.id, {"credentials": CREDENTIALS})
+
+    exchange.meanwhile = change
+    assert (await _refused(desk, connection)).code == "conflict"
+    row = await _row(desk, connection)
+    assert row.credentials_version == 2
+    assert row.credentials_sealed is not None
+    assert desk.vault.unseal(row.credentials_sealed, row_id=row.id, version=2) == CREDENTIALS
+
+
+async def test_an_active_one_whose_account_turns_out_to_be_in_use_has_failed_its_test(
+    desk: Desk, rows: Rows
+) -> None:
+    await _crypto(desk, rows, BOB, status=ConnectionStatus.ACTIVE, account_identity="uid-1")
+    mine = await _crypto(
+        desk, rows, status=ConnectionStatus.ACTIVE, tested_version=1, account_identity=OF_A_KEY
+    )
+    found = await engine.test(desk, ANN, mine.id)
+    assert (found.ok, found.code) == (False, "account_in_use")
+    row = await _row(desk, mine)
+    assert (row.status, row.last_error, row.is_tested) == (ConnectionStatus.ERROR, found.message, False)
+
+
+async def test_a_name_that_was_told_once_stays(desk: Desk, rows: Rows, exchange: Exchange) -> None:
+    connection = await _crypto(desk, rows, account_identity="uid-1")
+    exchange.answer = replace(GOOD, identity=OF_A_KEY)
+    assert (await engine.test(desk, ANN, connection.id)).ok
+    assert (await _row(desk, connection)).account_identity == "uid-1"
+    await engine.change(desk, ANN, connection.id, {"credentials": OTHER_CREDENTIALS})
+    assert (await engine.test(desk, ANN, connection.id)).ok
+    assert (await _row(desk, connection)).account_identity == OF_A_KEY
 
 
 async def test_deleting_wipes_the_credentials(desk: Desk, rows: Rows) -> None:

@@ -1,23 +1,36 @@
 """Entries that rest and are not meant any more: taken back by the monitor, with the reason."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
 
 from app.desk import Desk
+from app.domain.exits import Protection
 from app.domain.market import MarketType
 from app.domain.orders import OrderStatus
+from app.domain.owners import Owner, Role
+from app.domain.positions import PositionStatus
 from app.domain.risk import Mode
 from app.domain.signals import EventType
-from app.engine import monitoring
+from app.engine import intake, monitoring
 from app.store.connections import Connection
 from app.store.executions import ExecutionStatus
 from app.store.notifications import Notification
-from tests.desks import START, Clock, add_connection, opened_desk, write_recording
-from tests.engine.signals import change, execute_all, executions, orders, positions, publish, sweep_all
+from tests.desks import START, USER, Clock, add_connection, opened_desk, write_recording
+from tests.engine.signals import (
+    change,
+    execute_all,
+    executions,
+    message,
+    orders,
+    positions,
+    publish,
+    sweep_all,
+)
 
 # 20000 for half a minute, then 20500, where it stays.
 CANDLES = [
@@ -135,6 +148,74 @@ async def test_an_entry_rests_only_where_entries_are_taken(
         await session.execute(update(Connection).values(**values))
     await rounds(desk, clock, 5)
     assert (await outcome(desk))[:2] == (ExecutionStatus.CANCELLED, code)
+
+
+async def entitled(desk: Desk, clock: Clock, plans: list[str], ends_at: datetime | None = None) -> None:
+    """The platform says what the user may have from now on."""
+    clock.move(1)
+    event = message(desk, EventType.SUBSCRIPTION, "a subscription")
+    await intake.subscribe(
+        desk, event, user_id=USER.id, plans=plans, expires_at=ends_at, max_connections=None
+    )
+
+
+async def one_open_and_one_resting(desk: Desk, owner: Owner = USER) -> None:
+    """A position, and an entry that waits below the price, both for the plan gold."""
+    await add_connection(desk, owner=owner, market_type=MarketType.SPOT)
+    await publish(desk, "filled", stop_loss="19000", plans=["gold"])
+    await publish(desk, "resting", order_type="limit", entry_price="19900", plans=["gold"])
+    await execute_all(desk)
+
+
+@pytest.mark.parametrize(
+    ("plans", "ends_after"),
+    [(["silver"], None), ([], None), (["gold"], timedelta(0)), (["gold"], timedelta(seconds=12))],
+    ids=["another plan", "no plan", "ended at once", "ends by itself"],
+)
+async def test_what_a_lapsed_user_has_resting_is_taken_back_and_what_is_open_stays(
+    desk: Desk, clock: Clock, plans: list[str], ends_after: timedelta | None
+) -> None:
+    desk = replace(desk, entitlements_required=True)
+    await entitled(desk, clock, ["gold"])
+    await one_open_and_one_resting(desk)
+    await rounds(desk, clock, 5)
+    assert [each.status for each in await executions(desk)] == [
+        ExecutionStatus.EXECUTED,
+        ExecutionStatus.OPEN,
+    ]
+    await entitled(desk, clock, plans, None if ends_after is None else clock() + ends_after)
+    await rounds(desk, clock, 15)
+    filled, resting = await executions(desk)
+    assert filled.status is ExecutionStatus.EXECUTED
+    assert (resting.status, resting.code) == (ExecutionStatus.CANCELLED, "plan_required")
+    [position] = await positions(desk)
+    assert (position.status, position.protection) == (PositionStatus.OPEN, Protection.NATIVE)
+
+
+async def test_an_entry_of_a_plan_that_is_renewed_stays(desk: Desk, clock: Clock) -> None:
+    desk = replace(desk, entitlements_required=True)
+    await entitled(desk, clock, ["gold"])
+    await one_open_and_one_resting(desk)
+    await entitled(desk, clock, ["silver", "gold"], clock() + timedelta(minutes=5))
+    await rounds(desk, clock, 15)
+    assert [each.status for each in await executions(desk)] == [
+        ExecutionStatus.EXECUTED,
+        ExecutionStatus.OPEN,
+    ]
+
+
+@pytest.mark.parametrize(("owner", "required"), [(Owner(Role.ADMIN, "user-1"), True), (USER, False)])
+async def test_who_needs_no_plan_keeps_what_rests(
+    desk: Desk, clock: Clock, owner: Owner, required: bool
+) -> None:
+    desk = replace(desk, entitlements_required=required)
+    await one_open_and_one_resting(desk, owner)
+    await entitled(desk, clock, [], clock())
+    await rounds(desk, clock, 15)
+    assert [each.status for each in await executions(desk)] == [
+        ExecutionStatus.EXECUTED,
+        ExecutionStatus.OPEN,
+    ]
 
 
 async def test_a_part_that_was_filled_stays_when_the_rest_has_expired(desk: Desk, clock: Clock) -> None:

@@ -5,13 +5,16 @@ import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
+from typing import cast
 
 import pytest
 
+from app.domain.errors import Conflict
 from app.domain.exits import CloseReason, Protection
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
 from app.engine import closing, connections, previewing, protection
+from app.engine.connections import Terms
 from app.engine.protection import PlanChange
 from app.store.connections import ConnectionStatus
 from app.store.executions import ExecutionStatus
@@ -77,12 +80,39 @@ class TestAccidents:
         assert len(stage.venue.calls("ConnectEx")) == 2
 
 
+class TestCredentials:
+    async def test_another_password_of_the_account_takes_over_what_is_open(self, stage: Stage) -> None:
+        connection = await stage.activate()
+        await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09")
+        await execute_all(stage.desk)
+        stage.login.password = "another-password"
+        wrong = {"credentials": stage.credentials(api_secret="a-wrong-one")}
+        stranger = stage.venue.open_account(stage.platform)
+        strange = {"account_id": str(stranger.user), "api_secret": stranger.password}
+        other = {"credentials": stage.credentials(**strange)}
+        for terms, why in ((wrong, "do not pass its test"), (other, "open another account")):
+            with pytest.raises(Conflict, match=why) as refused:
+                await connections.change(stage.desk, USER, connection.id, cast("Terms", terms))
+            assert refused.value.code == "positions_open"
+        renewed = {"credentials": stage.credentials(api_secret="another-password")}
+        changed = await connections.change(stage.desk, USER, connection.id, cast("Terms", renewed))
+        assert (changed.status, changed.is_tested) == (ConnectionStatus.INACTIVE, False)
+        stage.venue.bridge(stage.platform).sessions.lose_all()
+        [position] = await positions(stage.desk)
+        await closing.request_close(stage.desk, USER, position.id, None, idempotency_key=None)
+        await stage.walk("EUR/USD", None)
+        [position] = await positions(stage.desk)
+        assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.MANUAL)
+
+
 class TestProtection:
     async def test_a_stop_that_is_moved_at_the_terminal_is_put_back(self, stage: Stage) -> None:
         await stage.activate()
         await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09", targets=[("1.12", "1")])
         await execute_all(stage.desk)
         [held] = stage.login.positions.values()
+        # The bridge has its time to show what it has taken; after that it is believed.
+        await stage.walk("EUR/USD", None, rounds=4, seconds=25)
         held.stop_loss = D(0)
         await stage.walk("EUR/USD", None, rounds=5)
         assert (held.stop_loss, held.take_profit) == (D("1.09"), D("1.12"))

@@ -12,12 +12,13 @@ from sqlalchemy import select, update
 
 from app.brokers.crypto import open_crypto
 from app.brokers.directory import Directory
-from app.desk import Desk
+from app.desk import Desk, open_database, open_sessions
 from app.domain.market import MarketType
 from app.engine import connections, rekeying
 from app.engine.access import broker_of
 from app.engine.rekeying import MissingKeys
-from app.settings import new_vault_key
+from app.main import create_app
+from app.settings import Settings, new_vault_key
 from app.store.connections import Connection, Kind
 from app.vault import CannotOpen, Vault
 from tests.desks import START, USER, Clock, add_connection, opened_desk
@@ -45,7 +46,7 @@ async def sealed(desk: Desk, count: int) -> Sequence[UUID]:
 
 async def reseal(desk: Desk, connection_id: UUID, secret: str, version: int = 1) -> None:
     """Give a connection credentials under the newest key of this desk."""
-    value = desk.vault.seal({"api_secret": secret}, connection_id=connection_id, version=version)
+    value = desk.vault.seal({"api_secret": secret}, row_id=connection_id, version=version)
     async with desk.sessions.begin() as session:
         await session.execute(
             update(Connection)
@@ -60,7 +61,7 @@ async def opened(desk: Desk) -> dict[UUID, str]:
         rows = await session.scalars(select(Connection).where(Connection.credentials_sealed.is_not(None)))
         return {
             row.id: desk.vault.unseal(
-                row.credentials_sealed or b"", connection_id=row.id, version=row.credentials_version
+                row.credentials_sealed or b"", row_id=row.id, version=row.credentials_version
             )["api_secret"]
             for row in rows
         }
@@ -132,9 +133,30 @@ async def test_a_process_without_a_key_in_use_is_told_which(desk: Desk) -> None:
     await sealed(desk, 2)
     await rekeying.check_keys(desk)
     with pytest.raises(
-        MissingKeys, match=rf"ENGINE_VAULT_KEYS.*{desk.vault.sealing_key_id} \(2 connections\)"
+        MissingKeys, match=rf"ENGINE_VAULT_KEYS.*{desk.vault.sealing_key_id} \(2 credentials\)"
     ):
         await rekeying.check_keys(replace(desk, vault=Vault.open([NEW])))
+
+
+async def test_an_api_without_a_key_in_use_refuses_to_start(desk: Desk, settings: Settings) -> None:
+    await sealed(desk, 1)
+    lacking = create_app(settings, replace(desk, vault=Vault.open([NEW])))
+    with pytest.raises(MissingKeys, match=desk.vault.sealing_key_id):
+        async with lacking.router.lifespan_context(lacking):
+            pass
+    complete = create_app(settings, replace(desk, vault=Vault.open([NEW, OLD])))
+    async with complete.router.lifespan_context(complete):
+        assert complete.state.keys_checked
+
+
+async def test_a_database_that_is_away_keeps_no_process_from_starting(desk: Desk) -> None:
+    nowhere = open_database("postgresql+asyncpg://nobody@127.0.0.1:1/nowhere")
+    away = replace(desk, sessions=open_sessions(nowhere))
+    assert await rekeying.keys_checked(away) is False
+    with pytest.raises(ConnectionRefusedError):
+        await rekeying.check_keys(away)
+    await nowhere.dispose()
+    assert await rekeying.keys_checked(desk) is True
 
 
 @dataclass

@@ -89,6 +89,13 @@ class Exchange:
             floor.accounts[keys.api_key] = Account(keys.api_key, keys.secret, uid, dict(amounts), **terms)
         return keys
 
+    def another_key(self, keys: Keys) -> Keys:
+        """A second key of the same account, beside the first; their secrets are the same."""
+        another = Keys(secrets.token_hex(32), keys.secret)
+        for floor in self.floors:
+            floor.accounts[another.api_key] = floor.accounts[keys.api_key]
+        return another
+
     def markets(self, symbol: str) -> list[Market]:
         """The markets of a unified symbol at all exchanges."""
         return [market for floor in self.floors if (market := floor.market_of(symbol)) is not None]
@@ -112,6 +119,12 @@ class Exchange:
                 for position in account.open_positions:
                     if position.market.listing.symbol == symbol:
                         dialect.force(account, position, force)
+
+    def settle_funding(self, symbol: str, rate: Decimal | str) -> None:
+        """Let a funding time pass for a symbol, at all exchanges: above zero, longs pay shorts."""
+        for floor in self.floors:
+            if (market := floor.market_of(symbol)) is not None:
+                floor.settle(market, Decimal(rate))
 
     def delist(self, symbol: str, *, gone: bool = False) -> None:
         """Stop trading a symbol, at all exchanges; with `gone` they do not even describe it any more."""

@@ -189,7 +189,9 @@ def unlimited() -> Toll:
 
 
 @asynccontextmanager
-async def driven(exchange: str, market_type: MarketType, answers: Mapping[str, Any]) -> AsyncIterator[Driven]:
+async def driven(
+    exchange: str, market_type: MarketType, answers: Mapping[str, Any], *, sandbox: bool = False
+) -> AsyncIterator[Driven]:
     """A class ready to be driven."""
     profile, line = profile_of(exchange, market_type), CapturedLine(answers)
     surroundings = Surroundings(
@@ -198,7 +200,7 @@ async def driven(exchange: str, market_type: MarketType, answers: Mapping[str, A
         lambda: START + timedelta(seconds=1),
     )
     credentials = {**CREDENTIALS, "secret": _OTHER_SECRETS.get(exchange, CREDENTIALS["secret"])}
-    opened = exchange_of(exchange, profile, surroundings, unlimited(), credentials, sandbox=False)
+    opened = exchange_of(exchange, profile, surroundings, unlimited(), credentials, sandbox=sandbox)
     market = market_of(opened, market_type)
     opened.set_markets([market])
     listed = listings_of(opened.markets, opened.precisionMode)[market["symbol"]]

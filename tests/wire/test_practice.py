@@ -22,7 +22,7 @@ CASES: Final = [(entry.id, kind) for entry in catalogue().values() for kind in e
 PRACTICING: Final = [case for case in CASES if catalogue()[case[0]].has_sandbox]
 _TRANSPORT: Final = Transport()
 
-_MARKS: Final = ("x-simulated-trading", "paptrading")
+MARKS: Final = ("x-simulated-trading", "paptrading")
 """Headers by which venues tell practice from earnest at one address."""
 
 _ASKS_NOTHING: Final = {"pacifica"}
@@ -85,7 +85,7 @@ async def test_nothing_of_a_practice_account_reaches_the_live_address(
     assert practice
     live = _hosts(await _asked(exchange, market_type, sandbox=False)) - _PUBLIC_PAGES
     for sent in practice:
-        marked = any(sent.values(mark) == ["1"] for mark in _MARKS)
+        marked = any(sent.values(mark) == ["1"] for mark in MARKS)
         assert marked or not _hosts([sent]) & live
 
 

@@ -3,8 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -308,7 +308,16 @@ async def test_plain_arq_works_as_well(desk: Desk, environment: dict[str, str], 
         await redis.aclose()
         await until(lambda: all_are(desk, ExecutionStatus.EXECUTED, 2))
         await until(lambda: is_watched(desk))
+        [seen] = await alive(desk)
+        assert seen.name.endswith(f":{worker.process.pid}")
+        assert seen.metrics, "what it has counted goes with it"
         assert await worker.stop() == 0
+
+
+async def alive(desk: Desk) -> Sequence[workers.Worker]:
+    """The workers that say that they are there."""
+    async with desk.sessions() as session:
+        return await workers.alive(session, desk.now() - timedelta(minutes=1))
 
 
 async def test_two_workers_share_the_work_and_double_none_of_it(
@@ -338,7 +347,7 @@ async def test_a_worker_without_a_vault_key_in_use_refuses_to_start(
     desk: Desk, environment: dict[str, str], tmp_path: Path
 ) -> None:
     connection = await add_connection(desk)
-    sealed = desk.vault.seal({"api_key": "k"}, connection_id=connection.id, version=1)
+    sealed = desk.vault.seal({"api_key": "k"}, row_id=connection.id, version=1)
     async with desk.sessions.begin() as session:
         await session.execute(update(Connection).values(credentials_sealed=sealed))
     async with working({**environment, "ENGINE_VAULT_KEYS": new_vault_key()}, tmp_path) as worker:

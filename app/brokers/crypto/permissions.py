@@ -80,6 +80,65 @@ _READERS: Final[Mapping[str, tuple[str, Callable[[Answer, MarketType], Key]]]] =
 """By exchange: what is asked, and how the answer is read."""
 
 
+def _at(*steps: str) -> Callable[[Any], object]:
+    """What an answer holds there; of a list, in its first item."""
+
+    def found(answer: Any) -> object:
+        for step in steps:
+            if isinstance(answer, list):
+                answer = next(iter(answer), None)
+            answer = answer.get(step) if isinstance(answer, Mapping) else None
+        return answer
+
+    return found
+
+
+_BINANCE_ALIAS: Final = ("fapiPrivateV3GetBalance", _at("accountAlias"))
+_KUCOIN_UID: Final = ("privateGetUserApiKey", _at("data", "uid"))
+_GATE_UID: Final = ("privateAccountGetDetail", _at("user_id"))
+
+_NAMES: Final[Mapping[tuple[str, MarketType], tuple[str, Callable[[Any], object]]]] = {
+    ("binance", MarketType.SPOT): ("privateGetAccount", _at("uid")),
+    # Its futures know nothing of the UID; their alias is as unique, and demo accounts have one, too.
+    ("binance", MarketType.SWAP): _BINANCE_ALIAS,
+    ("binanceusdm", MarketType.SWAP): _BINANCE_ALIAS,
+    **{
+        (exchange, market_type): asked
+        for exchange, asked in {
+            "bitget": ("privateSpotGetV2SpotAccountInfo", _at("data", "userId")),
+            "bingx": ("accountV1PrivateGetUid", _at("data", "uid")),
+            "gate": _GATE_UID,
+            "gateeu": _GATE_UID,
+            "htx": ("v2PrivateGetUserUid", _at("data")),
+            "kucoin": _KUCOIN_UID,
+            "kucoinfutures": _KUCOIN_UID,
+            "mexc": ("spotPrivateGetUid", _at("uid")),
+        }.items()
+        for market_type in (MarketType.SPOT, MarketType.SWAP)
+    },
+}
+"""Where the account's name is asked for, if what is told of the key does not hold it."""
+
+_NAMING_FIELDS: Final = ("walletAddress", "accountId", "uid")
+"""Credentials that are the account's own name where a class requires them."""
+
+
+async def name_of(exchange: Any, market_type: MarketType) -> str | None:
+    """The venue's name for the account that a key opens; None where it tells none. Raises ccxt's error out of reach."""
+    known = _NAMES.get((exchange.id, market_type))
+    if known is not None:
+        method, read = known
+        ask: Callable[[], Awaitable[Any]] = getattr(exchange, method)
+        try:
+            told = read(await ask())
+        except library.ExchangeError:
+            # The key has just shown its account: this is what it may not ask.
+            return None
+        return str(told) if isinstance(told, str | int) and told != "" else None
+    required = exchange.requiredCredentials
+    return next((getattr(exchange, field) for field in _NAMING_FIELDS if required.get(field)), None)
+
+
 async def key_of(exchange: Any, market_type: MarketType) -> Key:
     """What the venue tells of this key. A venue that will not say says nothing; one out of reach raises ccxt's error.
 
