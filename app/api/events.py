@@ -144,7 +144,8 @@ async def stream_events(
     `event` is `execution`, `position` or `notification`; `data` is the resource as its list shows it; `id` is what
     to send as `Last-Event-ID` to go on behind it, however long ago that was. You get each resource in its newest
     state: of several changes since the last event you may see only what they came to, and one state more than once,
-    but never an older one after a newer. Replace by `id` what you hold.
+    but never an older one after a newer. Replace by `id` what you hold. How far a notification has come on your
+    channels is told with it, and is no event of its own.
 
     The stream begins with an `id` of its own, so open it first and read the lists then: nothing is missed between.
     The comment `up to date` says that all has been told that changed before; other comments keep the connection
@@ -226,11 +227,13 @@ async def _resources(
     if wanted := ids[Kind.EXECUTION]:
         mine = listing(executions.owned_by(owner), executions.Execution.id.in_(wanted))
         found += [Execution.seen(*row) for row in await session.execute(mine)]
-    for kind, row_class, owned_by, view in (
-        (Kind.POSITION, positions.Position, positions.owned_by, Position),
-        (Kind.NOTIFICATION, notifications.Notification, notifications.owned_by, Notification),
-    ):
-        if wanted := ids[kind]:
-            rows = await session.scalars(select(row_class).where(owned_by(owner), row_class.id.in_(wanted)))
-            found += [view.of(row) for row in rows]
+    if wanted := ids[Kind.POSITION]:
+        held = select(positions.Position).where(positions.owned_by(owner), positions.Position.id.in_(wanted))
+        found += [Position.of(row) for row in await session.scalars(held)]
+    if wanted := ids[Kind.NOTIFICATION]:
+        told = select(notifications.Notification).where(
+            notifications.owned_by(owner), notifications.Notification.id.in_(wanted)
+        )
+        rows = await session.scalars(told.options(notifications.WITH_DELIVERIES))
+        found += [Notification.shown(row) for row in rows]
     return {each.id: each for each in found}
