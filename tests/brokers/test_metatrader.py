@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from app.brokers.metatrader import marks, outcomes, rates, wire
-from app.brokers.metatrader.books import Cause, cause_of, history_of_deals, tickets
+from app.brokers.metatrader.books import Cause
 from app.brokers.metatrader.commissions import charged
 from app.brokers.metatrader.credentials import Credentials
 from app.brokers.metatrader.gateway import Gateway
@@ -18,6 +18,7 @@ from app.brokers.metatrader.listings import Listing, candidates, listing_4, list
 from app.brokers.metatrader.marks import Handle
 from app.brokers.metatrader.outcomes import Fault
 from app.brokers.metatrader.platforms import PLATFORMS
+from app.brokers.metatrader.rows import cause_of, history_of_deals, tickets
 from app.brokers.metatrader.session import token_of
 from app.brokers.metatrader.wire import Record, ServerTime, Unreadable
 from app.brokers.port import Refused, Uncertain, Unreachable

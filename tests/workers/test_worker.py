@@ -347,7 +347,7 @@ async def test_a_worker_without_a_vault_key_in_use_refuses_to_start(
     desk: Desk, environment: dict[str, str], tmp_path: Path
 ) -> None:
     connection = await add_connection(desk)
-    sealed = desk.vault.seal({"api_key": "k"}, connection_id=connection.id, version=1)
+    sealed = desk.vault.seal({"api_key": "k"}, row_id=connection.id, version=1)
     async with desk.sessions.begin() as session:
         await session.execute(update(Connection).values(credentials_sealed=sealed))
     async with working({**environment, "ENGINE_VAULT_KEYS": new_vault_key()}, tmp_path) as worker:

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
-from app.brokers.metatrader.books import positive
+from app.brokers.metatrader.rows import positive
 from app.brokers.metatrader.wire import Record, ServerTime, Unreadable
 from app.domain.market import BOTH_SIDES, Instrument, MarketType, QuantityUnit
 from app.domain.money import ZERO, exact
