@@ -314,7 +314,7 @@ async def test_an_accident_at_every_first_attempt_changes_nothing(
 
         for when in (faults.places, faults.looks, faults.cancels, faults.leaves):
             one.venue.faults.add(fault, when)
-        resting = {"order_type": "limit", "entry_price": "1.2", "stop_loss": "1.19"}
+        resting: dict[str, Any] = {"order_type": "limit", "entry_price": "1.2", "stop_loss": "1.19"}
         await publish(one.desk, "waits", symbol="GBP/USD", **resting)
         await execute_all(one.desk)
         await one.until(one.is_resting)
