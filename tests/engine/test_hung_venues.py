@@ -33,6 +33,11 @@ def hang(pair: Pair, stage: Stage, when: When) -> None:
     pair.venue.faults.policy = lambda request: HANG if request.host == host and when(request) else None
 
 
+async def hangs(pair: Pair) -> bool:
+    """Whether somebody waits for an answer already."""
+    return bool(pair.venue.faults.struck)
+
+
 @asynccontextmanager
 async def begun(*work: Awaitable[object]) -> AsyncIterator[list["asyncio.Task[object]"]]:
     """Work that is under way while the body lasts, and is given up then."""
@@ -84,6 +89,7 @@ async def test_a_stop_fires_while_another_venue_answers_nothing(database_url: st
         pair.venue.move("EUR/USD", "1.085")
         await pair.venue.advance(5)
         async with begun(monitoring.watch(pair.desk)) as [first]:
+            await until(lambda: hangs(pair))
             await pair.venue.advance(5)
             async with begun(monitoring.watch(pair.desk)):
                 await until(lambda: is_closed(pair, healthy, CloseReason.STOP_LOSS))
