@@ -25,4 +25,4 @@ ENV PATH="/srv/engine/venv/bin:$PATH" \
     PYTHONUNBUFFERED=1
 USER engine
 EXPOSE 8000
-CMD ["uvicorn", "app.main:app", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["uvicorn", "app.main:app", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "10"]

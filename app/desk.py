@@ -15,6 +15,7 @@ from app.brokers.limits.ledger import Ledger
 from app.brokers.metatrader import open_metatrader
 from app.brokers.paper.tape import Recordings
 from app.brokers.paper.venue import open_paper
+from app.channels.outlets import Outlets, open_outlets
 from app.metrics import Metrics
 from app.queue import Queue, RedisQueue
 from app.settings import Settings
@@ -48,6 +49,7 @@ class Desk:
     monitor_every: timedelta = timedelta(seconds=5)
     entitlements_required: bool = True
     metrics: Metrics = field(default_factory=Metrics)
+    outlets: Outlets = field(default_factory=open_outlets)
 
     @property
     def quote_max_age(self) -> timedelta:
@@ -105,7 +107,7 @@ async def open_desk(
     redis = open_redis(settings.redis_url.get_secret_value())
     sessions = open_sessions(database)
     vault = Vault.open(settings.vault_keys)
-    metrics = Metrics()
+    queue, metrics = RedisQueue(redis), Metrics()
     crypto = open_crypto(
         vault,
         settings.broker_endpoints,
@@ -126,14 +128,16 @@ async def open_desk(
         yield Desk(
             sessions=sessions,
             brokers=brokers,
-            queue=RedisQueue(redis),
+            queue=queue,
             vault=vault,
             now=now,
             monitor_every=timedelta(seconds=settings.monitor_seconds),
             entitlements_required=settings.entitlements_required,
             metrics=metrics,
+            outlets=open_outlets(settings),
         )
     finally:
         await brokers.close()
+        await queue.close()
         await redis.aclose()
         await database.dispose()

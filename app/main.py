@@ -15,29 +15,35 @@ from app.api import (
     analytics,
     audit,
     bodies,
+    breakdowns,
     connections,
     denials,
     discrepancies,
     docs,
+    events,
     exchanges,
     executions,
     health,
     me,
     metrics,
+    notification_settings,
     notifications,
     positions,
     problems,
+    reports,
     signals,
     system,
+    trades,
     webhooks,
 )
 from app.api.callers import Tokens
 from app.api.edge import Edge
+from app.api.feed import Feed
 from app.api.keys import Keys, PublishedKeys, SharedSecret
 from app.api.rates import Counted, Rates
 from app.api.senders import Senders
 from app.desk import Desk, open_desk, open_redis
-from app.engine import journal, metering
+from app.engine import delivering, journal, metering
 from app.engine.rekeying import keys_checked
 from app.logs import configure_logs
 from app.settings import Settings, load_settings
@@ -64,7 +70,8 @@ TAGS: Final = [
     {"name": "executions", "description": "What became of each signal on each connection, and why."},
     {"name": "signals", "description": "What providers published."},
     {"name": "analytics", "description": "How it went, by day, currency and connection."},
-    {"name": "notifications", "description": "What you were told."},
+    {"name": "notifications", "description": "What you were told, and where else you want to hear it."},
+    {"name": "events", "description": "All of that as it changes."},
     {"name": "audit", "description": "Who did what to what is yours, and what you did."},
     {"name": "exchanges", "description": "What can be connected."},
     {"name": "me", "description": "Who the token says you are, and what your plan allows."},
@@ -79,7 +86,12 @@ RESOURCES: Final = (
     executions,
     signals,
     analytics,
+    breakdowns,
+    reports,
+    trades,
     notifications,
+    notification_settings,
+    events,
     audit,
     exchanges,
     denials,
@@ -101,7 +113,7 @@ class Service(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, made once."""
         if self.openapi_schema is None:
-            self.openapi_schema = problems.document(super().openapi())
+            self.openapi_schema = docs.named(problems.document(super().openapi()))
         return self.openapi_schema
 
 
@@ -121,6 +133,9 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
             app.state.keys_checked = await keys_checked(app.state.desk)
             metering.attach(app.state.desk)
             journal.attach(app.state.desk)
+            delivering.attach(app.state.desk)
+            app.state.feed = Feed(app.state.desk.sessions)
+            await open_things.enter_async_context(app.state.feed.running())
             yield
 
     service = Service(

@@ -70,6 +70,12 @@ class Metrics:
             buckets=_WAIT_SECONDS,
             registry=registry,
         )
+        self.deliveries = Counter(
+            "engine_deliveries",
+            "Notifications sent over a channel, by its kind and whether they arrived: delivered, failed.",
+            ("channel", "outcome"),
+            registry=registry,
+        )
         self.rounds = Gauge(
             "engine_round_timestamp_seconds",
             "When this process last came to the end of a round of the monitor or of the sweep, in Unix time.",

@@ -20,7 +20,7 @@ from app.brokers.port import (
     Uncertain,
     Unreachable,
 )
-from app.domain.holdings import Fill
+from app.domain.holdings import Fill, Payment
 from app.domain.market import Instrument, Quote
 from app.domain.orders import OrderKey, OrderReport, OrderRequest, TriggerSource
 
@@ -105,13 +105,23 @@ class FaultyBroker:
         """The real broker's."""
         return await self._broker.account()
 
-    async def holdings(self) -> Sequence[Holding]:
+    async def conflict(self, symbol: str) -> str | None:
         """The real broker's."""
-        return await self._broker.holdings()
+        return await self._broker.conflict(symbol)
 
-    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+    async def holdings(self, handles: Collection[str] = ()) -> Sequence[Holding]:
         """The real broker's."""
-        return await self._broker.fills(symbol, since, ours)
+        return await self._broker.holdings(handles)
+
+    async def fills(
+        self, symbol: str, since: datetime, ours: Sequence[OrderKey], handle: str | None = None
+    ) -> Sequence[Fill]:
+        """The real broker's."""
+        return await self._broker.fills(symbol, since, ours, handle)
+
+    async def payments(self, since: datetime) -> Sequence[Payment]:
+        """The real broker's."""
+        return await self._broker.payments(since)
 
     async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
         """The real broker's."""

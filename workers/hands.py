@@ -15,7 +15,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from app.desk import Desk
-from app.engine import monitoring, sweeping, timetable
+from app.engine import arrivals, monitoring, sweeping, timetable
 from app.engine.rooms import Room, Rooms
 from app.engine.sweeping import Finding, Kind
 
@@ -56,6 +56,7 @@ class Hands:
         self._in, self._out = Rooms(WAYS_IN), Rooms(WAYS_OUT)
         self._findings: dict[Finding, asyncio.Task[None]] = {}
         self._rounds: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.Task[None] | None = None
         self._is_finishing = False
 
     async def carry_out(self, finding: Finding) -> None:
@@ -70,9 +71,18 @@ class Hands:
             for each in found
         ]
 
+    async def deliver(self) -> "list[asyncio.Task[None]]":
+        """Begin what waits to be told, where there is room for it; answers what is under way of it."""
+        return [self._task_of(each, None) for each in await sweeping.sweep_deliveries(self._desk)]
+
     async def watch(self) -> None:
         """Begin a round over everything that is open."""
         self._begin("monitor", partial(monitoring.watch, self._desk))
+
+    def look(self) -> None:
+        """Begin a look at entries that rest, unless one is under way: its questions are short."""
+        if self._looking is None or self._looking.done():
+            self._looking = self._begin("look", partial(arrivals.look, self._desk))
 
     async def do_chores(self) -> None:
         """Begin what is due at this hour and no other process has taken up."""
@@ -110,8 +120,10 @@ class Hands:
             work = sweeping.carry_out(self._desk, finding)
             await guarded(self._desk, finding.kind, work, job_id=str(finding.id))
 
-    def _begin(self, name: str, work: Callable[[], Awaitable[Any]]) -> None:
-        if not self._is_finishing:
-            task = asyncio.create_task(guarded(self._desk, name, work()))
-            self._rounds.add(task)
-            task.add_done_callback(self._rounds.discard)
+    def _begin(self, name: str, work: Callable[[], Awaitable[Any]]) -> "asyncio.Task[None] | None":
+        if self._is_finishing:
+            return None
+        task = asyncio.create_task(guarded(self._desk, name, work()))
+        self._rounds.add(task)
+        task.add_done_callback(self._rounds.discard)
+        return task

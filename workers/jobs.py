@@ -37,9 +37,24 @@ async def sweep(ctx: Context) -> None:
     await guarded(ctx["desk"], "sweep", ctx["hands"].sweep())
 
 
+async def delivery_round(desk: Desk) -> None:
+    """Find what waits to be told and see all of it to its end, or as much as there is room for."""
+    await asyncio.gather(*await Hands(desk).deliver())
+
+
+async def deliver_all(ctx: Context) -> None:
+    """Cron: tell owners what they have not been told yet on their channels."""
+    await guarded(ctx["desk"], "deliver_all", ctx["hands"].deliver())
+
+
 async def monitor(ctx: Context) -> None:
     """Cron: look after open positions and resting orders."""
     await ctx["hands"].watch()
+
+
+async def look(ctx: Context) -> None:
+    """Cron: look at entries that rest where the price is."""
+    ctx["hands"].look()
 
 
 async def chores(ctx: Context) -> None:
@@ -54,6 +69,6 @@ async def beat(desk: Desk, name: str, version: str) -> None:
 
 
 ACTIVITY_JOBS: Sequence[Callable[[Context, str], Awaitable[None]]] = [
-    activity(kind) for kind in (Kind.EXECUTE, Kind.CLOSE, Kind.PROTECT, Kind.FOLLOW)
+    activity(kind) for kind in (Kind.EXECUTE, Kind.CLOSE, Kind.PROTECT, Kind.FOLLOW, Kind.DELIVER)
 ]
 """What the queue rings for."""

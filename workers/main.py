@@ -1,8 +1,8 @@
 """The worker process: `python -m workers.main`.
 
 An arq worker hears the doorbell; it dies with its Redis and is built anew when Redis is back. Beside it loops sweep,
-monitor and look at the clock without Redis. Plain `arq workers.main.WorkerSettings` works as well: there arq's cron
-jobs do what the loops do, for as long as there is a Redis.
+deliver, monitor and look at the clock without Redis. Plain `arq workers.main.WorkerSettings` works as well: there arq's
+cron jobs do what the loops do, for as long as there is a Redis.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from app.desk import Desk, open_desk
-from app.engine import journal, metering
+from app.engine import arrivals, delivering, journal, metering
 from app.engine.rekeying import MissingKeys, keys_checked
 from app.logs import configure_logs
 from app.queue import deserialize, serialize
@@ -48,6 +48,7 @@ DRAIN = timedelta(minutes=2)
 """How long a stopping worker sees to its end what it has begun: longer than it may wait for an order (MetaTrader's
 bridges get 85 s). What is cut off after that is found by the sweep."""
 
+_LOOK_SECONDS = arrivals.EVERY // timedelta(seconds=1)
 _POLL = timedelta(milliseconds=50)
 _REDIS_PAUSE = timedelta(seconds=1)
 _REDIS_PATIENCE = timedelta(seconds=5)
@@ -57,7 +58,9 @@ def cron_jobs(settings: Settings) -> list[CronJob]:
     """What runs on the clock where arq is all there is, in UTC; each at most once per tick over all workers."""
     return [
         cron(jobs.monitor, second=set(range(0, 60, settings.monitor_seconds))),
+        cron(jobs.look, second=set(range(0, 60, _LOOK_SECONDS))),
         cron(jobs.sweep, second=set(range(0, 60, SWEEP_SECONDS))),
+        cron(jobs.deliver_all, second=set(range(0, 60, SWEEP_SECONDS))),
         cron(jobs.chores, second=set(range(0, 60, CHORE_SECONDS)), run_at_startup=True),
     ]
 
@@ -96,6 +99,7 @@ def _plain_worker_settings(settings: Settings) -> type:
         checked = await keys_checked(desk)
         metering.attach(desk)
         journal.attach(desk)
+        delivering.attach(desk)
         ctx["hands"] = Hands(desk)
         over = ctx["over"] = asyncio.Event()
         ctx["beating"] = asyncio.create_task(_beat(desk, over, end, checked=checked))
@@ -135,13 +139,16 @@ async def run(settings: Settings) -> None:
         checked = await keys_checked(desk)
         metering.attach(desk)
         journal.attach(desk)
+        delivering.attach(desk)
         log.info("worker_started", worker=_name(), version=RELEASE)
         hands = Hands(desk)
         ctx = {"desk": desk, "hands": hands}
         async with asyncio.TaskGroup() as group:
             group.create_task(_listen(settings, ctx, stopping))
             group.create_task(_every(settings.monitor_seconds, lambda: jobs.monitor(ctx), stopping))
+            group.create_task(_every(_LOOK_SECONDS, lambda: jobs.look(ctx), stopping))
             group.create_task(_every(SWEEP_SECONDS, lambda: jobs.sweep(ctx), stopping))
+            group.create_task(_every(SWEEP_SECONDS, lambda: jobs.deliver_all(ctx), stopping))
             group.create_task(_every(CHORE_SECONDS, lambda: jobs.chores(ctx), stopping))
             group.create_task(_beat(desk, over, refuse, checked=checked))
             await stopping.wait()

@@ -150,7 +150,10 @@ class Execution(View):
     ) -> Self:
         """An execution from a row of `listing`."""
         unit = QuantityUnit.LOTS if market_type is MarketType.FX else QuantityUnit.BASE
-        return cls.of(row, position_id=position_id, quantity_unit=unit, timeline=_timeline(row), **beside)
+        fees = [CurrencyAmount.kept(**fee) for fee in row.fees]
+        return cls.of(
+            row, position_id=position_id, quantity_unit=unit, fees=fees, timeline=_timeline(row), **beside
+        )
 
 
 class OwnedExecution(Execution):

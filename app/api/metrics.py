@@ -103,6 +103,11 @@ def _gauges(load: Workload, state: Mode, alive: int, now: datetime) -> Iterator[
         _age(load.unprotected_since, now),
     )
     yield _gauge(
+        "engine_deliveries_pending",
+        "Notifications that wait to go out on a channel.",
+        load.pending_deliveries,
+    )
+    yield _gauge(
         "engine_software_mark_age_seconds",
         "How old the last price is of a position that the engine's own monitor protects, the oldest of them.",
         _age(load.unmarked_since, now),

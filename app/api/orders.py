@@ -7,7 +7,6 @@ from pydantic import Field
 
 from app.api.wire import Amount, CurrencyAmount, Instant, View
 from app.domain.exits import CloseReason
-from app.domain.money import parse
 from app.domain.orders import Leg, OrderStatus, OrderType, Purpose, Side
 from app.store import orders as rows
 
@@ -63,7 +62,5 @@ class Order(View):
     @classmethod
     def seen(cls, row: rows.Order) -> Self:
         """An order from its row."""
-        fees = [
-            CurrencyAmount(currency=currency, amount=parse(amount)) for currency, amount in row.fees.items()
-        ]
+        fees = [CurrencyAmount.kept(currency, amount) for currency, amount in row.fees.items()]
         return cls.of(row, fees=fees)

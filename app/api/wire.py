@@ -142,6 +142,11 @@ class CurrencyAmount(View):
     amount: Amount
     """How much, in `currency`."""
 
+    @classmethod
+    def kept(cls, currency: str, amount: str) -> Self:
+        """From what a row keeps."""
+        return cls(currency=currency, amount=money.kept(amount))
+
 
 class Paging(Body):
     """Which part of a list is wanted; newest first."""

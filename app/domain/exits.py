@@ -196,16 +196,24 @@ def _brackets(
 ) -> tuple[ProtectiveOrder, ...]:
     """One order per rung with its own stop leg, and a stop for what no rung covers.
 
-    A remainder too small for an order of its own joins the farthest rung, so that nothing stands without a stop.
-    Where less remains than the rungs would take, the nearest come first.
+    A remainder too small for an order of its own joins the farthest rung, so that nothing stands without a stop;
+    what too little is left of a rung joins the next farther one, of the last the previous. Where less remains than
+    the rungs would take, the nearest come first.
     """
     steps: list[Rung] = []
     rest = floor_to_step(remaining, grain.quantity_step)
+    carried = ZERO
     for rung in rungs:
-        quantity = floor_to_step(min(rung.quantity, rest), grain.quantity_step)
-        if quantity > ZERO:
+        quantity = floor_to_step(min(rung.quantity + carried, rest), grain.quantity_step)
+        if grain.takes(quantity, rung.price if stop is None else min(rung.price, stop)):
             steps.append(Rung(rung.price, quantity))
             rest -= quantity
+            carried = ZERO
+        else:
+            carried = quantity
+    if steps and carried:
+        steps[-1] = Rung(steps[-1].price, steps[-1].quantity + carried)
+        rest -= carried
     if steps and rest > ZERO and stop is not None and not grain.takes(rest, stop):
         steps[-1] = Rung(steps[-1].price, steps[-1].quantity + rest)
         rest = ZERO

@@ -99,6 +99,11 @@ def stored(amount: Decimal) -> Decimal:
     return amount.quantize(_GRAIN)
 
 
+def kept(written: str) -> Decimal:
+    """The amount in a row's text: rows of old may hold more digits than a column keeps, which `parse` refuses."""
+    return stored(Decimal(written))
+
+
 @exact
 def floor_to_step(amount: Decimal, step: Decimal) -> Decimal:
     """The largest multiple of `step` that is not above `amount`."""

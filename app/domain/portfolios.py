@@ -6,13 +6,13 @@ behind them, and what venues said of the accounts. Pure; `performance` holds the
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from app.domain.money import SCALE, ZERO, exact, parse, stored, text
+from app.domain.money import SCALE, ZERO, exact, kept, stored, text
 from app.domain.performance import (
     Capital,
     CurvePoint,
@@ -69,11 +69,11 @@ class Snapshot(NamedTuple):
     @classmethod
     def parse(cls, said: Mapping[str, str | None]) -> "Snapshot":
         """From the JSON that a connection keeps per currency."""
-        return cls(*(None if said.get(name) is None else parse(said[name]) for name in cls._fields))
+        return cls(*(None if (told := said.get(name)) is None else kept(told) for name in cls._fields))
 
     def text(self) -> dict[str, str | None]:
         """As the JSON that a connection keeps per currency."""
-        return {name: None if said is None else text(said) for name, said in self._asdict().items()}
+        return {name: None if said is None else text(stored(said)) for name, said in self._asdict().items()}
 
 
 UNANSWERED: Final = Snapshot(None, None)
@@ -138,6 +138,20 @@ class Period:
             last_day=self.last_day,
         )
         return [start, *points]
+
+    def parts(self, labels: Mapping[UUID, str]) -> "dict[str, Period]":
+        """Its trades by the label of each, labels in order; trades without one are left out.
+
+        Nobody can say which part of the capital stood behind which of them, so a part has none.
+        """
+        grouped = defaultdict(list)
+        for trade in self.trades:
+            if trade.id in labels:
+                grouped[labels[trade.id]].append(trade)
+        return {
+            label: replace(self, starting_balance=None, flows=(), trades=grouped[label])
+            for label in sorted(grouped)
+        }
 
     @exact
     def _opening_capital(self, opening: datetime) -> Decimal | None:

@@ -40,10 +40,10 @@ async def broker_of(desk: Desk, connection: Connection) -> Broker:
     return await desk.brokers.open(access_of(connection))
 
 
-async def in_time(question: Awaitable[T]) -> T:
+async def in_time(question: Awaitable[T], within: timedelta = ANSWER_WITHIN) -> T:
     """The answer to a question, which changes nothing at the venue. Raises Unreachable without one, VenueError."""
     try:
-        async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
+        async with asyncio.timeout(within.total_seconds()):
             return await question
     except TimeoutError:
         raise Unreachable("It did not answer in time.") from None

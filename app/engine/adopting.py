@@ -66,6 +66,7 @@ def _follow_move(trade: Trade, order: Order, report: OrderReport, now: datetime)
     if any(_is_where(other, report) for other in trade.live_protection if other is not order):
         # A newer leg of ours has taken its place, and only its answer is missing still.
         return False
+    position.refused_leg = None
     if stop_moved:
         order.trigger_price = position.stop_loss = report.trigger_price
         position.stop_reason = CloseReason.STOP_LOSS
@@ -95,6 +96,7 @@ def _follow_size(trade: Trade, order: Order, report: OrderReport, now: datetime)
         telling.stop_resized(trade.session, position, order, now)
     elif order.price is not None:
         _resize_target(position, order.price, report.quantity)
+        position.refused_leg = None
         telling.target_resized(trade.session, position, order, now)
     return True
 

@@ -12,7 +12,7 @@ import structlog
 
 from app.desk import Desk
 from app.engine.connections import put_in_error
-from app.engine.rooms import AT_ONCE, Room, side_by_side
+from app.engine.rooms import apart
 from app.store import connections
 from app.store.connections import Connection, Strike
 
@@ -37,9 +37,7 @@ async def enforce(desk: Desk) -> None:
     """Put every connection that has too many strikes into `error`. Any number of workers may do this at once."""
     async with desk.sessions() as session:
         struck = await connections.struck(session, LIMITS)
-    failures = await side_by_side((_break(desk, each) for each in struck), Room(AT_ONCE))
-    if failures:
-        raise ExceptionGroup("some connections were not put in error", failures)
+    await apart(_break(desk, connection_id) for connection_id in struck)
 
 
 async def _break(desk: Desk, connection_id: UUID) -> None:

@@ -4,6 +4,7 @@ Before anything is sold the rest of the entry and the native legs are cancelled 
 is never closed twice. A partial unique index allows one live close per position; whoever comes second is told.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -16,11 +17,11 @@ from app.desk import Desk
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.exits import CloseReason, NativeStyle
 from app.domain.money import exact, floor_to_step, text
-from app.domain.orders import OrderStatus
+from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
 from app.engine import naming, placing, protection, strikes, trades
-from app.engine.access import broker_of
+from app.engine.access import broker_of, in_time
 from app.engine.trades import Trade
 from app.store.audit import Action
 from app.store.connections import Connection
@@ -133,6 +134,7 @@ async def carry_out(desk: Desk, order_id: UUID) -> None:
                 .join(Execution, Execution.id == Order.execution_id)
                 .where(
                     Order.id == order_id,
+                    Order.purpose == Purpose.CLOSE,
                     Order.status == OrderStatus.PENDING,
                     Connection.deleted_at.is_(None),
                 )
@@ -150,10 +152,11 @@ async def _carry_out(desk: Desk, order: Order, connection: Connection) -> None:
         broker = await broker_of(desk, connection)
         if not await _clear_the_way(desk, broker, order.execution_id):
             return
+        renamed = await _renamed(desk, broker, order)
     except VenueError as failure:
         log.warning("close_put_off", order_id=str(order.id), reason=failure.message)
         return
-    claimed = await _claim(desk, broker, order)
+    claimed = await _claim(desk, broker, order, renamed)
     if claimed is not None and await placing.send(desk, broker, claimed):
         await strikes.acknowledged(desk, connection)
     await protection.after(desk, order.execution_id)
@@ -180,12 +183,25 @@ async def _clear_the_way(desk: Desk, broker: Broker, execution_id: UUID) -> bool
     return True
 
 
+async def _renamed(desk: Desk, broker: Broker, order: Order) -> Mapping[str, str]:
+    """What the venue calls the position just now, by what we call it; without names, or when it is gone, nothing.
+
+    What was closed by hand before is told from what this order will have closed by nothing else. Raises VenueError.
+    """
+    async with desk.sessions() as session:
+        handle = await session.scalar(select(Position.handle).where(Position.id == order.position_id))
+    if handle is None:
+        return {}
+    holdings = await in_time(broker.holdings([handle]))
+    return {each.asked_as: each.handle for each in holdings if each.asked_as and each.handle}
+
+
 def _obstacles(trade: Trade, broker: Broker) -> list[Order]:
     """The legs that have to be gone before anything is sold; what a position carries itself shrinks with it."""
     return [] if broker.traits.native_style is NativeStyle.ATTACHED else trade.live_protection
 
 
-async def _claim(desk: Desk, broker: Broker, order: Order) -> Order | None:
+async def _claim(desk: Desk, broker: Broker, order: Order, renamed: Mapping[str, str]) -> Order | None:
     """Fix what is really left to sell and make the order ours to send; None when nothing is left to do."""
     now = desk.now()
     async with desk.sessions.begin() as session:
@@ -205,7 +221,7 @@ async def _claim(desk: Desk, broker: Broker, order: Order) -> Order | None:
             trades.refresh(trade, now)
             return None
         close.quantity = quantity
-        close.handle = position.handle
+        close.handle = renamed.get(position.handle, position.handle) if position.handle else None
         placing.claim(close, broker, now)
     return close
 

@@ -17,7 +17,7 @@ from app.brokers.port import Broker, VenueError
 from app.desk import Desk
 from app.domain.exits import CloseReason
 from app.domain.holdings import Departure, Fill, departures
-from app.domain.money import ZERO, text
+from app.domain.money import ZERO, stored, text
 from app.domain.orders import OrderKey, OrderStatus, OrderType, Purpose
 from app.domain.positions import PositionStatus, value_fees
 from app.engine import naming, protection, telling, trades
@@ -29,25 +29,39 @@ from app.store.schema import new_id
 
 log = structlog.get_logger(__name__)
 
-UNDECIDED = (OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)
-"""States in which an order may have changed the venue's holdings without our knowing."""
+
+_TAKEN_ALONG = "Closed by the request that was to take its entry back, which had just been filled."
 
 
 async def book(
-    desk: Desk, broker: Broker, losers: Sequence[Position], gone: Mapping[UUID, Decimal], until: datetime
+    desk: Desk,
+    broker: Broker,
+    losers: Sequence[Position],
+    gone: Mapping[UUID, Decimal],
+    until: datetime,
+    renamed: Mapping[str, str],
 ) -> None:
     """Take away from each position what was gone of it at `until`; `losers` come in the order in which they lost.
 
-    A position that has changed since is left alone: the next look starts anew.
+    `renamed` is what the venue calls positions since, by their handles. A position that has changed since is left
+    alone: the next look starts anew.
     """
     parts: dict[UUID, tuple[Departure, ...]] = {}
-    for symbol in dict.fromkeys(position.symbol for position in losers):
-        short = [position for position in losers if position.symbol == symbol]
+    for short in _sharing_fills(losers):
         fills = await _fills(desk, broker, short, until)
         parts |= departures([(position.id, gone[position.id]) for position in short], fills)
     for position in losers:
-        if await _book(desk, position, parts[position.id]):
+        handle = position.handle and renamed.get(position.handle)
+        if await _book(desk, position, parts[position.id], handle):
             await protection.after(desk, position.execution_id)
+
+
+def _sharing_fills(losers: Sequence[Position]) -> Sequence[Sequence[Position]]:
+    """Those that the same trades may account for: of a symbol, unless the venue knows which position a trade closed."""
+    groups: dict[tuple[str, str | None], list[Position]] = {}
+    for position in losers:
+        groups.setdefault((position.symbol, position.handle), []).append(position)
+    return list(groups.values())
 
 
 async def _fills(desk: Desk, broker: Broker, short: Sequence[Position], until: datetime) -> Sequence[Fill]:
@@ -60,7 +74,7 @@ async def _fills(desk: Desk, broker: Broker, short: Sequence[Position], until: d
     opened = min(position.opened_at for position in short)
     try:
         since = max(opened, booked) if booked else opened
-        fills = await in_time(broker.fills(first.symbol, since, ours))
+        fills = await in_time(broker.fills(first.symbol, since, ours, first.handle))
     except VenueError as failure:
         log.warning("fills_unknown", connection_id=str(first.connection_id), reason=failure.message)
         return []
@@ -72,11 +86,12 @@ async def _fills(desk: Desk, broker: Broker, short: Sequence[Position], until: d
 
 
 async def _last_booked(session: AsyncSession, position: Position) -> datetime | None:
-    """The time of the last trade in this symbol that was booked here: it must not count again."""
+    """The time of the last trade that was booked here and could be meant again: it must not count twice."""
+    booked_here = Order.position_id == position.id if position.handle else Order.symbol == position.symbol
     return await session.scalar(
         select(func.max(Order.filled_at)).where(
             Order.connection_id == position.connection_id,
-            Order.symbol == position.symbol,
+            booked_here,
             Order.reason.in_((CloseReason.EXTERNAL, CloseReason.LIQUIDATION)),
         )
     )
@@ -96,7 +111,7 @@ async def _known(session: AsyncSession, position: Position) -> list[OrderKey]:
     return [order.key for order in rows]
 
 
-async def _book(desk: Desk, seen: Position, parts: Sequence[Departure]) -> bool:
+async def _book(desk: Desk, seen: Position, parts: Sequence[Departure], handle: str | None) -> bool:
     now = desk.now()
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, seen.execution_id)
@@ -105,14 +120,15 @@ async def _book(desk: Desk, seen: Position, parts: Sequence[Departure]) -> bool:
             return False
         if position.remaining_quantity != seen.remaining_quantity:
             return False
-        if any(order.status in UNDECIDED for order in trade.orders):
+        if any(trades.is_undecided(order) for order in trade.orders):
             return False
         for part in parts:
             order = _order_for(trade, position, part, now)
             position.funding += order.funding
             session.add(order)
             trade.orders.append(order)
-            telling.left_without_us(session, trade.execution, order, now)
+            if not part.ours:
+                telling.left_without_us(session, trade.execution, order, now)
             log.warning(
                 "left_without_us",
                 **naming.of_position(position),
@@ -121,6 +137,8 @@ async def _book(desk: Desk, seen: Position, parts: Sequence[Departure]) -> bool:
                 quantity=text(order.filled_quantity),
                 known=part.price is not None,
             )
+        if handle is not None and position.handle == seen.handle:
+            trades.rename(trade, handle)
         trades.refresh(trade, now)
     return True
 
@@ -130,9 +148,10 @@ def _order_for(trade: Trade, position: Position, part: Departure, now: datetime)
     entry = trade.entry
     if entry is None:
         raise ValueError(f"position {position.id} has no entry order")
-    price = part.price or position.current_price or position.entry_price
+    price = stored(part.price or position.current_price or position.entry_price)
+    taken = {currency: stored(amount) for currency, amount in (part.fees or {}).items()}
     # A fee in coins is in the quantity that is gone: nothing more leaves the position for it.
-    fees = value_fees(part.fees or {}, entry.base, entry.currency, price, {}, holds_coins=False)
+    fees = value_fees(taken, entry.base, entry.currency, price, {}, holds_coins=False)
     return Order(
         id=new_id(),
         connection_id=position.connection_id,
@@ -147,21 +166,27 @@ def _order_for(trade: Trade, position: Position, part: Departure, now: datetime)
         quantity=part.quantity,
         reduce_only=True,
         reserved=ZERO,
-        reason=CloseReason.LIQUIDATION if part.forced else CloseReason.EXTERNAL,
+        reason=_reason(part),
         plan_revision=position.plan_revision,
         status=OrderStatus.FILLED,
         attempt=0,
         exchange_order_id=part.exchange_order_id,
         filled_quantity=part.quantity,
         average_price=price,
-        fees={currency: text(amount) for currency, amount in (part.fees or {}).items()},
+        fees={currency: text(amount) for currency, amount in taken.items()},
         base_fee=fees.base,
         fee_value=fees.value,
         fees_complete=part.fees is not None and fees.complete,
         profit=part.profit,
         funding=part.funding,
-        message="Not placed by the engine.",
+        message=_TAKEN_ALONG if part.ours else "Not placed by the engine.",
         filled_at=part.time or now,
         created_at=now,
         updated_at=now,
     )
+
+
+def _reason(part: Departure) -> CloseReason:
+    if part.forced:
+        return CloseReason.LIQUIDATION
+    return CloseReason.MANUAL if part.ours else CloseReason.EXTERNAL

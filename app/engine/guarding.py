@@ -2,22 +2,32 @@
 
 A stop that the venue is to hold is protected when the venue has acknowledged it, one that is ours to watch when the
 monitor has seen a sound price for it. What is neither in time is closed at market: an unwatched stop is no stop.
+
+A stop that was watched may come out of sight: there is no price for one of ours, or the venue does not show its own.
+Then the owner is told, once, and the position counts as unprotected until that is over; it is not closed for it. A
+price that nobody knows triggers nothing, and a stop that is not shown most probably stands: the monitor watches it
+as well, and sells only when the venue has confirmed that its own is cancelled.
 """
 
-from collections.abc import Iterable
-from datetime import timedelta
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import or_, select, update
+from sqlalchemy import select
 
+from app.brokers.port import Broker
 from app.desk import Desk
-from app.domain.exits import CloseReason
+from app.domain.exits import CloseReason, Protection
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
 from app.engine import closing, naming, protection, telling, trades
-from app.store import executions, positions
+from app.engine.rooms import apart
+from app.engine.triggers import Quotes
+from app.store import executions, sights
 from app.store.orders import Order
 from app.store.positions import Position
 
@@ -26,46 +36,121 @@ log = structlog.get_logger(__name__)
 PROOF: Final = timedelta(seconds=60)
 """How old the venue's word on a protective order may be; the monitor asks in every round and notes it this often."""
 
+DOUBT: Final = 3 * PROOF
+"""How long the venue may not show a stop before our monitor watches it as well and the owner is told."""
+
+BLIND: Final = timedelta(seconds=60)
+"""How long there may be no price for a stop of our own before the owner is told."""
+
 LOOKS: Final = 2
 """In how many rounds at least the monitor may look for a price before a stop of its own counts as unwatched."""
 
 
-async def prove(desk: Desk, shown: Iterable[Order]) -> None:
-    """Note which positions have a stop that the venue has just shown to stand there."""
-    now = desk.now()
-    held = {
-        order.position_id
-        for order in shown
-        if order.purpose is Purpose.PROTECTION
-        and order.status is OrderStatus.OPEN
-        and order.trigger_price is not None
+async def prove(desk: Desk, asked: Iterable[Order], shown: Collection[UUID]) -> None:
+    """Note which positions have a stop that the venue has just shown to stand there, with every leg of it.
+
+    `shown` are those of the orders `asked` for that rest there.
+    """
+    stops: dict[UUID, list[Order]] = defaultdict(list)
+    for order in asked:
+        is_stop = order.purpose is Purpose.PROTECTION and order.trigger_price is not None
+        if is_stop and order.position_id is not None:
+            stops[order.position_id].append(order)
+    whole = {
+        position_id: legs[0].execution_id
+        for position_id, legs in stops.items()
+        if all(leg.id in shown and leg.status is OrderStatus.OPEN for leg in legs)
     }
-    if not held:
-        return
-    # Once a minute, less the length of a round, so that it is never older than a minute.
-    stale = now - PROOF + desk.monitor_every
-    async with desk.sessions.begin() as session:
-        await session.execute(
-            update(Position)
-            .where(
-                Position.id.in_(held),
-                or_(Position.stop_seen_at.is_(None), Position.stop_seen_at <= stale),
-            )
-            .values(stop_seen_at=now)
-        )
-
-
-async def arm(desk: Desk, priced: Iterable[Position]) -> None:
-    """Positions whose stop is ours to watch and for which there is a sound price now: they are protected."""
-    waiting = [position.execution_id for position in priced if position.waits_for_a_price]
-    if not waiting:
+    if not whole:
         return
     now = desk.now()
     async with desk.sessions.begin() as session:
-        # Under the trades' locks, like every change of a position; those in work are armed in the next round.
-        free = await executions.lock_free(session, waiting)
-        for position in await positions.waiting_for_a_price(session, free):
+        # Once a minute, less the length of a round, so that it is never older than a minute.
+        await sights.see_stops(session, whole, now, now - PROOF + desk.monitor_every)
+        doubted = await sights.doubted(session, whole)
+    await apart(_believe(desk, whole[position_id]) for position_id in doubted)
+
+
+async def _believe(desk: Desk, execution_id: UUID) -> None:
+    """The venue shows again what it had not shown for long: its stop is the one that counts."""
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        position = (await trades.locked(session, execution_id)).position
+        if position is None or position.stop_doubted_at is None:
+            return
+        position.stop_doubted_at = None
+        position.stop_seen_at = position.protect_due_at = now
+        telling.watched_again(session, position, "the venue shows it", now)
+    await protection.after(desk, execution_id)
+
+
+async def arm(
+    desk: Desk,
+    held: Iterable[tuple[Broker, Position]],
+    quotes: Quotes,
+    marks: Mapping[UUID, Decimal],
+) -> None:
+    """Note which stops there is a price for now, and protect the positions that waited for one.
+
+    Where a market is closed there is none to be had, and none to be missed.
+    """
+    everything = list(held)
+    priced = [position for _, position in everything if position.id in marks]
+    resting = [
+        position
+        for broker, position in everything
+        if (quote := quotes.get((broker.market_key, position.symbol))) is not None and not quote.is_session
+    ]
+    seen = {position.id for position in (*priced, *resting) if position.stop_loss is not None}
+    if seen:
+        async with desk.sessions.begin() as session:
+            await sights.see_prices(session, seen, desk.now())
+    await apart(_arm(desk, position.execution_id) for position in priced if position.waits_for_a_price)
+
+
+async def _arm(desk: Desk, execution_id: UUID) -> None:
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        # Under the trade's lock, like every change of a position; one in work is armed in the next round.
+        free = await executions.lock_free(session, [execution_id])
+        for position in await sights.waiting_for_a_price(session, free):
             position.secure(now)
+            position.price_seen_at = now
+            if position.price_lost_at is not None:
+                telling.watched_again(session, position, "there is a price for it", now)
+                position.price_lost_at = None
+
+
+async def miss(desk: Desk, connection_ids: Collection[UUID]) -> None:
+    """Tell the owners of stops that have come out of sight, and count them as unprotected; after each look."""
+    if not connection_ids:
+        return
+    async with desk.sessions() as session:
+        missed = await sights.unwatched(session, connection_ids, *_bounds(desk))
+    await apart(_miss(desk, position) for position in missed)
+
+
+async def _miss(desk: Desk, seen: Position) -> None:
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        await trades.locked(session, seen.execution_id)
+        found = await sights.unwatched(session, [seen.connection_id], *_bounds(desk), seen.execution_id)
+        for position in found:
+            if position.protection is Protection.SOFTWARE:
+                last, position.price_lost_at = position.price_seen_at, now
+                telling.price_lost(session, position, now)
+            else:
+                last, position.stop_doubted_at = position.stop_seen_at, now
+                position.protection = Protection.SOFTWARE
+                telling.stop_doubted(session, position, now)
+            position.lose_sight(max(filter(None, (last, position.protected_at)), default=now))
+            log.warning(
+                "stop_out_of_sight", **naming.of_position(position), since=str(position.unprotected_since)
+            )
+
+
+def _bounds(desk: Desk) -> tuple[datetime, datetime]:
+    return desk.now() - BLIND, desk.now() - DOUBT
 
 
 async def enforce(desk: Desk, position_id: UUID) -> None:

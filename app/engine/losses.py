@@ -36,10 +36,16 @@ async def enforce(desk: Desk) -> None:
     now = desk.now()
     async with desk.sessions() as session:
         breached = await positions.beyond_daily_loss(session, now)
-    reduced = [(each, denial) for each in breached if (denial := await _reduce(desk, each)) is not None]
+    reduced: list[tuple[UUID, Denied]] = []
+
+    async def reduce(connection_id: UUID) -> None:
+        if (denial := await _reduce(desk, connection_id)) is not None:
+            reduced.append((connection_id, denial))
+
+    failures = await side_by_side(map(reduce, breached), Room(AT_ONCE))
     async with desk.sessions() as session:
         unwanted = await _unwanted(session, now)
-    failures = await side_by_side(
+    failures += await side_by_side(
         [
             *(closing.leave(desk, each, CloseReason.RISK) for each in unwanted),
             *(withdrawing.cancel_entries(desk, each, Ending.of(denial)) for each, denial in reduced),

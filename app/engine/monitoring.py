@@ -27,6 +27,7 @@ from app.domain.stops import best_of
 from app.engine import (
     breaking,
     closing,
+    funding,
     guarding,
     lapsing,
     losses,
@@ -74,7 +75,10 @@ async def watch_open(desk: Desk) -> int:
     """Look after what is open on every connection that is due; answers how many were watched."""
     async with watches.held(desk, await _watchable(desk)) as held:
         taken = set(held.held)
-        failures = await _look_after(desk, held) if taken else []
+        try:
+            failures = await _look_after(desk, held) if taken else []
+        finally:
+            await guarding.miss(desk, taken)
     desk.metrics.rounds.labels("monitor").set(desk.now().timestamp())
     if failures:
         raise ExceptionGroup("some of what is open was not looked after", failures)
@@ -169,7 +173,7 @@ class _Round:
         held = [(each.broker, position) for each, position in _all_positions(watched)]
         marks = await triggers.prices(self._desk, held, quotes)
         await _mark(self._desk, watched, quotes, marks)
-        await guarding.arm(self._desk, (each for _, each in _all_positions(watched) if each.id in marks))
+        self.failures += await side_by_side([guarding.arm(self._desk, held, quotes, marks)])
         dealing = {
             asyncio.create_task(self._in_turn(partial(self._deal, each, quotes, marks))): each.connection.id
             for each in watched
@@ -192,6 +196,7 @@ class _Round:
         self.failures += await side_by_side([reviewed])
         self.failures += await side_by_side([_move_stops(desk, watched, marks)])
         self.failures += await _leave(desk, watched, marks)
+        self.failures += await side_by_side([funding.hear(desk, connection, broker)])
 
 
 async def _watchable(desk: Desk) -> Sequence[UUID]:
@@ -200,6 +205,7 @@ async def _watchable(desk: Desk) -> Sequence[UUID]:
         select(Position.connection_id).where(Position.status.in_(positions.OPEN)),
         select(Order.connection_id).where(Order.status == OrderStatus.OPEN),
         select(Connection.id).where(Connection.reconcile_due_at <= desk.now()),
+        select(Connection.id).where(Connection.funding_due_at <= desk.now(), Connection.deleted_at.is_(None)),
     )
     async with desk.sessions() as session:
         return (await session.scalars(open_somewhere)).all()
@@ -346,7 +352,7 @@ def _plan(position: Position, style: NativeStyle) -> Plan:
     """What is ours to watch: everything, or the targets beside a venue's stop, or nothing."""
     by_venue = position.protection is Protection.NATIVE
     targets = position.rungs_left
-    if by_venue:
+    if by_venue and position.refused_leg is None:
         targets = targets_beside(targets, position.remaining_quantity, style)
     return Plan(
         position.side.entry_side,

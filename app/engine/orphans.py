@@ -10,12 +10,12 @@ from datetime import timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy import or_, select, update
+from sqlalchemy import or_, select, union, update
 
 from app.brokers.port import Broker, Resting, VenueError
 from app.desk import Desk
-from app.domain.orders import FINAL
-from app.engine import naming
+from app.domain.orders import FINAL, Purpose
+from app.engine import naming, placing, protection
 from app.engine.access import in_time
 from app.store.connections import Connection
 from app.store.orders import Order
@@ -25,21 +25,24 @@ log = structlog.get_logger(__name__)
 
 
 KEPT_IN_SIGHT = timedelta(minutes=10)
-"""How long after a position has closed its symbol is still searched."""
+"""How long after a position has closed, or an entry has come to nothing, its symbol is still searched."""
 
 
 async def symbols_of(desk: Desk, connection_id: UUID) -> list[str]:
-    """The symbols of a connection in which something of ours is open, or was a moment ago."""
+    """The symbols of a connection in which something of ours is open, was a moment ago, or may yet show itself."""
+    since = desk.now() - KEPT_IN_SIGHT
+    held = select(Position.symbol).where(
+        Position.connection_id == connection_id,
+        or_(Position.status.in_(OPEN), Position.closed_at >= since),
+    )
+    sent = select(Order.symbol).where(
+        Order.connection_id == connection_id,
+        Order.purpose == Purpose.ENTRY,
+        Order.client_order_id.is_not(None),
+        Order.updated_at >= since,
+    )
     async with desk.sessions() as session:
-        rows = await session.scalars(
-            select(Position.symbol)
-            .where(
-                Position.connection_id == connection_id,
-                or_(Position.status.in_(OPEN), Position.closed_at >= desk.now() - KEPT_IN_SIGHT),
-            )
-            .distinct()
-        )
-        return sorted(rows)
+        return sorted(await session.scalars(union(held, sent)))
 
 
 async def clean_up(desk: Desk, connection: Connection, broker: Broker, symbols: Sequence[str]) -> None:
@@ -64,13 +67,12 @@ async def clean_up(desk: Desk, connection: Connection, broker: Broker, symbols: 
 
 
 async def _cancel(desk: Desk, broker: Broker, order: Order) -> None:
-    """Our books are closed on it: only the venue changes."""
+    """Take it back; what it was filled for until then is ours, and protected."""
     names = await naming.looked_up(desk, order)
     log.warning("orphan_cancelled", **names, purpose=order.purpose)
-    try:
-        await broker.cancel(order.key)
-    except VenueError as failure:
-        log.warning("orphan_stays", **names, reason=failure.message)
+    if not await placing.cancel(desk, broker, order):
+        log.warning("orphan_stays", **names)
+    await protection.after(desk, order.execution_id)
 
 
 async def _count_foreign(

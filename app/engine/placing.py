@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import structlog
 
-from app.brokers.port import Broker, Refused, Silence, Unreachable, VenueError
+from app.brokers.port import ABSENT, CANNOT_SAY, Broker, Refused, Silence, Unreachable, VenueError
 from app.desk import Desk
 from app.domain.exits import CloseReason
 from app.domain.market import MarketType
@@ -43,7 +43,7 @@ def claim(order: Order, broker: Broker, now: datetime) -> None:
     order.exchange_order_id = None
     order.signed_at = now
     order.due_at = now + broker.traits.settle
-    order.misses = 0
+    order.misses, order.missed_at = 0, None
     order.updated_at = now
 
 
@@ -100,7 +100,7 @@ async def cancel(desk: Desk, broker: Broker, order: Order) -> bool:
         report: OrderReport | Silence = await broker.cancel(order.key)
     except Refused:
         # "No such order" after we know it was there: it was filled or is gone. The look-up says which.
-        report = await broker.find(order.key)
+        report = await _found(broker, order)
     except VenueError as failure:
         log.warning("cancel_unconfirmed", order_id=str(order.id), reason=failure.message)
         return False
@@ -108,6 +108,33 @@ async def cancel(desk: Desk, broker: Broker, order: Order) -> bool:
         return False
     await record(desk, broker, order, report)
     return report.status not in (OrderStatus.OPEN, OrderStatus.SENDING)
+
+
+async def release(desk: Desk, broker: Broker, leg: Order) -> bool:
+    """End a leg of a position that has ended in our books; True when it is known to be final.
+
+    Nothing is taken off at the venue: if the position is open there after all, it keeps its stop.
+    """
+    report = await _found(broker, leg)
+    if isinstance(report, OrderReport) and report.status is not OrderStatus.OPEN:
+        await record(desk, broker, leg, report)
+    elif isinstance(report, Silence) and report is not ABSENT:
+        return False
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, leg.execution_id)
+        current = trade.order(leg.id)
+        if current.is_live and current.attempt == leg.attempt:
+            trades.supersede(trade, current, now)
+    return True
+
+
+async def _found(broker: Broker, order: Order) -> OrderReport | Silence:
+    try:
+        return await broker.find(order.key)
+    except VenueError as failure:
+        log.warning("lookup_failed", order_id=str(order.id), reason=failure.message)
+        return CANNOT_SAY
 
 
 async def _look_soon(desk: Desk, order: Order) -> None:

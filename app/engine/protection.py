@@ -18,15 +18,16 @@ from sqlalchemy import select
 from app.brokers.port import Broker
 from app.desk import Desk
 from app.domain.errors import Conflict
-from app.domain.exits import CloseReason, NativeStyle, Protection, ProtectiveOrder, Rung, protective_orders
-from app.domain.money import ZERO, exact, round_to_tick, text
-from app.domain.orders import OrderStatus, Purpose
+from app.domain.exits import CloseReason, NativeStyle, Protection, ProtectiveOrder
+from app.domain.money import ZERO, round_to_tick, text
+from app.domain.orders import Leg, OrderStatus, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
 from app.domain.signals import Level, check_sides, ladder_of
-from app.engine import naming, placing, telling, trades
+from app.engine import legs, naming, placing, telling, trades
 from app.engine.access import broker_of
-from app.engine.trades import NEVER_ARRIVED, Trade
+from app.engine.legs import Difference
+from app.engine.trades import Trade
 from app.store.audit import Action
 from app.store.connections import Connection
 from app.store.orders import Order
@@ -42,7 +43,7 @@ AGAIN = timedelta(seconds=2)
 DOUBT = timedelta(minutes=2)
 """How long orders are held back while the venue seems to hold less than ours; our monitor watches meanwhile."""
 
-ROUNDS = 4
+ROUNDS = 6
 """Compare-and-mend rounds of one run; what takes longer is taken up by the sweep."""
 
 
@@ -53,21 +54,6 @@ class PlanChange:
     fields: frozenset[str]
     stop_loss: Decimal | None = None
     take_profits: tuple[tuple[Decimal, Decimal | None], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What has to happen at the venue: first the cancels, each confirmed, then the placements."""
-
-    surplus: Sequence[Order]
-    missing: Sequence[ProtectiveOrder]
-
-    @property
-    def moves_a_stop(self) -> bool:
-        """Whether some of the position is without its stop at the venue until this is mended."""
-        return any(order.trigger_price is not None for order in self.surplus) or any(
-            leg.stop is not None for leg in self.missing
-        )
 
 
 async def after(desk: Desk, execution_id: UUID) -> None:
@@ -114,16 +100,22 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
         if position is None or trade.live_close is not None:
             # A close under way owns the legs; it asks for protection of the rest when it ends.
             return None
-        difference = _difference(trade, position, broker.traits.native_style)
-        undecided = [order for order in _legs(trade, position) if order.status is not OrderStatus.OPEN]
+        style = broker.traits.native_style
+        difference = legs.difference(trade, position, style)
+        undecided = [
+            order for order in legs.standing(trade, position) if order.status is not OrderStatus.OPEN
+        ]
         if undecided:
             position.protect_due_at = now + AGAIN
             return None
+        if style is NativeStyle.ATTACHED:
+            difference = _without_replaced(trade, difference, now)
         if not difference.surplus and not difference.missing:
             _settle(trade, position, now)
             return None
-        if difference.moves_a_stop:
-            position.expose(now)
+        is_closed = position.status is PositionStatus.CLOSED
+        if difference.moves_a_stop and not is_closed and not _stands_meanwhile(difference, style):
+            position.expose(now, legs.bare_since(difference.surplus, style, now))
         if position.protection is Protection.NATIVE:
             position.protection = Protection.SOFTWARE
         position.protect_due_at = now + AGAIN
@@ -134,100 +126,68 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
     return difference
 
 
+def _stands_meanwhile(difference: Difference, style: NativeStyle) -> bool:
+    """Whether the stop that is to be replaced protects until the very moment at which the new one does."""
+    replaced = bool(difference.missing) and any(leg.trigger_price is not None for leg in difference.surplus)
+    return style is NativeStyle.ATTACHED and replaced
+
+
 def is_in_doubt(position: Position, now: datetime) -> bool:
     """Whether the venue seems to hold less than ours, and it is not clear yet what is left to protect."""
     return position.missing_since is not None and now - position.missing_since < DOUBT
 
 
-def _legs(trade: Trade, position: Position) -> list[Order]:
-    """Live orders at the venue that protection is responsible for: of a closed position also a rest of its entry."""
-    entry = trade.entry
-    rest = position.remaining_quantity == ZERO and entry is not None and entry.is_live
-    return trade.live_protection + ([entry] if rest and entry is not None else [])
-
-
-def _difference(trade: Trade, position: Position, style: NativeStyle) -> Difference:
-    wanted = list(_wanted(position, style))
-    surplus = []
-    for order in _legs(trade, position):
-        leg = _as_wanted(order)
-        if style is NativeStyle.ATTACHED:
-            leg = replace(leg, quantity=position.remaining_quantity)
-        if leg in wanted:
-            wanted.remove(leg)
-        elif style is not NativeStyle.ATTACHED or not _is_net(position, order):
-            surplus.append(order)
-    return Difference(surplus, wanted)
-
-
-def _is_net(position: Position, order: Order) -> bool:
-    """Whether a leg stays as a net below our monitor, because the venue took it and refused a newer plan."""
-    is_leg = order.purpose is Purpose.PROTECTION
-    return is_leg and not position.native and position.status is not PositionStatus.CLOSED
-
-
-def _wanted(position: Position, style: NativeStyle) -> Sequence[ProtectiveOrder]:
-    if position.status is PositionStatus.CLOSED or not position.native:
-        return ()
-    rungs = capped(position.rungs_left, position.remaining_quantity)
-    return protective_orders(rungs, position.remaining_quantity, position.stop_loss, position.grain, style)
-
-
-@exact
-def capped(rungs: Sequence[Rung], remaining: Decimal) -> tuple[Rung, ...]:
-    """A ladder of never more than what remains, the nearest rungs first."""
-    kept: list[Rung] = []
-    for rung in rungs:
-        quantity = min(rung.quantity, remaining)
-        remaining -= quantity
-        if quantity > ZERO:
-            kept.append(Rung(rung.price, quantity))
-    return tuple(kept)
-
-
-@exact
-def _as_wanted(order: Order) -> ProtectiveOrder:
-    return ProtectiveOrder(
-        order.type, order.quantity - order.filled_quantity, order.trigger_price, order.price
-    )
+def _without_replaced(trade: Trade, difference: Difference, now: datetime) -> Difference:
+    """Let go of legs that another one has replaced: to set it was to take them off, and there is nothing to cancel."""
+    stand = [leg for leg in trade.live_protection if leg not in difference.surplus]
+    if difference.missing or not stand:
+        return difference
+    for leg in difference.surplus:
+        trades.supersede(trade, leg, now)
+    return replace(difference, surplus=())
 
 
 def _settle(trade: Trade, position: Position, now: datetime) -> None:
     """Plan and venue agree: say who protects the position now.
 
-    Our monitor does so only when it has seen a price: until then the position counts as unprotected.
+    Our monitor does so only when it has seen a price: until then the position counts as unprotected, unless the venue
+    holds an earlier stop below it.
     """
     position.protect_due_at = None
-    if position.status is PositionStatus.CLOSED:
+    if position.stop_doubted_at is not None and legs.were_taken_since(trade, position.stop_doubted_at):
+        position.stop_doubted_at = None
+        telling.watched_again(trade.session, position, "the venue has taken it anew", now)
+    has_plan = position.stop_loss is not None or bool(position.rungs_left)
+    if position.status is PositionStatus.CLOSED or not has_plan:
         position.protection = Protection.NONE
-    elif position.native and trade.live_protection and _holds_the_stop(trade, position):
+    elif legs.hold_the_plan(trade, position) and position.stop_doubted_at is None:
         position.protection = Protection.NATIVE
         position.secure(now)
         if position.stop_lost_at is not None and position.stop_loss is not None:
             telling.stop_put_back(trade.session, position, now)
-    elif position.stop_loss is not None or position.rungs_left:
-        if position.protected_at is None:
-            position.expose(now)
-        position.protection = Protection.SOFTWARE
+        if position.price_lost_at is not None:
+            telling.watched_again(trade.session, position, "the venue holds it", now)
+            position.price_lost_at = None
     else:
-        position.protection = Protection.NONE
-    if position.stop_loss is None:
+        position.protection = Protection.SOFTWARE
+        if legs.hold_a_net(trade) and position.stop_doubted_at is None:
+            position.secure(now)
+        elif position.protected_at is None and not position.is_out_of_sight:
+            position.expose(now)
+    if position.status is PositionStatus.CLOSED or position.stop_loss is None:
         position.end_exposure(now)
+        position.price_lost_at = position.stop_doubted_at = None
     position.stop_lost_at = None
-
-
-def _holds_the_stop(trade: Trade, position: Position) -> bool:
-    """Whether the venue has the stop, where there is one: targets alone leave the watch with us."""
-    return position.stop_loss is None or any(
-        order.trigger_price is not None for order in trade.live_protection
-    )
 
 
 async def _mend(desk: Desk, broker: Broker, execution_id: UUID, difference: Difference) -> bool:
     """Cancel what is too much, then place what is missing; False when it has to be tried later."""
-    replaces = broker.traits.native_style is NativeStyle.ATTACHED and bool(difference.missing)
+    is_attached = broker.traits.native_style is NativeStyle.ATTACHED
+    replaces = is_attached and bool(difference.missing)
     for order in () if replaces else difference.surplus:
-        if not await placing.cancel(desk, broker, order):
+        stays = is_attached and difference.has_ended and order.purpose is Purpose.PROTECTION
+        take_off = placing.release if stays else placing.cancel
+        if not await take_off(desk, broker, order):
             return False
     if difference.surplus and not replaces:
         # A cancelled leg may have been filled in part: what is missing is computed afresh.
@@ -250,7 +210,7 @@ async def _claim_leg(desk: Desk, broker: Broker, execution_id: UUID, leg: Protec
         position, entry = trade.position, trade.entry
         if position is None or entry is None or trade.live_close is not None or is_in_doubt(position, now):
             return None
-        if leg not in _difference(trade, position, broker.traits.native_style).missing:
+        if leg not in legs.difference(trade, position, broker.traits.native_style).missing:
             return None
         order = Order(
             id=new_id(),
@@ -284,23 +244,28 @@ async def _claim_leg(desk: Desk, broker: Broker, execution_id: UUID, leg: Protec
 async def _accept_outcome(desk: Desk, execution_id: UUID, sent: Sequence[UUID]) -> bool:
     """Look at what became of the legs just sent; True when plan and venue can be compared again at once.
 
-    A venue that refuses a leg (it would trigger at once, it takes no such order) leaves the whole position to our
-    monitor; one that could not be reached is asked again in a moment.
+    What a venue refuses of a plan (it would trigger at once, it takes no such order) is ours to watch until the plan
+    changes; one that could not be reached is asked again in a moment.
     """
+    now = desk.now()
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, execution_id)
         position = trade.position
-        failed = [
-            order for order in trade.orders if order.id in sent and order.status is OrderStatus.REJECTED
-        ]
-        if position is None or not failed:
+        orders = [order for order in trade.orders if order.id in sent]
+        failed = [order for order in orders if order.status is OrderStatus.REJECTED]
+        if position is None:
             return True
-        if all(order.code == NEVER_ARRIVED for order in failed):
-            position.protect_due_at = desk.now() + AGAIN
+        if not failed:
+            if position.refused_leg is Leg.STOP and legs.follow_a_refusal(trade, orders):
+                telling.earlier_stop_back(session, position, orders[0], now)
+            return True
+        refused_leg = legs.refused(failed)
+        if refused_leg is None:
+            position.protect_due_at = now + AGAIN
             return False
-        position.native = False
-        position.protect_due_at = desk.now()
-        log.warning("protection_refused", **naming.of_position(position))
+        position.refused_leg = refused_leg
+        position.protect_due_at = now
+        log.warning("protection_refused", **naming.of_position(position), leg=refused_leg)
         return True
 
 
@@ -318,8 +283,7 @@ async def edit_plan(desk: Desk, owner: Owner, position_id: UUID, changes: PlanCh
         _change(position, changes)
         trades.write_down(trade, Action.EDIT, owner, now, before=before, after=_plan(position))
         position.protect_due_at = now
-        # Until the venue has acknowledged the new orders, the monitor watches the new plan.
-        position.protection = Protection.SOFTWARE
+        position.replan()
         trades.refresh(trade, now)
     await desk.queue.protect(position_id)
     return position

@@ -2,12 +2,13 @@
 
 A look asks the venue before our resting orders are surveyed, so that a fill of ours in between makes our books
 smaller, never the venue's. A symbol in which something of ours is undecided or has just moved says nothing. What is
-missing at two looks a read-lag apart has left without us and is booked; a failed look is never "flat".
+missing at two looks a read-lag apart has left without us and is booked; a failed look is never "flat". Where the
+venue's positions have names, each answers for itself: one that was closed by hand takes nothing from another.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -22,7 +23,7 @@ from app.domain.holdings import Stake, missing, newest_first, surplus
 from app.domain.market import MarketType
 from app.domain.money import ZERO, exact
 from app.domain.positions import PositionSide
-from app.engine import external, orphans, telling
+from app.engine import external, orphans, telling, trades
 from app.engine.access import in_time
 from app.store import connections, positions
 from app.store.connections import Connection
@@ -41,11 +42,34 @@ Holdings = Mapping[tuple[Unit, PositionSide], Decimal]
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What the venue says it holds."""
+
+    total: Holdings
+    named: Mapping[str, Holding | None]
+    """Every position that was asked for by its handle; None for one that is not there."""
+
+    def knows(self, position: Position) -> bool:
+        """Whether it tells of a position as it is called now."""
+        return position.handle is None or position.handle in self.named
+
+    def stake(self, position: Position) -> Stake:
+        """Our books of a position beside what is told of just that one."""
+        held = None
+        if position.handle is not None:
+            holding = self.named[position.handle]
+            held = holding.quantity if holding is not None and holding.side is position.side else ZERO
+        return Stake(
+            position.id, position.opened_at, position.remaining_quantity, position.quantity_step, held
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What the venue says is there, at one moment."""
 
     asked_at: datetime
-    held: Holdings | None
+    held: Held | None
     """None where it did not say, which is never "nothing"."""
     listed: Collection[str] | None
     """The symbols that can be traded; None where it did not say."""
@@ -80,19 +104,28 @@ async def look(desk: Desk, connection: Connection, broker: Broker, *, may_confir
     listed, held = None, None
     try:
         listed = frozenset(await in_time(broker.instruments(await orphans.symbols_of(desk, connection.id))))
-        held = await in_time(held_by(connection, broker))
+        held = await in_time(held_by(connection, broker, await handles_of(desk, connection.id)))
     except VenueError as failure:
         log.warning("holdings_unknown", connection_id=str(connection.id), reason=failure.message)
     return Look(asked_at, held, listed, may_confirm)
 
 
-async def held_by(connection: Connection, broker: Broker) -> Holdings:
-    """What the venue says it holds. Raises VenueError."""
+async def handles_of(desk: Desk, connection_id: UUID) -> Sequence[str]:
+    """What its venue calls the open positions of a connection."""
+    async with desk.sessions() as session:
+        open_ones = await positions.open_on(session, [connection_id])
+    return [position.handle for position in open_ones if position.handle is not None]
+
+
+async def held_by(connection: Connection, broker: Broker, handles: Sequence[str]) -> Held:
+    """What the venue says it holds, and of each position that it has a name for. Raises VenueError."""
     if connection.market_type is MarketType.SPOT:
         # Balances name every coin, by itself; holdings name one of the symbols it trades in.
         balances = (await broker.account()).balances
-        return {(coin, PositionSide.LONG): balance.total for coin, balance in balances.items()}
-    return _summed(await broker.holdings())
+        return Held({(coin, PositionSide.LONG): balance.total for coin, balance in balances.items()}, {})
+    holdings = await broker.holdings(handles)
+    told = {each.asked_as: each for each in holdings if each.asked_as is not None}
+    return Held(_summed(holdings), {handle: told.get(handle) for handle in handles})
 
 
 @exact
@@ -132,28 +165,41 @@ async def _compare(
     broker: Broker,
     open_ones: Sequence[Position],
     seen: Look,
-    held: Holdings,
+    held: Held,
     unclear: Collection[str],
 ) -> bool:
     """Book what is gone for certain; whether anything is in doubt still."""
     lag, market_type = broker.traits.read_lag, connection.market_type
     async with desk.sessions() as session:
         moved = await moving(session, connection.id, seen.asked_at - lag)
+        vanished = await _vanished(session, connection.id)
     doubtful = {unit_of(market_type, symbol) for symbol in {*moved, *unclear}}
+    unsettled = {unit_of(market_type, symbol) for symbol in vanished}
     groups: dict[tuple[Unit, PositionSide], list[Position]] = defaultdict(list)
     for position in open_ones:
         groups[unit_of(market_type, position.symbol), position.side].append(position)
     has_doubts = False
     for group, members in groups.items():
-        if group[0] in doubtful:
+        if group[0] in doubtful or not all(map(held.knows, members)):
             has_doubts |= any(position.missing_since is not None for position in members)
             continue
-        findings = _findings(members, held.get(group, ZERO), seen, lag)
+        findings = _findings(
+            members,
+            held,
+            held.total.get(group, ZERO),
+            replace(seen, may_confirm=False) if group[0] in unsettled else seen,
+            lag,
+        )
         has_doubts |= any(each.missing and not each.is_gone for each in findings)
         await _note(desk, findings, seen, market_type)
         if gone := {each.position.id: each.missing for each in findings if each.is_gone}:
             losers = [each.position for each in findings if each.is_gone]
-            await external.book(desk, broker, losers, gone, seen.asked_at)
+            renamed = {
+                name: holding.handle
+                for name, holding in held.named.items()
+                if holding is not None and holding.handle is not None
+            }
+            await external.book(desk, broker, losers, gone, seen.asked_at, renamed)
     return has_doubts
 
 
@@ -162,20 +208,29 @@ async def moving(session: AsyncSession, connection_id: UUID, since: datetime) ->
     rows = await session.scalars(
         select(Order.symbol).where(
             Order.connection_id == connection_id,
-            or_(Order.status.in_(external.UNDECIDED), Order.filled_at >= since),
+            or_(Order.status.in_(trades.IN_DOUBT), Order.filled_at >= since),
         )
     )
     return set(rows)
 
 
-def _findings(members: Sequence[Position], held: Decimal, seen: Look, lag: timedelta) -> list[Finding]:
+async def _vanished(session: AsyncSession, connection_id: UUID) -> Sequence[str]:
+    """Symbols in which an order of ours that vanished is still to be looked for: it may have been what was filled."""
+    rows = await session.scalars(
+        select(Order.symbol).where(
+            Order.connection_id == connection_id, Order.code == trades.VANISHED, Order.due_at.is_not(None)
+        )
+    )
+    return rows.all()
+
+
+def _findings(
+    members: Sequence[Position], held: Held, total: Decimal, seen: Look, lag: timedelta
+) -> list[Finding]:
     """What the look says of the positions of one unit and side, in the order in which they lose."""
     by_id = {position.id: position for position in members}
-    stakes = [
-        Stake(position.id, position.opened_at, position.remaining_quantity, position.quantity_step)
-        for position in members
-    ]
-    gone, foreign = missing(stakes, held), surplus(stakes, held)
+    stakes = [held.stake(position) for position in members]
+    gone, foreign = missing(stakes, total), surplus(stakes, total)
     findings = []
     for number, stake in enumerate(newest_first(stakes)):
         position = by_id[stake.id]

@@ -70,6 +70,14 @@ async def report_day(desk: Desk, day: date) -> int:
         after = batch[-1]
 
 
+async def restate(desk: Desk, connection_id: UUID, day: date) -> None:
+    """Compute a connection's rows of a completed day, and of those after it, again: something came to be known late."""
+    today = utc_day(desk.now())
+    for past in (day + n * ONE_DAY for n in range((today - day).days)):
+        async with desk.sessions.begin() as session:
+            await _record(desk, session, [connection_id], past, {})
+
+
 async def catch_up(desk: Desk) -> list[date]:
     """Report the days of the last month that were missed, and yesterday in any case; answers which.
 

@@ -2,7 +2,7 @@
 
 Found: its report is taken over. Absent counts only from clean look-ups later than the venue's settle time, and
 more than one of them; then an entry or close is intended again, a protective order is planned again. A venue
-that cannot say for long ends in `needs_review`: a human is told, and the engine goes on asking.
+that cannot say for long, or shows two, ends in `needs_review`: a human is told, and the engine goes on asking.
 """
 
 from datetime import datetime, timedelta
@@ -11,12 +11,13 @@ from uuid import UUID
 import structlog
 from sqlalchemy import and_, or_, select
 
-from app.brokers.port import ABSENT, CANNOT_SAY, Broker, Silence, VenueError
+from app.brokers.port import ABSENT, AMBIGUOUS, CANNOT_SAY, Broker, Silence, Traits, VenueError
 from app.desk import Desk
 from app.domain.orders import FINAL, OrderReport, OrderStatus, Purpose
 from app.engine import naming, placing, protection, trades
 from app.engine.access import broker_of
 from app.engine.trades import Trade
+from app.store import connections
 from app.store.connections import Connection
 from app.store.executions import Execution
 from app.store.orders import Order
@@ -26,6 +27,9 @@ log = structlog.get_logger(__name__)
 _BETWEEN_LOOKS = timedelta(seconds=2)
 _REVIEW_AFTER = timedelta(minutes=5)
 _REVIEW_EVERY = timedelta(minutes=1)
+
+_UNTOLD = "The venue cannot say whether this order was placed; please look there."
+_TWICE = "The venue shows more than one that may be this order; please look there."
 
 
 async def resolve(desk: Desk, order_id: UUID) -> None:
@@ -40,7 +44,7 @@ async def resolve(desk: Desk, order_id: UUID) -> None:
                     Order.id == order_id,
                     Connection.deleted_at.is_(None),
                     or_(
-                        Order.status.in_((OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)),
+                        Order.status.in_(trades.IN_DOUBT),
                         and_(Order.code == trades.VANISHED, Order.due_at.is_not(None)),
                     ),
                 )
@@ -54,7 +58,13 @@ async def resolve(desk: Desk, order_id: UUID) -> None:
 
 
 async def _resolve(desk: Desk, order: Order, connection: Connection) -> None:
-    broker = await broker_of(desk, connection)
+    try:
+        broker = await broker_of(desk, connection)
+    except VenueError as failure:
+        # An account that cannot even be opened cannot say either: its orders come to review like any other's.
+        log.warning("broker_unavailable", order_id=str(order.id), reason=failure.message)
+        await _record_silence(desk, None, order, CANNOT_SAY, desk.now())
+        return
     # An answer tells how it was when it was asked for, however long it took.
     asked_at = desk.now()
     answer = await _ask(broker, order)
@@ -62,8 +72,10 @@ async def _resolve(desk: Desk, order: Order, connection: Connection) -> None:
         log.info("order_found", order_id=str(order.id), status=answer.status)
         if not await placing.record(desk, broker, order, answer):
             await _keep_as_it_is(desk, order)
-    else:
-        await _record_silence(desk, broker, order, answer, asked_at)
+    elif await _record_silence(desk, broker.traits, order, answer, asked_at):
+        # It would open something that nobody waits for, if it showed itself all the same.
+        async with desk.sessions.begin() as session:
+            await connections.reconcile_at(session, order.connection_id, desk.now())
     await protection.after(desk, order.execution_id)
 
 
@@ -76,30 +88,39 @@ async def _ask(broker: Broker, order: Order) -> OrderReport | Silence:
 
 
 async def _record_silence(
-    desk: Desk, broker: Broker, order: Order, silence: Silence, asked_at: datetime
-) -> None:
+    desk: Desk, traits: Traits | None, order: Order, silence: Silence, asked_at: datetime
+) -> bool:
+    """Take over that the venue says nothing; True when the order counts as absent by now.
+
+    Without its `traits` it could not be asked at all.
+    """
     now = desk.now()
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, order.execution_id)
         current = trade.order(order.id)
-        if current.attempt != order.attempt or current.status is OrderStatus.OPEN:
-            return
-        if current.status in FINAL:
+        if current.attempt != order.attempt:
+            return False
+        if trades.is_undecided(current) and current.status in FINAL:
             current.due_at = None if silence is ABSENT else now + _REVIEW_EVERY
-            return
+            return False
+        if current.status not in trades.IN_DOUBT:
+            # Somebody else has found out about it since the venue was asked.
+            return False
         signed_at = current.key.signed_at
-        settled = asked_at >= signed_at + broker.traits.settle
+        settled = traits is not None and asked_at >= signed_at + traits.settle
         if silence is ABSENT and settled:
             current.misses += 1
-        if current.misses >= broker.traits.clean_misses:
+        if traits is not None and current.misses >= traits.clean_misses:
             _record_absence(trade, current, now)
-        elif now - signed_at > _REVIEW_AFTER:
+            return True
+        if silence is AMBIGUOUS or now - signed_at > _REVIEW_AFTER:
             current.status = OrderStatus.NEEDS_REVIEW
-            current.message = "The venue cannot say whether this order was placed; please look there."
+            current.message = _TWICE if silence is AMBIGUOUS else _UNTOLD
             current.due_at = now + _REVIEW_EVERY
             trades.refresh(trade, now)
         else:
             current.due_at = now + _BETWEEN_LOOKS
+        return False
 
 
 async def _keep_as_it_is(desk: Desk, order: Order) -> None:

@@ -19,7 +19,7 @@ from app.domain.owners import Owner
 from app.engine import naming, placing, protection, trades, valuing
 from app.engine.access import broker_of
 from app.engine.trades import Trade
-from app.store import executions
+from app.store import connections, executions
 from app.store.audit import Action
 from app.store.connections import Connection
 from app.store.orders import Order
@@ -59,6 +59,10 @@ async def _take_as_absent(desk: Desk, owner: Owner, execution_id: UUID) -> None:
         else:
             trades.refuse(trade, order, trades.NEVER_ARRIVED, message, now)
         _write_down(trade, owner, order, Finding.ABSENT, now)
+        connection_id = order.connection_id
+    async with desk.sessions.begin() as session:
+        # Should it be there all the same, it is found.
+        await connections.reconcile_at(session, connection_id, now)
     await protection.after(desk, execution_id)
 
 

@@ -74,6 +74,12 @@ async def side_by_side(work: Iterable[Awaitable[None]], room: Room | None = None
     return [failure for failure in answers if isinstance(failure, Exception)]
 
 
+async def apart(work: Iterable[Awaitable[None]]) -> None:
+    """Do something for several accounts, side by side. Raises ExceptionGroup of what went wrong with any of them."""
+    if failures := await side_by_side(work, Room(AT_ONCE)):
+        raise ExceptionGroup("some accounts were not dealt with", failures)
+
+
 async def as_they_end(
     tasks: Collection["asyncio.Task[T]"], pause: timedelta
 ) -> AsyncIterator[Collection["asyncio.Task[T]"]]:

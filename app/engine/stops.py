@@ -1,7 +1,8 @@
 """Stops: moved as a position gains, by the terms its entry was claimed with. An owner's own stop is left alone."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Final
 
 import structlog
 
@@ -10,11 +11,15 @@ from app.domain.exits import Protection, Rung
 from app.domain.money import parse
 from app.domain.positions import PositionStatus
 from app.domain.stops import Management, Progress, Stop, targets_taken, tightened
-from app.engine import naming, protection, trades
+from app.engine import legs, naming, protection, trades
 from app.store.positions import Position
 from app.store.signals import levels_of
 
 log = structlog.get_logger(__name__)
+
+
+TRIED_AGAIN: Final = timedelta(minutes=5)
+"""How long a venue that has refused a stop is not asked again for one that moves by itself: it may move every round."""
 
 
 def overdue(position: Position, now: datetime) -> bool:
@@ -40,8 +45,9 @@ async def move(desk: Desk, position: Position, mark: Decimal) -> Position:
         if stop is None:
             return current
         current.stop_loss, current.stop_reason = stop.price, stop.reason
-        # Until the venue has acknowledged the new orders, the monitor watches the new stop.
         current.protection = Protection.SOFTWARE
+        if not legs.refused_since(trade, now - TRIED_AGAIN):
+            current.replan()
         trades.refresh(trade, now)
     log.info("stop_moved", **naming.of_position(current), stop=str(stop.price), reason=stop.reason)
     if mark * current.side.entry_side.sign > stop.price * current.side.entry_side.sign:

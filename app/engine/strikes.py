@@ -40,10 +40,9 @@ async def acknowledged(desk: Desk, connection: Connection) -> None:
 
 
 async def _clear(desk: Desk, connection: Connection, kinds: frozenset[Strike]) -> None:
-    """Nothing is written where nothing counts."""
-    if any(connection.strikes(kind) for kind in kinds):
-        async with desk.sessions.begin() as session:
-            await connections.clear_strikes(session, connection.id, kinds)
+    # The row that the caller holds is from before the venue was asked: what was counted since would not be seen.
+    async with desk.sessions.begin() as session:
+        await connections.clear_strikes(session, connection.id, kinds)
 
 
 async def _count(desk: Desk, connection_id: UUID, strike: Strike | None) -> None:

@@ -6,8 +6,9 @@ from uuid import UUID
 
 import structlog
 
-from app.brokers.port import ABSENT, Broker, Silence, VenueError
+from app.brokers.port import ABSENT, Broker, Silence, Traits, VenueError
 from app.desk import Desk
+from app.domain.money import ZERO
 from app.domain.orders import FINAL, OrderReport, OrderStatus, Purpose
 from app.domain.risk import Mode
 from app.engine import adopting, guarding, naming, placing, protection, reconciling, strikes, trades
@@ -19,7 +20,7 @@ from app.store.positions import Position
 log = structlog.get_logger(__name__)
 
 MISSES = 2
-"""In how many rounds running a resting order must be missing before it counts as gone."""
+"""How many clean looks, a read-lag apart, must miss a resting order before it counts as gone."""
 
 
 @dataclass(slots=True)
@@ -84,17 +85,20 @@ async def _hear(desk: Desk, watched: Watched) -> News | None:
     for order in watched.orders:
         answer = answers.get(order.key.client_order_id)
         if isinstance(answer, OrderReport):
+            if order.misses:
+                await _find_again(desk, order)
             if await adopting.adopt(desk, order, answer):
                 news.changed.add(order.execution_id)
             if _tells_news(order, answer) and await placing.record(desk, watched.broker, order, answer):
                 news.changed.add(order.execution_id)
                 news.lost_a_leg |= _is_lost(order, answer)
-        elif answer is ABSENT and await _miss(desk, order):
+        elif answer is ABSENT and await _miss(desk, order, watched.broker.traits):
             news.changed.add(order.execution_id)
             news.lost_a_leg |= order.purpose is Purpose.PROTECTION
         else:
             news.unclear.add(order.symbol)
-    await guarding.prove(desk, (each for each in watched.orders if _stands(answers, each)))
+    shown = {order.id for order in watched.orders if _stands(answers, order)}
+    await guarding.prove(desk, watched.orders, shown)
     return news
 
 
@@ -105,9 +109,11 @@ def _is_lost(order: Order, report: OrderReport) -> bool:
 
 
 def _stands(answers: Mapping[str, OrderReport | Silence], order: Order) -> bool:
-    """Whether the venue has just shown that an order rests there."""
+    """Whether the venue has just shown that an order rests there, untouched: a fill may have ended its stop."""
     answer = answers.get(order.key.client_order_id)
-    return isinstance(answer, OrderReport) and answer.status is OrderStatus.OPEN
+    if not isinstance(answer, OrderReport) or answer.status is not OrderStatus.OPEN:
+        return False
+    return answer.filled_quantity == ZERO
 
 
 def _tells_news(order: Order, report: OrderReport) -> bool:
@@ -118,15 +124,32 @@ def _tells_news(order: Order, report: OrderReport) -> bool:
     )
 
 
-async def _miss(desk: Desk, order: Order) -> bool:
-    """Count a clean look that did not find a resting order; True when it is now known to be gone."""
+async def _find_again(desk: Desk, order: Order) -> None:
+    """A resting order that was missed is there: the looks that missed it count no more."""
+    async with desk.sessions.begin() as session:
+        current = (await trades.locked(session, order.execution_id)).order(order.id)
+        if current.status is OrderStatus.OPEN and current.attempt == order.attempt:
+            current.misses, current.missed_at = 0, None
+
+
+async def _miss(desk: Desk, order: Order, traits: Traits) -> bool:
+    """Count a clean look that did not find a resting order; True when it is now known to be gone.
+
+    A venue may need its time to show what it has acknowledged, and looks closer together than its answers lag behind
+    are one look, whoever took them.
+    """
     now = desk.now()
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, order.execution_id)
         current = trade.order(order.id)
         if current.status is not OrderStatus.OPEN or current.attempt != order.attempt:
             return False
+        is_settled = current.acknowledged_at is not None and now >= current.acknowledged_at + traits.settle
+        is_another = current.missed_at is None or now >= current.missed_at + traits.read_lag
+        if not is_settled or not is_another:
+            return False
         current.misses += 1
+        current.missed_at = now
         if current.misses < MISSES:
             return False
         log.warning("resting_order_gone", **naming.of_order(trade.execution, order))

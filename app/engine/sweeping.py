@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.desk import Desk
 from app.domain.orders import OrderStatus
-from app.engine import closing, execution, following, guarding, protection, resolution
-from app.store import connections
+from app.engine import closing, delivering, execution, following, guarding, protection, resolution
+from app.store import channels, connections
 from app.store.events import Event
 from app.store.executions import Execution
 from app.store.orders import Order
@@ -31,7 +31,7 @@ BATCH = 200
 
 
 class Kind(StrEnum):
-    """What has to be done with a row: ways out first, ways in last."""
+    """What has to be done with a row: ways out first, ways in after them; telling stands in line with none of them."""
 
     CLOSE = "close_position"
     DEADLINE = "deadline"
@@ -39,6 +39,7 @@ class Kind(StrEnum):
     RESOLVE = "resolve"
     FOLLOW = "follow"
     EXECUTE = "execute"
+    DELIVER = "deliver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ ACTIVITIES: Mapping[Kind, Callable[[Desk, UUID], Awaitable[None]]] = {
     Kind.RESOLVE: resolution.resolve,
     Kind.FOLLOW: following.follow,
     Kind.EXECUTE: execution.execute,
+    Kind.DELIVER: delivering.deliver,
 }
 """What is done with each finding."""
 
@@ -87,6 +89,12 @@ async def sweep(desk: Desk) -> list[Finding]:
 
 
 _ORDER: Final = tuple(Kind)
+
+
+async def sweep_deliveries(desk: Desk) -> list[Finding]:
+    """What waits to be told: found by itself, since nothing else may stand in line behind somebody's slow receiver."""
+    async with desk.sessions() as session:
+        return [Finding(Kind.DELIVER, each) for each in await channels.due(session, desk.now(), BATCH)]
 
 
 def _order_kind(order: Order) -> Kind:

@@ -238,6 +238,63 @@ def stop_put_back(session: AsyncSession, position: Position, now: datetime) -> N
     )
 
 
+def earlier_stop_back(session: AsyncSession, position: Position, order: Order, now: datetime) -> None:
+    """The venue has refused the plan's stop, and the one before stands there again."""
+    _tell(
+        session,
+        position,
+        NotificationType.RISK,
+        f"{position.symbol}: stop-loss watched by the engine",
+        f"The venue does not take the stop-loss of {position.symbol} at {text(position.stop_loss or ZERO)}, so the "
+        f"engine watches it; the one at {text(order.trigger_price or ZERO)} stands at the venue again.",
+        now,
+        position_id=position.id,
+        order_id=str(order.id),
+    )
+
+
+def price_lost(session: AsyncSession, position: Position, now: datetime) -> None:
+    """There is no price by which the engine could watch a stop."""
+    _tell(
+        session,
+        position,
+        NotificationType.RISK,
+        f"{position.symbol}: no price to watch the stop-loss by",
+        f"The engine watches the stop-loss of {position.symbol} at {text(position.stop_loss or ZERO)} and has had no "
+        "sound price for it for a minute, so it can close nothing by itself. The position stays open, and counts as "
+        "unprotected until there is a price; you can close it.",
+        now,
+        position_id=position.id,
+    )
+
+
+def stop_doubted(session: AsyncSession, position: Position, now: datetime) -> None:
+    """The venue has not shown for long that it holds a stop."""
+    _tell(
+        session,
+        position,
+        NotificationType.RISK,
+        f"{position.symbol}: stop-loss not shown by the venue",
+        f"The venue has not shown for some minutes that it holds the stop-loss of {position.symbol} at "
+        f"{text(position.stop_loss or ZERO)}; the engine watches it as well until the venue does.",
+        now,
+        position_id=position.id,
+    )
+
+
+def watched_again(session: AsyncSession, position: Position, why: str, now: datetime) -> None:
+    """A stop that was out of sight is watched again; `why` ends the sentence."""
+    _tell(
+        session,
+        position,
+        NotificationType.RISK,
+        f"{position.symbol}: stop-loss watched again",
+        f"The stop-loss of {position.symbol} at {text(position.stop_loss or ZERO)} is watched again: {why}.",
+        now,
+        position_id=position.id,
+    )
+
+
 def position_closed(session: AsyncSession, position: Position, now: datetime) -> None:
     """Nothing is left of a position but its result."""
     reason = position.close_reason or CloseReason.DUST

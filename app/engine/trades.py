@@ -20,7 +20,7 @@ from app.domain.entries import Entry
 from app.domain.errors import Conflict, NotFound
 from app.domain.exits import CloseReason, Protection, Rung, ladder
 from app.domain.market import QuantityUnit
-from app.domain.money import ZERO, exact, parse, stored, text
+from app.domain.money import ZERO, exact, kept, parse, stored, text
 from app.domain.orders import (
     FINAL,
     Leg,
@@ -87,6 +87,9 @@ LAPSED = "signal_expired"
 
 VANISHED = "vanished"
 """The code of an order that is no longer at its venue although nobody here took it back."""
+
+IN_DOUBT = (OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)
+"""States in which an order may or may not be at its venue."""
 
 _LATE_LOOK = timedelta(seconds=30)
 
@@ -244,11 +247,8 @@ def apply(
     `rates` are the present prices of coins that fees were taken in, and `holds_coins` says whether the account holds
     what it bought (spot) or nets it on margin.
     """
-    known = (order.status, order.filled_quantity, order.exchange_order_id)
-    if known == (report.status, report.filled_quantity, report.exchange_order_id):
-        return False
     known_status = _known_status(trade, order)
-    if not supersedes(known_status, order.filled_quantity, report):
+    if not _is_news(trade, order, report, known_status):
         return False
     filled_before = order.filled_quantity
     was_live = order.is_live
@@ -261,16 +261,16 @@ def apply(
         order.code = order.message = None
     if trade.position is not None:
         trade.position.funding += report.funding - order.funding
-    _count_fees(order, report, rates, holds_coins=holds_coins)
     order.profit, order.funding = report.profit, report.funding
     order.status = status_after(known_status, report)
     order.exchange_order_id = report.exchange_order_id
     order.filled_quantity = report.filled_quantity
-    order.average_price = report.average_price
+    order.average_price = None if report.average_price is None else stored(report.average_price)
+    _count_fees(order, report, rates, holds_coins=holds_coins)
     order.leg = report.leg
     _explain_end(order, report)
     order.acknowledged_at = order.acknowledged_at or now
-    order.misses = 0
+    order.misses, order.missed_at = 0, None
     order.due_at = None
     if report.filled_quantity > filled_before:
         order.filled_at = report.time or now
@@ -284,14 +284,57 @@ def apply(
     refresh(trade, now)
     if was_live:
         _carry_on(trade, order, now)
-    _name(trade, report)
+    if report.handle is not None:
+        rename(trade, report.handle)
+    _end_others(trade, order, now)
     return True
 
 
-def _name(trade: Trade, report: OrderReport) -> None:
-    """Remember what later orders call the position by."""
-    if trade.position is not None and report.handle is not None:
-        trade.position.handle = report.handle
+def _is_news(trade: Trade, order: Order, report: OrderReport, known_status: OrderStatus) -> bool:
+    """Whether a report tells something that is not known, and is to be believed."""
+    known = (order.status, order.filled_quantity, order.exchange_order_id)
+    if known == (report.status, report.filled_quantity, report.exchange_order_id):
+        return False
+    return not _has_fired(trade, order) and supersedes(known_status, order.filled_quantity, report)
+
+
+def rename(trade: Trade, handle: str) -> None:
+    """Remember what the venue calls the position from now on: for what is sent about it, and what stands on it."""
+    if trade.position is None:
+        return
+    trade.position.handle = handle
+    for leg in trade.live_protection:
+        if leg.handle is not None:
+            leg.handle = handle
+
+
+def _end_others(trade: Trade, leg: Order, now: datetime) -> None:
+    """When what stands on a position has fired, whatever else was set on it is gone with it."""
+    if leg.handle is not None and leg.leg is not None:
+        for other in trade.live_protection:
+            supersede(trade, other, now)
+
+
+def supersede(trade: Trade, leg: Order, now: datetime) -> None:
+    """Record that a leg stands no more, because another has taken its place or its position has ended."""
+    leg.status = OrderStatus.CANCELLED
+    leg.message = "Another one has taken its place, or its position has ended."
+    leg.due_at = None
+    leg.updated_at = now
+    refresh(trade, now)
+
+
+def _has_fired(trade: Trade, leg: Order) -> bool:
+    """Whether what stood on a position was taken already, as another leg's: of all that are set only one is there."""
+    return (
+        leg.handle is not None
+        and leg.purpose is Purpose.PROTECTION
+        and any(
+            other.purpose is Purpose.PROTECTION and other.filled_quantity > ZERO
+            for other in trade.orders
+            if other is not leg
+        )
+    )
 
 
 def _known_status(trade: Trade, order: Order) -> OrderStatus:
@@ -307,14 +350,15 @@ def _count_fees(
     order: Order, report: OrderReport, rates: Mapping[str, Decimal], *, holds_coins: bool
 ) -> None:
     """Take over the fees, and what they are worth at the rates of when each was taken."""
-    counted = {coin: parse(amount) for coin, amount in order.fees.items()}
-    told = {coin: parse(rate) for coin, rate in order.fee_rates.items()}
-    rates = blended_rates(told, counted, report.fees, rates)
+    taken = {currency: stored(amount) for currency, amount in report.fees.items()}
+    counted = {currency: kept(amount) for currency, amount in order.fees.items()}
+    known = {coin: kept(rate) for coin, rate in order.fee_rates.items()}
+    blended = blended_rates(known, counted, taken, rates)
     fees = value_fees(
-        report.fees, order.base, order.currency, report.average_price, rates, holds_coins=holds_coins
+        taken, order.base, order.currency, order.average_price, blended, holds_coins=holds_coins
     )
-    order.fees = {currency: text(amount) for currency, amount in report.fees.items()}
-    order.fee_rates = {coin: text(rate) for coin, rate in rates.items()}
+    order.fees = {currency: text(amount) for currency, amount in taken.items()}
+    order.fee_rates = {coin: text(stored(rate)) for coin, rate in blended.items()}
     order.base_fee, order.fee_value, order.fees_complete = fees.base, fees.value, fees.complete
 
 
@@ -382,6 +426,11 @@ def vanish(trade: Trade, order: Order, now: datetime) -> None:
         trade.position.expose(now)
     _miss_stop(trade, order, now)
     refresh(trade, now)
+
+
+def is_undecided(order: Order) -> bool:
+    """Whether an order may have changed what the venue holds without our knowing."""
+    return order.status in IN_DOUBT or (order.code == VANISHED and order.due_at is not None)
 
 
 def _miss_stop(trade: Trade, order: Order, now: datetime) -> None:
@@ -591,6 +640,7 @@ def _open_position(
         unrealized_pnl=ZERO,
         dust=ZERO,
         funding=ZERO,
+        funding_complete=True,
         missing_quantity=ZERO,
         foreign_quantity=ZERO,
         foreign_orders=0,
@@ -612,7 +662,22 @@ def _take_over(position: Position, figures: Figures) -> None:
     position.gross_pnl = figures.gross_pnl
     position.fees = figures.fees
     position.realized_pnl = figures.realized_pnl + position.funding
-    position.pnl_complete = figures.pnl_complete
+    position.pnl_complete = figures.pnl_complete and position.funding_complete
+
+
+@exact
+def pay(position: Position, amount: Decimal, now: datetime) -> None:
+    """Book funding on a position under its trade's lock; negative was paid."""
+    position.begin_day(now)
+    position.funding += amount
+    position.realized_pnl += amount
+    position.updated_at = now
+
+
+def miss_funding(position: Position, now: datetime) -> None:
+    """Funding of a position is not known: its figures are not complete, and never will be."""
+    position.funding_complete = position.pnl_complete = False
+    position.updated_at = now
 
 
 @exact
@@ -666,6 +731,8 @@ def _closes_everything(trade: Trade, position: Position) -> bool:
 def _finish(trade: Trade, position: Position, now: datetime) -> None:
     position.dust = position.remaining_quantity
     position.remaining_quantity = ZERO
+    position.end_exposure(now)
+    position.price_lost_at = position.stop_doubted_at = None
     if position.status is PositionStatus.CLOSED:
         return
     ended = [order for order in trade.orders if order.purpose is not Purpose.ENTRY and order.filled_quantity]
@@ -674,7 +741,6 @@ def _finish(trade: Trade, position: Position, now: datetime) -> None:
     position.closed_at = (last.filled_at if last else None) or now
     position.close_reason = (last.reason if last else None) or CloseReason.DUST
     position.protection = Protection.NONE
-    position.end_exposure(now)
     telling.position_closed(trade.session, position, now)
 
 

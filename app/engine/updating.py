@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from app.domain.exits import CloseReason, Protection
+from app.domain.exits import CloseReason
 from app.domain.money import parse, round_to_tick, text
 from app.domain.orders import OrderStatus, Side
 from app.domain.positions import PositionStatus
@@ -190,8 +190,7 @@ def _is_edited(trade: Trade, field: str) -> bool:
 
 
 def _plan_changed(trade: Trade, position: Position, now: datetime) -> None:
-    # Until the venue has acknowledged the new orders, the monitor watches the new plan.
-    position.protection = Protection.SOFTWARE
+    position.replan()
     trades.refresh(trade, now)
 
 

@@ -8,7 +8,7 @@ import structlog
 from app.brokers.port import Broker, VenueError
 from app.desk import Desk
 from app.domain.market import Instrument
-from app.domain.money import exact, parse
+from app.domain.money import exact, kept, stored
 from app.domain.orders import OrderReport
 from app.engine import naming
 from app.store.orders import Order
@@ -21,7 +21,7 @@ async def rates_of(desk: Desk, broker: Broker, order: Order, report: OrderReport
     coins = {
         coin
         for coin, amount in report.fees.items()
-        if coin not in (order.base, order.currency) and amount != parse(order.fees.get(coin, "0"))
+        if coin not in (order.base, order.currency) and stored(amount) != kept(order.fees.get(coin, "0"))
     }
     if not coins:
         return {}

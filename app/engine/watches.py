@@ -24,6 +24,9 @@ LEASE = timedelta(seconds=6)
 RENEWAL = timedelta(seconds=2)
 """How often that is renewed while the round goes on."""
 
+_PAUSES = (0, 0.05, 0.2)
+"""Seconds before each try to move a watch: a claim holds its connection's row for some milliseconds."""
+
 LONGEST = timedelta(seconds=30)
 """For how long a round renews; one that hangs loses its connections to the next worker."""
 
@@ -85,7 +88,15 @@ class Watch:
             self.held, self.until = await self._move(self.held, until), until
 
     async def _move(self, connection_ids: Collection[UUID], until: datetime) -> set[UUID]:
-        if not connection_ids:
-            return set()
-        async with self._desk.sessions.begin() as session:
-            return await connections.move_watch(session, list(connection_ids), self.until, until)
+        """Let it end at another moment for these; answers which of them nobody else has taken meanwhile.
+
+        A row that is locked is tried again in a moment, and given up where its holder stands still.
+        """
+        wanted, moved = set(connection_ids), set[UUID]()
+        for pause in _PAUSES if wanted else ():
+            await asyncio.sleep(pause)
+            async with self._desk.sessions.begin() as session:
+                moved |= await connections.move_watch(session, list(wanted - moved), self.until, until)
+            if moved == wanted:
+                break
+        return moved

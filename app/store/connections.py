@@ -1,6 +1,6 @@
 """Connections: an owner's accounts at venues."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -12,7 +12,6 @@ from sqlalchemy import (
     LargeBinary,
     String,
     func,
-    literal_column,
     or_,
     select,
     text,
@@ -110,8 +109,14 @@ class Connection(Base):
     """How often the venue has said that we are shut out since it last answered."""
     watch_due_at: Mapped[Moment | None]
     """When the monitor may look again: the lease that keeps two workers off the same account."""
+    arrivals_due_at: Mapped[Moment | None]
+    """When its resting entries may be looked at again between the monitor's rounds: a lease like the one above."""
     reconcile_due_at: Mapped[Moment | None]
     """When our books are held against the venue's again; null is at the next round."""
+    funding_due_at: Mapped[Moment | None]
+    """When the venue is asked what it has charged for holding; null while there is nothing to ask about."""
+    funding_heard_at: Mapped[Moment | None]
+    """When it last said."""
     created_at: Mapped[Moment]
     updated_at: Mapped[Moment]
     deleted_at: Mapped[Moment | None]
@@ -127,6 +132,11 @@ class Connection(Base):
             "ix_execution_connections_reconcile",
             "reconcile_due_at",
             postgresql_where=text("reconcile_due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_execution_connections_funding",
+            "funding_due_at",
+            postgresql_where=text("funding_due_at IS NOT NULL"),
         ),
         Index(
             "uq_execution_connections_account",
@@ -206,16 +216,30 @@ async def exchanges(session: AsyncSession, connection_ids: Collection[UUID]) -> 
 async def claim_watch(
     session: AsyncSession, connection_ids: Sequence[UUID], now: datetime, until: datetime
 ) -> set[UUID]:
-    """Take those connections that nobody else watches at the moment, until `until`."""
+    """Take those connections that nobody else watches at the moment, until `until`.
+
+    One whose row is locked is left out: whoever stands still with it keeps nobody from the others.
+    """
+    return await _claim(session, Connection.watch_due_at, connection_ids, now, until)
+
+
+async def claim_arrivals(
+    session: AsyncSession, connection_ids: Collection[UUID], now: datetime, until: datetime
+) -> set[UUID]:
+    """The same for a look at resting entries."""
+    return await _claim(session, Connection.arrivals_due_at, connection_ids, now, until)
+
+
+async def _claim(
+    session: AsyncSession, due_at: Any, connection_ids: Collection[UUID], now: datetime, until: datetime
+) -> set[UUID]:
+    free = _unlocked(
+        Connection.id.in_(connection_ids),
+        Connection.deleted_at.is_(None),
+        or_(due_at.is_(None), due_at <= now),
+    )
     claimed = await session.scalars(
-        update(Connection)
-        .where(
-            Connection.id.in_(connection_ids),
-            Connection.deleted_at.is_(None),
-            or_(Connection.watch_due_at.is_(None), Connection.watch_due_at <= now),
-        )
-        .values(watch_due_at=until)
-        .returning(Connection.id)
+        update(Connection).where(Connection.id.in_(free)).values({due_at: until}).returning(Connection.id)
     )
     return set(claimed)
 
@@ -223,14 +247,26 @@ async def claim_watch(
 async def move_watch(
     session: AsyncSession, connection_ids: Sequence[UUID], held_until: datetime, until: datetime
 ) -> set[UUID]:
-    """Move what is taken until `held_until` to `until`; answers what nobody else has taken meanwhile."""
+    """Move what is taken until `held_until` to `until`; answers what nobody else has taken meanwhile.
+
+    One whose row is locked is left out.
+    """
+    free = _unlocked(Connection.id.in_(connection_ids), Connection.watch_due_at == held_until)
     moved = await session.scalars(
-        update(Connection)
-        .where(Connection.id.in_(connection_ids), Connection.watch_due_at == held_until)
-        .values(watch_due_at=until)
-        .returning(Connection.id)
+        update(Connection).where(Connection.id.in_(free)).values(watch_due_at=until).returning(Connection.id)
     )
     return set(moved)
+
+
+def _unlocked(*conditions: Any) -> Any:
+    """The ids of connections that nobody has locked, locked in one order."""
+    return (
+        select(Connection.id)
+        .where(*conditions)
+        .order_by(Connection.id)
+        .with_for_update(skip_locked=True, key_share=True)
+        .scalar_subquery()
+    )
 
 
 def _count_of(kind: Strike) -> Any:
@@ -251,11 +287,11 @@ async def add_strike(session: AsyncSession, connection_id: UUID, kind: Strike) -
     )
 
 
-async def clear_strikes(session: AsyncSession, connection_id: UUID, kinds: Iterable[Strike]) -> None:
-    """Begin to count these kinds anew."""
+async def clear_strikes(session: AsyncSession, connection_id: UUID, kinds: Collection[Strike]) -> None:
+    """Begin to count these kinds anew; where nothing counts, nothing is written."""
     await session.execute(
         update(Connection)
-        .where(Connection.id == connection_id)
+        .where(Connection.id == connection_id, or_(*(_count_of(kind) > 0 for kind in kinds)))
         .values({_count_of(kind): 0 for kind in kinds})
         .execution_options(synchronize_session=False)
     )
@@ -281,47 +317,6 @@ async def reconcile_at(session: AsyncSession, connection_id: UUID, due_at: datet
     await session.execute(
         update(Connection).where(Connection.id == connection_id).values(reconcile_due_at=due_at)
     )
-
-
-def _sealed_under(length: int) -> Any:
-    """The id of the vault key a row's credentials are sealed under: what they begin with."""
-    # A literal, since a bound encoding would make the grouped expression another than the selected one.
-    return func.convert_from(
-        func.substr(Connection.credentials_sealed, literal_column("1"), literal_column(str(length))),
-        literal_column("'LATIN1'"),
-    )
-
-
-async def vault_keys_in_use(session: AsyncSession, key_id_length: int) -> Mapping[str, int]:
-    """How many connections are sealed under each vault key, by the key's id."""
-    name = _sealed_under(key_id_length)
-    rows = await session.execute(
-        select(name, func.count()).where(Connection.credentials_sealed.is_not(None)).group_by(name)
-    )
-    return dict(rows.all())
-
-
-async def sealed_under_others(
-    session: AsyncSession, key_id: str, after: UUID | None, limit: int
-) -> Sequence[Connection]:
-    """Connections sealed under another key than this one, by id."""
-    wanted = select(Connection).where(
-        Connection.credentials_sealed.is_not(None), _sealed_under(len(key_id)) != key_id
-    )
-    if after is not None:
-        wanted = wanted.where(Connection.id > after)
-    return (await session.scalars(wanted.order_by(Connection.id).limit(limit))).all()
-
-
-async def replace_seal(session: AsyncSession, connection_id: UUID, before: bytes, after: bytes) -> bool:
-    """Put the same credentials under another key; False when they were changed or deleted meanwhile."""
-    found = await session.scalar(
-        update(Connection)
-        .where(Connection.id == connection_id, Connection.credentials_sealed == before)
-        .values(credentials_sealed=after)
-        .returning(Connection.id)
-    )
-    return found is not None
 
 
 def connection_key() -> Any:

@@ -75,6 +75,8 @@ class Order(Base):
     """When somebody has to look after it again; null when final."""
     misses: Mapped[int] = mapped_column(default=0)
     """Clean look-ups of this attempt that found nothing, after the settle time."""
+    missed_at: Mapped[Moment | None]
+    """When the last of them was that missed an order which had rested; null once it is seen again."""
     filled_quantity: Mapped[Amount] = mapped_column(default=ZERO)
     average_price: Mapped[Amount | None]
     leg: Mapped[Leg | None] = mapped_column(checked(Leg, "leg"))
@@ -120,6 +122,7 @@ class Order(Base):
             unique=True,
             postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
+        Index("ix_execution_orders_open", "connection_id", postgresql_where=text("status = 'open'")),
         Index("ix_execution_orders_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     )
 
@@ -142,6 +145,7 @@ class Order(Base):
             self.handle,
             self.price,
             self.trigger_price,
+            self.quantity,
         )
 
     def request(self) -> OrderRequest:
@@ -192,16 +196,14 @@ async def open_at_venue(session: AsyncSession, connection_ids: Sequence[UUID]) -
     return rows.all()
 
 
-async def resting_entries(session: AsyncSession, connection_ids: Sequence[UUID]) -> Sequence[Order]:
-    """Entries that rest at a venue, not or not wholly filled."""
-    rows = await session.scalars(
-        select(Order).where(
-            Order.connection_id.in_(connection_ids),
-            Order.purpose == Purpose.ENTRY,
-            Order.status == OrderStatus.OPEN,
-        )
-    )
-    return rows.all()
+async def resting_entries(
+    session: AsyncSession, connection_ids: Sequence[UUID] | None = None
+) -> Sequence[Order]:
+    """Entries that rest at a venue, not or not wholly filled; of all connections, or of these."""
+    wanted = select(Order).where(Order.purpose == Purpose.ENTRY, Order.status == OrderStatus.OPEN)
+    if connection_ids is not None:
+        wanted = wanted.where(Order.connection_id.in_(connection_ids))
+    return (await session.scalars(wanted.order_by(Order.id))).all()
 
 
 async def reserved(session: AsyncSession, connection_id: UUID, currency: str, as_of: datetime) -> Decimal:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.domain.exits import CloseReason, Grain, Protection, Rung, merging
 from app.domain.market import QuantityUnit
 from app.domain.money import ZERO, exact, parse
-from app.domain.orders import TriggerSource
+from app.domain.orders import Leg, TriggerSource
 from app.domain.owners import Owner, Role
 from app.domain.positions import PositionSide, PositionStatus
 from app.store.connections import Connection, connection_key
@@ -74,9 +74,13 @@ class Position(Base):
     """Which of stop_loss and take_profits the owner has set by hand: no update of the signal changes them."""
     native: Mapped[bool]
     """Whether the venue is to hold stop and targets."""
+    refused_leg: Mapped[Leg | None] = mapped_column(checked(Leg, "refused_leg"))
+    """What the venue has refused of the present plan: its targets are ours to watch then, or its stop as well."""
     gross_pnl: Mapped[Amount] = mapped_column(default=ZERO)
     fees: Mapped[Amount] = mapped_column(default=ZERO)
     funding: Mapped[Amount] = mapped_column(default=ZERO)
+    funding_complete: Mapped[bool] = mapped_column(server_default=text("true"), default=True)
+    """Whether all that it was charged and paid for being held can be known."""
     realized_pnl: Mapped[Amount] = mapped_column(default=ZERO)
     unrealized_pnl: Mapped[Amount] = mapped_column(default=ZERO)
     pnl_complete: Mapped[bool] = mapped_column(default=True)
@@ -108,7 +112,8 @@ class Position(Base):
     deadline_seconds: Mapped[int] = mapped_column(default=int(DEADLINE.total_seconds()))
     """How long its stop may be watched by nobody before it is closed, as its entry was claimed."""
     unprotected_since: Mapped[Moment | None]
-    """Since when a part of it has a stop that nobody watches: from its fill, or while the venue's stop is replaced."""
+    """Since when a part of it has a stop that nobody watches: from its fill, while the venue's stop is replaced, and
+    where neither the venue's word on the stop nor a price to watch it by has come for long."""
     protect_by: Mapped[Moment | None]
     """When it is closed unless its stop is watched by then; null while it is."""
     protected_at: Mapped[Moment | None]
@@ -117,6 +122,12 @@ class Position(Base):
     """When the venue last showed that it holds the stop, to within a minute; null where it never held one."""
     stop_lost_at: Mapped[Moment | None]
     """When the venue's stop was found gone that nobody here had taken away; null once it is back, or not wanted."""
+    stop_doubted_at: Mapped[Moment | None]
+    """When its owner was told that the venue has not shown the stop for long; null while it does."""
+    price_seen_at: Mapped[Moment | None]
+    """When the monitor last had a price that its stop goes by, or knew that its market is closed."""
+    price_lost_at: Mapped[Moment | None]
+    """When its owner was told that there is no price by which we could watch the stop; null while there is."""
     unprotected_seconds: Mapped[Amount] = mapped_column(default=ZERO)
     """How long it was unprotected in all, without the present time."""
     opened_at: Mapped[Moment]
@@ -163,14 +174,30 @@ class Position(Base):
             self.day_base = self.realized_pnl + self.unrealized_pnl
             self.pnl_day = now.date()
 
+    def replan(self) -> None:
+        """Its plan is another: the monitor watches it until the venue, which may take this one, has acknowledged it."""
+        self.protection = Protection.SOFTWARE
+        self.refused_leg = None
+
     def expose(self, now: datetime, since: datetime | None = None) -> None:
         """Its stop is watched by nobody from now on, or has been `since`; nothing changes where that was so already."""
-        if self.stop_loss is None or self.unprotected_since is not None:
+        if self.stop_loss is None:
             return
-        self.unprotected_since = min(since or now, now)
+        if self.unprotected_since is not None and (self.protect_by is not None or not self.is_out_of_sight):
+            return
+        self.lose_sight(min(since or now, now))
         # The deadline counts from when we know: a fill that is heard of late gets its whole chance.
         self.protect_by = now + timedelta(seconds=self.deadline_seconds)
-        self.protected_at = None
+
+    def lose_sight(self, since: datetime) -> None:
+        """Nobody can tell whether its stop is watched: that counts as unprotected, and by itself closes nothing."""
+        if self.unprotected_since is None:
+            self.unprotected_since, self.protected_at = since, None
+
+    @property
+    def is_out_of_sight(self) -> bool:
+        """Its owner was told that there is no price for its stop, or no word of the venue on it."""
+        return self.price_lost_at is not None or self.stop_doubted_at is not None
 
     def miss_stop(self, now: datetime) -> None:
         """An order that held its stop has ended at the venue. While the plan is being mended that is our own doing."""
@@ -185,7 +212,7 @@ class Position(Base):
 
     def give_time(self, now: datetime) -> None:
         """Nobody could tell until now what there is to protect: its time counts, its deadline begins anew."""
-        if self.unprotected_since is not None:
+        if self.protect_by is not None:
             self.end_exposure(now)
             self.expose(now)
 
@@ -250,21 +277,6 @@ async def open_on(session: AsyncSession, connection_ids: Sequence[UUID]) -> Sequ
         select(Position)
         .where(Position.connection_id.in_(connection_ids), Position.status.in_(OPEN))
         .order_by(Position.id)
-    )
-    return rows.all()
-
-
-async def waiting_for_a_price(session: AsyncSession, execution_ids: Sequence[UUID]) -> Sequence[Position]:
-    """Those of these executions' positions that wait for a price, as they stand now; their locks are held."""
-    rows = await session.scalars(
-        select(Position)
-        .where(
-            Position.execution_id.in_(execution_ids),
-            Position.unprotected_since.is_not(None),
-            Position.protection == Protection.SOFTWARE,
-            Position.protect_due_at.is_(None),
-        )
-        .execution_options(populate_existing=True)
     )
     return rows.all()
 

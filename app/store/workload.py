@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.domain.exits import Protection
 from app.domain.orders import OrderStatus, Purpose
+from app.store.channels import Delivery, DeliveryStatus
 from app.store.connections import Connection
 from app.store.events import Event
 from app.store.executions import Execution, ExecutionStatus
@@ -32,6 +33,8 @@ class Workload:
     """Positions whose protective orders are not yet as planned."""
     unprotected_positions: int
     """Open positions with a stop that nobody watches at the moment."""
+    pending_deliveries: int
+    """Notifications that wait to go out on a channel."""
     pending_since: datetime | None
     """When the oldest pending execution came in."""
     sending_since: datetime | None
@@ -81,6 +84,7 @@ async def present(session: AsyncSession) -> Workload:
                 _count(Position.status.in_(OPEN)).label("open_positions"),
                 _count(to_protect).label("positions_to_protect"),
                 _count(*exposed).label("unprotected_positions"),
+                _count(Delivery.status == DeliveryStatus.PENDING).label("pending_deliveries"),
                 _least(Execution.received_at, pending).label("pending_since"),
                 _least(Order.signed_at, sending).label("sending_since"),
                 _least(Order.created_at, *closing).label("closing_since"),

@@ -18,8 +18,10 @@ from app.domain.market import MarketType, QuantityUnit
 from app.domain.orders import OrderStatus, OrderType, Purpose, Side
 from app.domain.owners import Owner, Role
 from app.domain.positions import PositionSide, PositionStatus
+from app.main import Service
 from app.settings import Settings
 from app.store import entitlements
+from app.store.channels import Channel, ChannelKind
 from app.store.connections import Connection, ConnectionStatus, Kind
 from app.store.executions import Execution, ExecutionStatus
 from app.store.notifications import Notification, NotificationType
@@ -90,6 +92,10 @@ class Rings:
         """A later event about a signal has come in."""
         self.heard.append(("follow", event_id))
 
+    def deliver(self, channel_ids: Iterable[UUID]) -> None:
+        """Something waits for these channels."""
+        self.heard.extend(("deliver", each) for each in channel_ids)
+
 
 @dataclass(frozen=True)
 class Platform:
@@ -136,6 +142,7 @@ class Api:
 
     http: httpx.AsyncClient
     platform: Platform
+    service: Service
 
     async def call(self, owner: Owner | None, method: str, path: str, status: int, **options: Any) -> Any:
         """Ask as this owner, expect this status, and answer the body."""
@@ -333,6 +340,26 @@ class Rows:
             protection=Protection.NONE,
             closed_at=NOON,
         )
+
+    async def channel(self, owner: Owner, **columns: Any) -> Channel:
+        """A webhook that carries everything."""
+        row = Channel(
+            **{
+                "id": new_id(),
+                "owner_role": owner.role,
+                "owner_id": owner.id,
+                "name": "Pager",
+                "kind": ChannelKind.WEBHOOK,
+                "types": [each.value for each in NotificationType],
+                "target": "https://you.example/notifications",
+                "next_at": NOON,
+                "created_at": NOON,
+                "updated_at": NOON,
+            }
+            | columns
+        )
+        await self.add(row)
+        return row
 
     async def notification(self, owner: Owner, **columns: Any) -> Notification:
         """Something the owner was told."""

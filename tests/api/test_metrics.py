@@ -73,9 +73,12 @@ async def test_a_worker_long_silent_is_not_shown(
 async def test_gauges_follow_the_rows(http: httpx.AsyncClient, rows: Rows, clock: Clock) -> None:
     connection = await rows.connection(ANN)
     await rows.execution(connection, await rows.signal(), status=ExecutionStatus.PENDING)
+    await rows.channel(ANN)
+    await rows.notification(ANN)
     clock.move(timedelta(seconds=40))
     seen = await scrape(http)
     assert seen[key("engine_executions_pending")] == 1
+    assert seen[key("engine_deliveries_pending")] == 1
     assert seen[key("engine_queue_age_seconds", kind="entries")] == 40
     assert seen[key("engine_orders_uncertain")] == 0
     assert seen[key("engine_trading", state="active")] == 1

@@ -45,6 +45,7 @@ STEPS: Final = (
     "app/brokers/crypto/broker.py",
     "app/brokers/crypto/brackets.py",
     "app/brokers/metatrader/broker.py",
+    "app/brokers/metatrader/legs.py",
     "app/brokers/metatrader/session.py",
 )
 """Where points are wanted: on an order's whole way, and on a signal's."""

@@ -12,10 +12,11 @@ from app.brokers.crypto import open_crypto
 from app.brokers.directory import Directory
 from app.brokers.paper.tape import Recordings
 from app.brokers.paper.venue import open_paper
+from app.brokers.port import Uncertain
 from app.desk import Desk, open_database, open_sessions
 from app.domain.market import MarketType
 from app.domain.positions import PositionStatus
-from app.engine import breaking, closing, connections, monitoring, reporting
+from app.engine import breaking, closing, connections, monitoring, reporting, strikes
 from app.store.audit import Action, AuditEntry
 from app.store.connections import Connection, ConnectionStatus, Kind, Strike
 from app.store.executions import ExecutionStatus
@@ -48,6 +49,19 @@ async def told(desk: Desk) -> list[str]:
             .order_by(Notification.id)
         )
         return [each.message for each in rows]
+
+
+async def test_what_was_counted_while_an_order_was_on_its_way_is_cleared_with_its_acknowledgement(
+    database_url: str,
+) -> None:
+    async with opened_desk(database_url, Clock()) as desk:
+        connection = await add_connection(desk)
+        for _ in range(4):
+            # By another worker: the row at hand knows nothing of it.
+            await strikes.of_order(desk, connection.id, Uncertain("connection reset"))
+        assert await strikes_of(desk) == {Strike.DOUBTED: 4}
+        await strikes.acknowledged(desk, connection)
+        assert await strikes_of(desk) == {}
 
 
 class TestExchanges:

@@ -62,6 +62,7 @@ ACCIDENTS = (
     refusal("CONNECT_ERROR", "Not connected (:5000001)", executed=True),
     refusal("NETWORK_PROBLEM", "Not connected", executed=True),
     refusal("INVALID_TOKEN", "Client with id not found"),
+    refusal("INVALID_TOKEN", "Client with id not found", executed=True),
     refusal("REQUOTE"),
 )
 """What may happen to one order on its way, hangs aside."""

@@ -10,11 +10,13 @@ from app.brokers.crypto import open_crypto
 from app.brokers.directory import Directory
 from app.desk import Desk
 from app.domain.market import MarketType
-from app.domain.orders import Purpose
+from app.domain.money import parse
+from app.domain.orders import OrderReport, OrderStatus, Purpose
 from app.domain.positions import PositionStatus
 from app.domain.signals import EventType
-from app.engine import connections
-from app.store.connections import Kind
+from app.engine import connections, placing, trades
+from app.engine.access import broker_of
+from app.store.connections import Connection, Kind
 from tests.desks import START, USER, Clock, opened_desk
 from tests.engine.signals import change, execute_all, orders, positions, publish, sweep_all
 from tests.venues.accounts import FeesIn
@@ -136,3 +138,60 @@ async def test_a_coin_that_nobody_quotes_is_itemised_and_leaves_the_result_incom
     [position] = await positions(desk)
     assert position.pnl_complete is False
     assert position.remaining_quantity == Decimal("0.1")
+
+
+async def test_a_third_report_is_taken_over_whatever_the_rates_of_the_first_two_come_to(
+    desk: Desk, venue: Exchange
+) -> None:
+    await _activated(desk, venue, SPOT)
+    await publish(desk, order_type="limit", entry_price="18000")
+    await execute_all(desk)
+    [entry] = await orders(desk)
+    for filled, fee, rate in (
+        ("0.02", "0.001", "612.3"),
+        ("0.05", "0.003", "612.5"),
+        ("0.1", "0.005", "612.7"),
+    ):
+        status = OrderStatus.FILLED if filled == "0.1" else OrderStatus.OPEN
+        report = OrderReport(
+            entry.key.client_order_id,
+            entry.exchange_order_id or "",
+            status,
+            Decimal(filled),
+            Decimal(18000),
+            {"BNB": Decimal(fee)},
+        )
+        async with desk.sessions.begin() as session:
+            trade = await trades.locked(session, entry.execution_id)
+            assert await placing.take_over(trade, entry, report, {"BNB": Decimal(rate)}, desk.now())
+    [entry] = await orders(desk)
+    assert (entry.status, entry.fees) == (OrderStatus.FILLED, {"BNB": "0.005"})
+    # 0.001 at 612.3, 0.002 at 612.5, 0.002 at 612.7.
+    assert entry.fee_value.quantize(Decimal("1e-12")) == Decimal("3.0627")
+    assert parse(entry.fee_rates["BNB"]).quantize(Decimal("1e-12")) == Decimal("612.54")
+
+
+async def test_what_an_older_release_kept_with_too_many_digits_is_read_all_the_same(
+    desk: Desk, venue: Exchange
+) -> None:
+    await _activated(desk, venue, SPOT)
+    await publish(desk, order_type="limit", entry_price="18000")
+    await execute_all(desk)
+    [entry] = await orders(desk)
+    async with desk.sessions.begin() as session:
+        row = await session.get_one(type(entry), entry.id)
+        row.fees, row.filled_quantity = {"BNB": "0." + "3" * 50}, Decimal("0.02")
+        row.fee_rates, row.average_price = {"BNB": "612." + "3" * 47}, Decimal(18000)
+    report = OrderReport(
+        entry.key.client_order_id,
+        entry.exchange_order_id or "",
+        OrderStatus.FILLED,
+        Decimal("0.1"),
+        Decimal(18000),
+        {"BNB": Decimal("0.5")},
+    )
+    async with desk.sessions() as session:
+        connection = await session.get_one(Connection, entry.connection_id)
+    assert await placing.record(desk, await broker_of(desk, connection), entry, report)
+    [entry] = await orders(desk)
+    assert (entry.status, parse(entry.fees["BNB"])) == (OrderStatus.FILLED, Decimal("0.5"))

@@ -135,7 +135,7 @@ async def test_an_entry_that_vanished_and_was_filled_is_found_and_protected(
     await publish(desk, order_type="limit", entry_price="19900", stop_loss="19000")
     await execute_all(desk)
     venue.forgetful = True
-    await rounds(desk, clock, 10)
+    await rounds(desk, clock, 15)
     [execution] = await executions(desk)
     assert (execution.status, execution.code) == (ExecutionStatus.CANCELLED, "vanished")
     assert await positions(desk) == []
@@ -156,7 +156,7 @@ async def test_an_entry_that_vanished_and_still_rests_is_watched_again(
     await publish(desk, order_type="limit", entry_price="15000", stop_loss="14000")
     await execute_all(desk)
     venue.forgetful = True
-    await rounds(desk, clock, 10)
+    await rounds(desk, clock, 15)
     venue.forgetful = False
     await rounds(desk, clock, 45)
     assert [each.status for each in await executions(desk)] == [ExecutionStatus.OPEN]
@@ -236,3 +236,69 @@ async def test_a_look_up_asked_for_before_the_settle_time_proves_nothing_however
     await sweep_all(desk)
     [order] = await orders(desk)
     assert order.misses == 1
+
+
+async def look(desk: Desk, clock: Clock, seconds: float) -> OrderStatus:
+    """One round of the monitor after so long; where the entry stands then."""
+    clock.move(seconds)
+    await monitoring.watch(desk)
+    return (await entry_of(desk)).status
+
+
+async def test_what_has_just_been_acknowledged_is_not_missed(
+    desk: Desk, clock: Clock, venue: ForgetfulVenue
+) -> None:
+    await add_connection(desk)
+    await publish(desk, order_type="limit", entry_price="15000", stop_loss="14000")
+    await execute_all(desk)
+    venue.forgetful = True
+    # The venue settles within eight seconds, and its answers lag by five at most.
+    assert [await look(desk, clock, 2.6) for _ in range(3)] == [OrderStatus.OPEN] * 3
+    assert (await entry_of(desk)).misses == 0
+
+
+async def test_looks_that_are_one_look_count_once_whoever_takes_them(
+    desk: Desk, clock: Clock, venue: ForgetfulVenue
+) -> None:
+    await add_connection(desk)
+    await publish(desk, order_type="limit", entry_price="15000", stop_loss="14000")
+    await execute_all(desk)
+    venue.forgetful = True
+    assert await look(desk, clock, 10) is OrderStatus.OPEN
+    assert await look(desk, clock, 2.6) is OrderStatus.OPEN
+    assert (await entry_of(desk)).misses == 1
+    assert await look(desk, clock, 2.6) is OrderStatus.CANCELLED
+
+
+async def test_an_order_that_was_seen_in_between_is_missed_anew(
+    desk: Desk, clock: Clock, venue: ForgetfulVenue
+) -> None:
+    await add_connection(desk)
+    await publish(desk, order_type="limit", entry_price="15000", stop_loss="14000")
+    await execute_all(desk)
+    for forgetful in (True, False, True, False, True):
+        venue.forgetful = forgetful
+        assert await look(desk, clock, 10) is OrderStatus.OPEN
+    assert await look(desk, clock, 10) is OrderStatus.CANCELLED
+
+
+async def test_a_stop_that_vanished_and_was_filled_is_counted_once(
+    desk: Desk, clock: Clock, venue: ForgetfulVenue
+) -> None:
+    await add_connection(desk)
+    await publish(desk, stop_loss="19850")
+    await execute_all(desk)
+    await rounds(desk, clock, 20)
+    # It fires at half a minute, and for a while the venue shows nothing of it but that the position is gone.
+    venue.forgetful = True
+    await rounds(desk, clock, 25)
+    leg = (await orders(desk))[1]
+    assert (leg.code, leg.due_at is not None) == ("vanished", True)
+    venue.forgetful = False
+    await rounds(desk, clock, 90)
+    [position] = await positions(desk)
+    assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.STOP_LOSS)
+    assert [order.filled_quantity for order in (await orders(desk))[1:] if order.filled_quantity] == [
+        Decimal("0.1")
+    ]
+    assert position.gross_pnl == Decimal("-15")

@@ -8,16 +8,19 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
+from app.api import orders as api
 from app.brokers.crypto import open_crypto
 from app.brokers.directory import Directory
 from app.brokers.port import Broker
 from app.desk import Desk
 from app.domain.exits import CloseReason, Protection
 from app.domain.market import MarketType
+from app.domain.money import parse, text
 from app.domain.orders import FINAL, OrderReport, OrderRequest, OrderType, Side
 from app.domain.positions import PositionStatus
-from app.engine import closing, connections, monitoring
+from app.engine import closing, connections, monitoring, trades
 from app.engine.access import broker_of
+from app.store import connections as rows
 from app.store.connections import Connection, Kind
 from app.store.executions import ExecutionStatus
 from app.store.notifications import Notification, NotificationType
@@ -238,6 +241,42 @@ class TestOnMargin:
         assert position.pnl_complete
         assert position.realized_pnl == scene.result
         assert len(await scene.told(NotificationType.LIQUIDATION)) == 1
+
+    async def test_of_a_trade_that_closed_more_than_ours_a_part_is_booked_and_can_be_shown(
+        self, scene: Scene
+    ) -> None:
+        await scene.enter()
+        await scene.hand(Side.BUY, "0.2")
+        await scene.rounds(61, 11)
+        # Of 0.23 that are sold 0.2 were the owner's: ours is 3/23 of the fee, which has no end as a decimal.
+        await scene.hand(Side.SELL, "0.23")
+        await scene.a_while()
+        [position] = await positions(scene.desk)
+        assert position.remaining_quantity == Decimal("0.07")
+        [left] = [order for order in await orders(scene.desk) if order.reason is CloseReason.EXTERNAL]
+        [fee] = api.Order.seen(left).fees
+        assert fee.amount == parse(left.fees["USDT"]) > 0
+        assert left.average_price is not None
+        assert f"at {text(left.average_price)}" in (await scene.told(NotificationType.CLOSE))[0]
+
+    async def test_an_entry_that_shows_itself_after_all_is_taken_back_and_what_it_filled_is_protected(
+        self, scene: Scene
+    ) -> None:
+        desk = scene.desk
+        await publish(desk, order_type="limit", entry_price="19500", stop_loss="19000")
+        await execute_all(desk)
+        [entry] = await orders(desk)
+        async with desk.sessions.begin() as session:
+            trade = await trades.locked(session, entry.execution_id)
+            trades.refuse(trade, trade.order(entry.id), trades.NEVER_ARRIVED, "It is absent.", desk.now())
+            await rows.reconcile_at(session, entry.connection_id, desk.now())
+        scene.venue.thin(scene.symbol, "0.4")
+        scene.venue.move(scene.symbol, 19500)
+        await scene.rounds(6)
+        [position] = await positions(desk)
+        assert (position.remaining_quantity, position.protection) == (Decimal("0.04"), Protection.NATIVE)
+        assert [order.quantity for order in scene.account.live.values()] == [Decimal("0.04")]
+        assert [each.status for each in await executions(desk)] == [ExecutionStatus.PARTIAL]
 
     async def test_orders_that_were_moved_are_the_owners_edits(self, scene: Scene) -> None:
         await scene.enter()

@@ -52,14 +52,14 @@ class Blind(FaultyBroker):
             raise Uncertain("502 Bad Gateway")
         return await super().account()
 
-    async def holdings(self):  # type: ignore[no-untyped-def]
+    async def holdings(self, handles=()):  # type: ignore[no-untyped-def]
         """The real broker's, unless nothing or something stale is told."""
         view = self._venue
         assert isinstance(view, Hidden)
         if view.silent:
             raise Uncertain("502 Bad Gateway")
         view.looks += 1
-        return [] if view.stale else await super().holdings()
+        return [] if view.stale else await super().holdings(handles)
 
 
 class Hidden(FaultyVenue):

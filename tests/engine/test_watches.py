@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import datetime
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select
 
 from app.desk import Desk
 from app.engine import watches
+from app.store import connections
 from app.store.connections import Connection
 from tests.desks import Clock, add_connection, opened_desk
 
@@ -69,6 +72,26 @@ async def test_a_long_round_keeps_its_connections(desk: Desk, clock: Clock) -> N
         clock.move(2)
         async with watches.held(desk, [known]) as other:
             assert other.held == set()
+
+
+async def test_a_row_that_somebody_stands_still_with_keeps_nobody_from_the_others(desk: Desk) -> None:
+    one, two = [(await add_connection(desk)).id for _ in range(2)]
+    async with desk.sessions.begin() as session:
+        await connections.locked(session, one)
+        async with asyncio.timeout(4):
+            async with watches.held(desk, [one, two]) as taken:
+                assert taken.held == {two}
+    async with desk.sessions.begin() as session:
+        async with watches.held(desk, [one, two]) as taken:
+            assert taken.held == {one}
+            await connections.locked(session, one)
+            stuck = await _until(desk, one)
+        assert await _until(desk, one) == stuck, "its lease ends by itself"
+
+
+async def _until(desk: Desk, connection_id: UUID) -> datetime | None:
+    async with desk.sessions() as session:
+        return (await session.get_one(Connection, connection_id)).watch_due_at
 
 
 async def _taken_until(desk: Desk) -> object:

@@ -14,6 +14,7 @@ import ccxt.async_support as library
 
 from app.brokers.crypto import brackets
 from app.brokers.crypto.exchange import Call, Surroundings, calling
+from app.brokers.crypto.funding import payments_of
 from app.brokers.crypto.history import fills_of, symbols_held
 from app.brokers.crypto.markets import Listed, amount, decimal
 from app.brokers.crypto.outcomes import is_not_found, of_order, of_read
@@ -48,7 +49,7 @@ from app.brokers.port import (
     identity_of_key,
 )
 from app.domain.exits import NativeStyle
-from app.domain.holdings import Fill
+from app.domain.holdings import Fill, Payment
 from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import ZERO, exact, floor_to_step, text, trimmed
 from app.domain.orders import (
@@ -78,6 +79,9 @@ PASSED: Final = "order would trigger immediately"
 
 LOOK_BACK: Final = timedelta(minutes=1)
 """Clock skew allowed for when listings are asked for since the claim."""
+
+TOLD_OF_THE_PAST: Final = timedelta(days=7)
+"""How much of it one listing of closed orders is answered for, where orders are found in filtered listings."""
 
 _MOST: Final = 500
 
@@ -118,7 +122,7 @@ class CryptoBroker:
         self._exchange = exchange
         self._market = market
         self._surroundings = surroundings
-        self._venue_settings = VenueSettings(exchange, profile, terms.wanted)
+        self._venue_settings = VenueSettings(exchange, profile, terms.wanted, surroundings.now)
         self._key: tuple[datetime, Key] | None = None
         self._name: str | None = None
         self._sent: dict[str, datetime] = {}
@@ -171,21 +175,37 @@ class CryptoBroker:
             as_of=as_of,
         )
 
+    async def conflict(self, symbol: str) -> str | None:
+        """Why leverage or margin mode are in the way of an entry, in words; None where not. Raises VenueError."""
+        if self._terms.market_type is not MarketType.SWAP:
+            return None
+        await self._ready()
+        with calling(Call(urgency=Urgency.ENTRY)) as call:
+            try:
+                return _told(await self._venue_settings.conflict(symbol), call)
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+
     async def place(self, request: OrderRequest) -> OrderReport:
         """Send one order, once, and report what the venue then shows. Raises Refused, Unreachable or Uncertain."""
-        listed = await self._listed(request.symbol)
-        self._check_fresh(request)
-        _check_size(request, listed.instrument)
-        is_hedged = await self._settle_terms(request, listed)
-        if await self._is_passed(request):
-            raise Refused(PASSED)
-        quote = await self._reckoning_quote(request)
+        began = self._surroundings.now()
+        try:
+            listed = await self._listed(request.symbol)
+            self._check_fresh(request)
+            _check_size(request, listed.instrument)
+            is_hedged = await self._settle_terms(request, listed)
+            if await self._is_passed(request):
+                raise Refused(PASSED)
+            quote = await self._reckoning_quote(request)
+        except Uncertain as failure:
+            # What is in doubt is a question; the order has not been sent.
+            raise Unreachable(failure.message, code=failure.code) from None
         self._note_sending(request)
         with calling(Call(urgency=_urgency(request), signed_at=request.signed_at)) as call:
             try:
                 acknowledged = await self._send(request, listed, quote, is_hedged=is_hedged)
             except Exception as error:  # noqa: BLE001 - as above; a cancelled task passes through and stays unknown
-                raise of_order(error, call, self._profile) from None
+                raise self._unless_switched(of_order(error, call, self._profile), began) from None
         return await self._unless_passed(request, await self._truth(request, acknowledged))
 
     async def cancel(self, key: OrderKey) -> OrderReport:
@@ -227,8 +247,9 @@ class CryptoBroker:
         found = await asyncio.gather(*(self._look(key, Urgency.POLL) for key in rest))
         return resting | {key.client_order_id: each for key, each in zip(rest, found, strict=True)}
 
-    async def holdings(self) -> Sequence[Holding]:
+    async def holdings(self, handles: Collection[str] = ()) -> Sequence[Holding]:
         """Everything the account holds, in base units. Raises VenueError; empty means flat."""
+        del handles  # positions have no names here
         listings = await self._ready()
         known = await self._market.known()
         with calling(Call()) as call:
@@ -241,8 +262,11 @@ class CryptoBroker:
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
 
-    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+    async def fills(
+        self, symbol: str, since: datetime, ours: Sequence[OrderKey], handle: str | None = None
+    ) -> Sequence[Fill]:
         """The newest trades of the account in a symbol without those of `ours`. Raises VenueError."""
+        del handle
         await self._ready()
         listed = (await self._market.known()).get(symbol)
         if listed is None:
@@ -251,6 +275,20 @@ class CryptoBroker:
             try:
                 known = {name for key in ours for name in await self._venue_ids(key)}
                 return _told(await fills_of(self._exchange, self._profile, listed, since, known), call)
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+
+    async def payments(self, since: datetime) -> Sequence[Payment]:
+        """The funding charged and paid from `since` on, oldest first. Raises VenueError."""
+        records = self._profile.funding
+        if records is None:
+            raise Refused("The venue does not list what it charges for holding.")
+        await self._ready()
+        clock = self._surroundings.clock
+        with calling(Call()) as call:
+            try:
+                until = clock.at(self._surroundings.now())
+                return _told(await payments_of(self._exchange, records, clock.at(since), until), call)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
 
@@ -305,7 +343,7 @@ class CryptoBroker:
     async def _all_positions(self) -> Sequence[Answer]:
         """Every position the venue tells of. Raises ccxt's errors."""
         if not self._profile.settle_coins:
-            found: Sequence[Answer] = await self._exchange.fetch_positions()
+            found: Sequence[Answer] = await self._exchange.fetch_positions(None, {})
             return found
         asked = [{"settleCoin": coin} for coin in self._profile.settle_coins]
         return [each for params in asked for each in await self._exchange.fetch_positions(None, params)]
@@ -378,20 +416,23 @@ class CryptoBroker:
         with calling(Call(urgency=_urgency(request))) as call:
             try:
                 if not request.reduce_only:
-                    await self._venue_settings.prepare(request.symbol)
+                    await self._venue_settings.prepare(request.symbol, call)
                 return await self._venue_settings.is_hedged(request.symbol)
-            except Exception as error:  # noqa: BLE001 - as above; nothing of the order has been sent
-                failure = of_read(error, call)
-                raise failure if isinstance(failure, Refused) else Unreachable(failure.message) from None
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+
+    def _unless_switched(self, failure: VenueError, began: datetime) -> VenueError:
+        """A refusal; one for a position mode that the account no longer has may be tried again in the present one."""
+        words = self._profile.mode_words
+        if not isinstance(failure, Refused) or words is None or words not in failure.message:
+            return failure
+        return Unreachable(failure.message) if self._venue_settings.doubt_mode(began) else failure
 
     async def _reckoning_quote(self, request: OrderRequest) -> Quote | None:
         """The quote by which a market buy is told what it may cost, where the venue takes no quantity for it."""
         if not is_bought_for_money(request, self._profile):
             return None
-        try:
-            quote = (await self.quotes([request.symbol])).get(request.symbol)
-        except Uncertain as failure:
-            raise Unreachable(failure.message) from None
+        quote = (await self.quotes([request.symbol])).get(request.symbol)
         if quote is None:
             raise Unreachable("There is no price to reckon the cost by; it was not sent.")
         return quote
@@ -475,12 +516,23 @@ class CryptoBroker:
             case LookUp.ONE:
                 return await self._order_or_none(key.exchange_order_id or "", key.symbol, params)
             case LookUp.FILTERED:
-                for ask in (self._exchange.fetch_open_orders, self._exchange.fetch_closed_orders):
-                    if found := _named(await ask(key.symbol, None, None, dict(params)), key):
-                        return found
-                return None
+                return await self._filtered_order(key, params)
             case LookUp.LISTED:
                 return await self._listed_order(key)
+
+    async def _filtered_order(self, key: OrderKey, params: dict[str, Any]) -> Answer | None:
+        """Of the open orders, then of those of the past: whatever they ended as, however long ago they were placed."""
+        exchange = self._exchange
+        if found := _named(await exchange.fetch_open_orders(key.symbol, None, None, dict(params)), key):
+            return found
+        # Without a start the venue answers for the last days alone, with one for the days from there on.
+        is_old = self._surroundings.now() - key.signed_at > TOLD_OF_THE_PAST - LOOK_BACK
+        for since in (None, self._since(key)) if is_old else (None,):
+            # The class would ask for closed orders with the status of filled ones.
+            told = await exchange.fetch_canceled_and_closed_orders(key.symbol, since, None, dict(params))
+            if found := _named(told, key):
+                return found
+        return None
 
     async def _order_or_none(self, order_id: str, symbol: str, params: dict[str, Any]) -> Answer | None:
         try:
@@ -561,7 +613,7 @@ class CryptoBroker:
         if self._profile.trades_by is not None:
             found = await exchange.fetch_my_trades(key.symbol, None, _MOST, {self._profile.trades_by: name})
         elif exchange.has["fetchOrderTrades"] is True:
-            found = await exchange.fetch_order_trades(name, key.symbol)
+            found = await exchange.fetch_order_trades(name, key.symbol, None, None, {})
         elif exchange.has["fetchMyTrades"]:
             since = self._since(key)
             found = await exchange.fetch_my_trades(key.symbol, since, None, {})
