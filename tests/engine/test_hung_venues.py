@@ -9,12 +9,12 @@ import pytest
 from app.brokers.metatrader.gateway import Patience
 from app.domain.exits import CloseReason
 from app.domain.positions import PositionStatus
-from app.engine import monitoring
+from app.engine import guarding, monitoring
 from app.store.positions import Position
 from tests.engine.metatrader import Stage
 from tests.engine.signals import execute_all, positions, publish
 from tests.engine.test_bridge_faults import Pair, opened_pair
-from tests.venues.faults import HANG, When, leaves, looks
+from tests.venues.faults import HANG, Fault, When, leaves, looks, server_error
 from tests.venues.metatrader import Method
 from tests.venues.wire import WireRequest
 
@@ -144,4 +144,30 @@ async def test_what_has_been_held_for_long_enough_is_left_while_another_venue_ta
         await pair.venue.advance(600)
         async with begun(monitoring.watch(pair.desk)) as [first]:
             await until(lambda: is_closed(pair, healthy, CloseReason.TIMEOUT))
+            assert not first.done()
+
+
+async def test_a_stop_that_comes_out_of_sight_is_told_of_while_another_venue_answers_nothing(
+    database_url: str,
+) -> None:
+    async with opened_pair(database_url, patience=ENDLESS, protection={"native": False}) as pair:
+        hung, blind = pair.stages
+        await publish(pair.desk, "held", symbol="EUR/USD", stop_loss="1.05")
+        await publish(pair.desk, "rests", symbol="EUR/USD", order_type="limit", entry_price="1.02")
+        await execute_all(pair.desk)
+        await pair.round()
+        away = pair.venue.bridge(hung.platform).url.removeprefix("http://")
+
+        def fault(request: WireRequest) -> Fault | None:
+            if request.host == away:
+                return HANG if looks(request) else None
+            return server_error(502, executed=False) if asks_for_quotes(request) else None
+
+        async def is_told() -> bool:
+            return all(each.price_lost_at is not None for each in await held_on(pair, blind))
+
+        pair.venue.faults.policy = fault
+        await pair.venue.advance(guarding.BLIND.total_seconds() + 5)
+        async with begun(monitoring.watch(pair.desk)) as [first]:
+            await until(is_told)
             assert not first.done()
