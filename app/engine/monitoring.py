@@ -75,10 +75,7 @@ async def watch_open(desk: Desk) -> int:
     """Look after what is open on every connection that is due; answers how many were watched."""
     async with watches.held(desk, await _watchable(desk)) as held:
         taken = set(held.held)
-        try:
-            failures = await _look_after(desk, held) if taken else []
-        finally:
-            await guarding.miss(desk, taken)
+        failures = await _look_after(desk, held) if taken else []
     desk.metrics.rounds.labels("monitor").set(desk.now().timestamp())
     if failures:
         raise ExceptionGroup("some of what is open was not looked after", failures)
@@ -158,8 +155,10 @@ class _Round:
         self._met[connection.id] = watched
         await survey(self._desk, watched)
 
-    async def _judge(self, connection_ids: Iterable[UUID]) -> None:
+    async def _judge(self, connection_ids: Sequence[UUID]) -> None:
         """Go through what is open on accounts that have told of themselves, market by market."""
+        unmet = [each for each in connection_ids if each not in self._met]
+        self.failures += await side_by_side([guarding.miss(self._desk, unmet)])
         told = [self._met[each] for each in connection_ids if each in self._met]
         # What is held is read after the survey, which may have found orders filled.
         await _load_positions(self._desk, told)
@@ -174,6 +173,8 @@ class _Round:
         marks = await triggers.prices(self._desk, held, quotes)
         await _mark(self._desk, watched, quotes, marks)
         self.failures += await side_by_side([guarding.arm(self._desk, held, quotes, marks)])
+        seen = [each.connection.id for each in watched]
+        self.failures += await side_by_side([guarding.miss(self._desk, seen)])
         dealing = {
             asyncio.create_task(self._in_turn(partial(self._deal, each, quotes, marks))): each.connection.id
             for each in watched

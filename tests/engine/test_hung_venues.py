@@ -9,12 +9,12 @@ import pytest
 from app.brokers.metatrader.gateway import Patience
 from app.domain.exits import CloseReason
 from app.domain.positions import PositionStatus
-from app.engine import monitoring
+from app.engine import guarding, monitoring
 from app.store.positions import Position
 from tests.engine.metatrader import Stage
 from tests.engine.signals import execute_all, positions, publish
 from tests.engine.test_bridge_faults import Pair, opened_pair
-from tests.venues.faults import HANG, When, leaves, looks
+from tests.venues.faults import HANG, Fault, When, leaves, looks, server_error
 from tests.venues.metatrader import Method
 from tests.venues.wire import WireRequest
 
@@ -31,6 +31,11 @@ def hang(pair: Pair, stage: Stage, when: When) -> None:
     """From now on the bridge of one account does not answer requests of a kind."""
     host = pair.venue.bridge(stage.platform).url.removeprefix("http://")
     pair.venue.faults.policy = lambda request: HANG if request.host == host and when(request) else None
+
+
+async def hangs(pair: Pair) -> bool:
+    """Whether somebody waits for an answer already."""
+    return bool(pair.venue.faults.struck)
 
 
 @asynccontextmanager
@@ -84,6 +89,7 @@ async def test_a_stop_fires_while_another_venue_answers_nothing(database_url: st
         pair.venue.move("EUR/USD", "1.085")
         await pair.venue.advance(5)
         async with begun(monitoring.watch(pair.desk)) as [first]:
+            await until(lambda: hangs(pair))
             await pair.venue.advance(5)
             async with begun(monitoring.watch(pair.desk)):
                 await until(lambda: is_closed(pair, healthy, CloseReason.STOP_LOSS))
@@ -138,4 +144,30 @@ async def test_what_has_been_held_for_long_enough_is_left_while_another_venue_ta
         await pair.venue.advance(600)
         async with begun(monitoring.watch(pair.desk)) as [first]:
             await until(lambda: is_closed(pair, healthy, CloseReason.TIMEOUT))
+            assert not first.done()
+
+
+async def test_a_stop_that_comes_out_of_sight_is_told_of_while_another_venue_answers_nothing(
+    database_url: str,
+) -> None:
+    async with opened_pair(database_url, patience=ENDLESS, protection={"native": False}) as pair:
+        hung, blind = pair.stages
+        await publish(pair.desk, "held", symbol="EUR/USD", stop_loss="1.05")
+        await publish(pair.desk, "rests", symbol="EUR/USD", order_type="limit", entry_price="1.02")
+        await execute_all(pair.desk)
+        await pair.round()
+        away = pair.venue.bridge(hung.platform).url.removeprefix("http://")
+
+        def fault(request: WireRequest) -> Fault | None:
+            if request.host == away:
+                return HANG if looks(request) else None
+            return server_error(502, executed=False) if asks_for_quotes(request) else None
+
+        async def is_told() -> bool:
+            return all(each.price_lost_at is not None for each in await held_on(pair, blind))
+
+        pair.venue.faults.policy = fault
+        await pair.venue.advance(guarding.BLIND.total_seconds() + 5)
+        async with begun(monitoring.watch(pair.desk)) as [first]:
+            await until(is_told)
             assert not first.done()
