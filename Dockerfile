@@ -1,7 +1,7 @@
 # One image, three processes; each takes its settings from the environment (see .env.example):
 #
 #   the API        docker run --read-only --env-file .env -p 8000:8000 trading-execution-engine
-#   a worker       docker run --read-only --env-file .env trading-execution-engine python -m workers.main
+#   a worker       docker run --read-only --env-file .env --stop-timeout 150 trading-execution-engine python -m workers.main
 #   a migration    docker run --read-only --env-file .env trading-execution-engine alembic upgrade head
 #
 # PostgreSQL and Redis are managed elsewhere. Any number of APIs and workers; migrate before starting a new version.
@@ -25,4 +25,4 @@ ENV PATH="/srv/engine/venv/bin:$PATH" \
     PYTHONUNBUFFERED=1
 USER engine
 EXPOSE 8000
-CMD ["uvicorn", "app.main:app", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["uvicorn", "app.main:app", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "10"]

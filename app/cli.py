@@ -232,7 +232,7 @@ def keys_rotate(data: DataOption = DATA) -> None:
     typer.echo(f"{rekeying.resealed} credentials are under the newest key now")
     if rekeying.unopened:
         ids = ", ".join(str(each) for each in rekeying.unopened)
-        raise _failure(f"No key here opens those of {len(rekeying.unopened)} connections: {ids}")
+        raise _failure(f"No key here opens those of {len(rekeying.unopened)} connections or channels: {ids}")
 
 
 @app.command()

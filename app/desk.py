@@ -15,6 +15,7 @@ from app.brokers.limits.ledger import Ledger
 from app.brokers.metatrader import open_metatrader
 from app.brokers.paper.tape import Recordings
 from app.brokers.paper.venue import open_paper
+from app.channels.outlets import Outlets, open_outlets
 from app.metrics import Metrics
 from app.queue import Queue, RedisQueue
 from app.settings import Settings
@@ -29,6 +30,12 @@ DATABASE_LIMITS = {
 }
 """What PostgreSQL itself enforces, so that a stuck transaction frees its locks."""
 
+CONNECT_SECONDS = 5
+"""How long a server may take to let us in; one that stands still takes the connection and says nothing."""
+
+POOL_SECONDS = 30
+"""How long work waits for one of the connections that are open; whoever asks over HTTP is told sooner."""
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:
@@ -42,6 +49,7 @@ class Desk:
     monitor_every: timedelta = timedelta(seconds=5)
     entitlements_required: bool = True
     metrics: Metrics = field(default_factory=Metrics)
+    outlets: Outlets = field(default_factory=open_outlets)
 
     @property
     def quote_max_age(self) -> timedelta:
@@ -54,15 +62,20 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def open_database(url: str, *, pool_size: int = 10) -> AsyncEngine:
+def open_database(url: str, *, pool_size: int = 10, pool_seconds: float = POOL_SECONDS) -> AsyncEngine:
     """A pooled engine. Bound values stay out of error messages: they may be credentials or balances."""
     return create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
+        pool_timeout=pool_seconds,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"server_settings": {"timezone": "UTC", **DATABASE_LIMITS}, "command_timeout": 20},
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "server_settings": {"timezone": "UTC", **DATABASE_LIMITS},
+            "command_timeout": 20,
+        },
     )
 
 
@@ -86,13 +99,15 @@ def _played(settings: Settings) -> Recordings | None:
 
 
 @asynccontextmanager
-async def open_desk(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> AsyncIterator[Desk]:
+async def open_desk(
+    settings: Settings, *, now: Callable[[], datetime] = utc_now, pool_seconds: float = POOL_SECONDS
+) -> AsyncIterator[Desk]:
     """Open everything a process needs, and close it again."""
-    database = open_database(settings.database_url.get_secret_value())
+    database = open_database(settings.database_url.get_secret_value(), pool_seconds=pool_seconds)
     redis = open_redis(settings.redis_url.get_secret_value())
     sessions = open_sessions(database)
     vault = Vault.open(settings.vault_keys)
-    metrics = Metrics()
+    queue, metrics = RedisQueue(redis), Metrics()
     crypto = open_crypto(
         vault,
         settings.broker_endpoints,
@@ -113,14 +128,16 @@ async def open_desk(settings: Settings, *, now: Callable[[], datetime] = utc_now
         yield Desk(
             sessions=sessions,
             brokers=brokers,
-            queue=RedisQueue(redis),
+            queue=queue,
             vault=vault,
             now=now,
             monitor_every=timedelta(seconds=settings.monitor_seconds),
             entitlements_required=settings.entitlements_required,
             metrics=metrics,
+            outlets=open_outlets(settings),
         )
     finally:
         await brokers.close()
+        await queue.close()
         await redis.aclose()
         await database.dispose()

@@ -15,32 +15,41 @@ from app.api import (
     analytics,
     audit,
     bodies,
+    breakdowns,
     connections,
     denials,
     discrepancies,
     docs,
+    events,
     exchanges,
     executions,
     health,
     me,
     metrics,
+    notification_settings,
     notifications,
     positions,
     problems,
+    reports,
     signals,
     system,
+    trades,
     webhooks,
 )
 from app.api.callers import Tokens
 from app.api.edge import Edge
+from app.api.feed import Feed
 from app.api.keys import Keys, PublishedKeys, SharedSecret
 from app.api.rates import Counted, Rates
 from app.api.senders import Senders
 from app.desk import Desk, open_desk, open_redis
-from app.engine import journal, metering
+from app.engine import delivering, journal, metering
 from app.engine.rekeying import keys_checked
 from app.logs import configure_logs
 from app.settings import Settings, load_settings
+
+POOL_SECONDS: Final = 5.0
+"""How long a request waits for one of the database connections that are open."""
 
 DESCRIPTION: Final = """
 Turns signed trading signals into protected positions and their analytics.
@@ -61,7 +70,8 @@ TAGS: Final = [
     {"name": "executions", "description": "What became of each signal on each connection, and why."},
     {"name": "signals", "description": "What providers published."},
     {"name": "analytics", "description": "How it went, by day, currency and connection."},
-    {"name": "notifications", "description": "What you were told."},
+    {"name": "notifications", "description": "What you were told, and where else you want to hear it."},
+    {"name": "events", "description": "All of that as it changes."},
     {"name": "audit", "description": "Who did what to what is yours, and what you did."},
     {"name": "exchanges", "description": "What can be connected."},
     {"name": "me", "description": "Who the token says you are, and what your plan allows."},
@@ -76,7 +86,12 @@ RESOURCES: Final = (
     executions,
     signals,
     analytics,
+    breakdowns,
+    reports,
+    trades,
     notifications,
+    notification_settings,
+    events,
     audit,
     exchanges,
     denials,
@@ -98,7 +113,7 @@ class Service(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, made once."""
         if self.openapi_schema is None:
-            self.openapi_schema = problems.document(super().openapi())
+            self.openapi_schema = docs.named(problems.document(super().openapi()))
         return self.openapi_schema
 
 
@@ -111,11 +126,16 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
             redis = open_redis(settings.redis_url.get_secret_value())
             open_things.push_async_callback(redis.aclose)
             app.state.redis = redis
-            app.state.desk = desk or await open_things.enter_async_context(open_desk(settings))
+            app.state.desk = desk or await open_things.enter_async_context(
+                open_desk(settings, pool_seconds=POOL_SECONDS)
+            )
             app.state.rates = Rates(redis, lambda: app.state.desk.now(), _limits(settings))
             app.state.keys_checked = await keys_checked(app.state.desk)
             metering.attach(app.state.desk)
             journal.attach(app.state.desk)
+            delivering.attach(app.state.desk)
+            app.state.feed = Feed(app.state.desk.sessions)
+            await open_things.enter_async_context(app.state.feed.running())
             yield
 
     service = Service(

@@ -7,7 +7,7 @@ API process shows all of them; what follows from rows (how much waits, how long)
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
@@ -22,7 +22,7 @@ _CALL_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
 
 
 class Metrics:
-    """The counters and histograms of one process."""
+    """What one process counts, measures and shows."""
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
@@ -68,6 +68,18 @@ class Metrics:
             "How long requests waited for their turn at the rate budget, by API and urgency; most for nothing.",
             ("exchange", "urgency"),
             buckets=_WAIT_SECONDS,
+            registry=registry,
+        )
+        self.deliveries = Counter(
+            "engine_deliveries",
+            "Notifications sent over a channel, by its kind and whether they arrived: delivered, failed.",
+            ("channel", "outcome"),
+            registry=registry,
+        )
+        self.rounds = Gauge(
+            "engine_round_timestamp_seconds",
+            "When this process last came to the end of a round of the monitor or of the sweep, in Unix time.",
+            ("round",),
             registry=registry,
         )
         self.jobs_failed = Counter(

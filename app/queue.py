@@ -56,6 +56,9 @@ class Queue(Protocol):
     async def follow(self, event_id: UUID) -> None:
         """A later event about a signal has come in."""
 
+    def deliver(self, channel_ids: Iterable[UUID]) -> None:
+        """Something waits for these channels. Rung for in passing: whoever tells an owner waits for nobody."""
+
 
 class RedisQueue:
     """Rings arq through Redis: many jobs in one round trip, whoever rings for them.
@@ -69,6 +72,7 @@ class RedisQueue:
         self._unrung: dict[str, bytes] = {}
         self._ringing = asyncio.Lock()
         self._silent_until = 0.0
+        self._in_passing: set[asyncio.Task[None]] = set()
 
     async def execute(self, execution_ids: Iterable[UUID]) -> None:
         """Executions are pending."""
@@ -85,6 +89,16 @@ class RedisQueue:
     async def follow(self, event_id: UUID) -> None:
         """A later event about a signal has come in."""
         await self._ring("follow", [event_id])
+
+    def deliver(self, channel_ids: Iterable[UUID]) -> None:
+        """Something waits for these channels."""
+        ringing = asyncio.create_task(self._ring("deliver", channel_ids), name="ring")
+        self._in_passing.add(ringing)
+        ringing.add_done_callback(self._in_passing.discard)
+
+    async def close(self) -> None:
+        """Let what is rung for in passing come to its end."""
+        await asyncio.gather(*self._in_passing)
 
     async def _ring(self, job: str, ids: Iterable[UUID]) -> None:
         now_ms = time.time_ns() // 1_000_000

@@ -19,6 +19,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pydantic import AwareDatetime, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.channel_settings import ChannelSettings, is_base_url
+
 PREFIX: Final = "ENGINE_"
 JWT_SECRET_BYTES: Final = 32
 WEBHOOK_SECRET_PREFIX: Final = "whsec_"
@@ -60,7 +62,7 @@ class DatabaseSettings(BaseSettings):
         return SecretStr(asyncpg_url(_text(value)))
 
 
-class Settings(DatabaseSettings):
+class Settings(ChannelSettings, DatabaseSettings):
     """The settings of one process; made by `load_settings` or `settings_from`."""
 
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
@@ -144,7 +146,7 @@ class Settings(DatabaseSettings):
     def _webhook_secrets_well_formed(cls, values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         if not values:
             raise ValueError("needs at least one secret")
-        return tuple(SecretStr(_padded_webhook_secret(value.get_secret_value())) for value in values)
+        return tuple(SecretStr(padded_webhook_secret(value.get_secret_value())) for value in values)
 
     @field_validator("vault_keys")
     @classmethod
@@ -191,7 +193,7 @@ class Settings(DatabaseSettings):
     @classmethod
     def _are_base_urls(cls, values: dict[str, str]) -> dict[str, str]:
         for venue, url in values.items():
-            if not _is_base_url(url, may_have_path=venue in BRIDGES):
+            if not is_base_url(url, may_have_path=venue in BRIDGES):
                 raise ValueError("each must be a base URL like https://proxy.example:8443")
         return values
 
@@ -293,8 +295,11 @@ def new_webhook_secret() -> str:
     return WEBHOOK_SECRET_PREFIX + base64.b64encode(os.urandom(32)).decode()
 
 
-def _padded_webhook_secret(text: str) -> str:
-    """The secret with its padding, without which nobody else decodes it. Raises ValueError, which never holds it."""
+def padded_webhook_secret(text: str) -> str:
+    """A webhook secret with its padding, without which nobody else decodes it.
+
+    Raises ValueError, which never holds it.
+    """
     message = (
         f"each secret must be `{WEBHOOK_SECRET_PREFIX}` and the base64 of "
         f"{WEBHOOK_SECRET_BYTES.start} to {WEBHOOK_SECRET_BYTES.stop - 1} bytes"
@@ -317,17 +322,6 @@ def _strict_base64(text: str, altchars: bytes | None) -> bytes:
     except UnicodeEncodeError as error:
         raise binascii.Error("not ASCII") from error
     return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), altchars=altchars, validate=True)
-
-
-def _is_base_url(url: str, *, may_have_path: bool) -> bool:
-    try:
-        parts = urlsplit(url)
-        # Reading it is what checks it.
-        _ = parts.port
-    except ValueError:
-        return False
-    has_more = parts.query or parts.fragment or (parts.path.strip("/") and not may_have_path)
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and not has_more
 
 
 def _text(value: object) -> str:

@@ -1,15 +1,15 @@
-"""The vault: seals broker credentials and opens them again.
+"""The vault: seals credentials, of connections and of channels, and opens them again.
 
 Every value has a data key of its own, which the newest vault key wraps; both layers are AES-256-GCM and both bind
-the row the value belongs to (connection and credentials version), so that a value copied to another row cannot be
-opened. A sealed value is the id of its vault key (8 hex digits), the nonce of the wrapping, the wrapped data key,
-the nonce of the contents, the contents. Changing the vault key rewraps the data key and never touches the contents.
+the row the value belongs to (its kind, its id, the version of its credentials), so that a value copied to another row
+cannot be opened. A sealed value is the id of its vault key (8 hex digits), the nonce of the wrapping, the wrapped data
+key, the nonce of the contents, the contents. Changing the vault key rewraps the data key, never touching the contents.
 """
 
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Final, Self
+from typing import Final, Literal, Self
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -17,6 +17,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
 from app.settings import vault_key_bytes, vault_key_id
+
+Holder = Literal["connection", "channel"]
+"""The kind of row that a value belongs to."""
 
 KEY_ID_BYTES: Final = 8
 """A sealed value begins with the id of the vault key that wraps it, this many ASCII characters."""
@@ -58,45 +61,51 @@ class Vault:
         """The ids of all keys that open."""
         return frozenset(self._keys)
 
-    def seal(self, plaintext: Mapping[str, str], *, connection_id: UUID, version: int) -> bytes:
+    def seal(
+        self, plaintext: Mapping[str, str], *, row_id: UUID, version: int, kind: Holder = "connection"
+    ) -> bytes:
         """Seal credentials for one row under the newest key."""
-        row = _identity(connection_id, version)
+        row = _identity(kind, row_id, version)
         data_key = AESGCM.generate_key(_DATA_KEY_BITS)
-        contents = _encrypt(AESGCM(data_key), json.dumps(dict(plaintext)).encode(), row)
+        contents = _encrypt(AESGCM(data_key), json.dumps(dict(plaintext)).encode(), row.encode())
         return self._wrap(data_key, row) + contents
 
-    def unseal(self, sealed: bytes, *, connection_id: UUID, version: int) -> dict[str, str]:
+    def unseal(
+        self, sealed: bytes, *, row_id: UUID, version: int, kind: Holder = "connection"
+    ) -> dict[str, str]:
         """The credentials that were sealed for this row. Raises CannotOpen."""
-        data_key, contents = self._unwrap(sealed, connection_id, version)
+        row = _identity(kind, row_id, version)
+        data_key, contents = self._unwrap(sealed, row)
         try:
-            encoded = _decrypt(AESGCM(data_key), contents, _identity(connection_id, version))
+            encoded = _decrypt(AESGCM(data_key), contents, row.encode())
         except (InvalidTag, ValueError):
-            raise _altered(sealed, connection_id, version) from None
+            raise _altered(sealed, row) from None
         opened: dict[str, str] = json.loads(encoded)
         return opened
 
-    def rewrap(self, sealed: bytes, *, connection_id: UUID, version: int) -> bytes:
+    def rewrap(self, sealed: bytes, *, row_id: UUID, version: int, kind: Holder = "connection") -> bytes:
         """The same value under the newest key; what is in it stays closed meanwhile. Raises CannotOpen."""
-        data_key, contents = self._unwrap(sealed, connection_id, version)
-        return self._wrap(data_key, _identity(connection_id, version)) + contents
+        row = _identity(kind, row_id, version)
+        data_key, contents = self._unwrap(sealed, row)
+        return self._wrap(data_key, row) + contents
 
-    def _wrap(self, data_key: bytes, row: bytes) -> bytes:
-        return self._sealing.encode() + _encrypt(self._keys[self._sealing], data_key, row)
+    def _wrap(self, data_key: bytes, row: str) -> bytes:
+        return self._sealing.encode() + _encrypt(self._keys[self._sealing], data_key, row.encode())
 
-    def _unwrap(self, sealed: bytes, connection_id: UUID, version: int) -> tuple[bytes, bytes]:
+    def _unwrap(self, sealed: bytes, row: str) -> tuple[bytes, bytes]:
         """The data key of a sealed value, and its contents as they are."""
         name = sealed[:KEY_ID_BYTES].decode("ascii", "replace")
         key = self._keys.get(name)
         if key is None:
-            raise CannotOpen(f"Connection {connection_id} is sealed under a key this process does not have.")
+            raise CannotOpen(f"{row} is sealed under a key this process does not have.")
         wrapped, contents = (
             sealed[KEY_ID_BYTES:][:_WRAPPED_BYTES],
             sealed[KEY_ID_BYTES + _WRAPPED_BYTES :],
         )
         try:
-            return _decrypt(key, wrapped, _identity(connection_id, version)), contents
+            return _decrypt(key, wrapped, row.encode()), contents
         except (InvalidTag, ValueError):
-            raise _altered(sealed, connection_id, version) from None
+            raise _altered(sealed, row) from None
 
 
 def _encrypt(key: AESGCM, plaintext: bytes, row: bytes) -> bytes:
@@ -108,14 +117,11 @@ def _decrypt(key: AESGCM, sealed: bytes, row: bytes) -> bytes:
     return key.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], row)
 
 
-def _altered(sealed: bytes, connection_id: UUID, version: int) -> CannotOpen:
+def _altered(sealed: bytes, row: str) -> CannotOpen:
     name = sealed[:KEY_ID_BYTES].decode("ascii", "replace")
-    return CannotOpen(
-        f"What is sealed under key {name} was altered, or was not sealed for "
-        f"version {version} of connection {connection_id}."
-    )
+    return CannotOpen(f"What is sealed under key {name} was altered, or was not sealed for {row}.")
 
 
-def _identity(connection_id: UUID, version: int) -> bytes:
+def _identity(kind: Holder, row_id: UUID, version: int) -> str:
     """The row a value belongs to, as the cipher authenticates it."""
-    return f"connection:{connection_id}:{version}".encode()
+    return f"{kind}:{row_id}:{version}"

@@ -64,6 +64,10 @@ class ListQueue:
         """A later event has come in."""
         self.rung.append(("follow", event_id))
 
+    def deliver(self, channel_ids: Iterable[UUID]) -> None:
+        """Something waits for these channels."""
+        self.rung.extend(("deliver", each) for each in channel_ids)
+
 
 def write_recording(path: Path, candles: Sequence[tuple[str, str, str, str]]) -> Path:
     """A recording of one-minute candles given as (open, high, low, close)."""

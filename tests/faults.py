@@ -20,7 +20,7 @@ from app.brokers.port import (
     Uncertain,
     Unreachable,
 )
-from app.domain.holdings import Fill
+from app.domain.holdings import Fill, Payment
 from app.domain.market import Instrument, Quote
 from app.domain.orders import OrderKey, OrderReport, OrderRequest, TriggerSource
 
@@ -44,12 +44,17 @@ class FaultyVenue:
 
     def __init__(self, venue: Venue, pick: Callable[[OrderRequest], bool] = lambda _: True) -> None:
         self._venue = venue
-        self._pick = pick
+        self.pick = pick
+        """Which requests faults befall."""
         self.faults: deque[Fault] = deque()
         self.blind = False
         """No look-up is answered."""
         self.deaf = False
         """No cancellation is answered."""
+        self.refusal = Refused("no")
+        """In what words it refuses."""
+        self.secretive = False
+        """No question about holdings is answered."""
         self.broken: UUID | None = None
         """The connection whose surveys end in an error that nobody foresaw."""
         self.placed: list[OrderRequest] = []
@@ -64,7 +69,7 @@ class FaultyVenue:
 
     def next_fault(self, request: OrderRequest) -> Fault | None:
         """The fault that befalls this request, if any."""
-        return self.faults.popleft() if self.faults and self._pick(request) else None
+        return self.faults.popleft() if self.faults and self.pick(request) else None
 
 
 class FaultyBroker:
@@ -105,13 +110,25 @@ class FaultyBroker:
         """The real broker's."""
         return await self._broker.account()
 
-    async def holdings(self) -> Sequence[Holding]:
+    async def conflict(self, symbol: str) -> str | None:
         """The real broker's."""
-        return await self._broker.holdings()
+        return await self._broker.conflict(symbol)
 
-    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+    async def holdings(self, handles: Collection[str] = ()) -> Sequence[Holding]:
+        """The real broker's, or no answer while the venue is secretive."""
+        if self._venue.secretive:
+            raise Uncertain("502 Bad Gateway")
+        return await self._broker.holdings(handles)
+
+    async def fills(
+        self, symbol: str, since: datetime, ours: Sequence[OrderKey], handle: str | None = None
+    ) -> Sequence[Fill]:
         """The real broker's."""
-        return await self._broker.fills(symbol, since, ours)
+        return await self._broker.fills(symbol, since, ours, handle)
+
+    async def payments(self, since: datetime) -> Sequence[Payment]:
+        """The real broker's."""
+        return await self._broker.payments(since)
 
     async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
         """The real broker's."""
@@ -141,7 +158,7 @@ class FaultyBroker:
         """The real broker's, with the next fault."""
         fault = self._venue.next_fault(request)
         if fault is Fault.REFUSED:
-            raise Refused("no")
+            raise self._venue.refusal
         if fault is Fault.NOT_EXECUTED:
             raise Unreachable("too many requests")
         if fault is Fault.REQUEST_LOST:

@@ -103,6 +103,14 @@ def test_a_vault_key_has_an_id_of_eight_hex_digits() -> None:
         ("monitor_seconds", "hidden"),
         ("entitlements", "hidden"),
         ("log_format", "hidden"),
+        ("telegram_token", "hidden"),
+        ("smtp_port", "0"),
+        ("smtp_tls", "hidden"),
+        ("smtp_password", "hidden"),
+        ("channel_endpoints", "{hidden"),
+        ("channel_endpoints", '{"webhook": "http://hidden.example"}'),
+        ("channel_endpoints", '{"discord": "ftp://hidden.example"}'),
+        ("private_targets", "hidden"),
         ("candles", "{hidden"),
         ("candles_speed", "0"),
         ("candles_started_at", "2023-03-10T00:00:00"),
@@ -145,6 +153,24 @@ def test_tokens_need_a_secret_or_an_address_of_keys() -> None:
         settings_from(variables)
     for url in ("https://platform.example/jwks.json", "http://127.0.0.1:9000/jwks.json"):
         assert settings_from(variables | {"ENGINE_JWT_JWKS_URL": url}).jwt_jwks_url == url
+
+
+def test_mail_needs_a_sender_and_keeps_its_password_from_being_overheard() -> None:
+    relay = {"smtp_host": "mail.example", "smtp_sender": "engine@platform.example"}
+    account = {"smtp_user": "engine", "smtp_password": "hidden"}
+    assert settings_from(complete(**relay)).smtp_port == 587
+    assert settings_from(complete(**relay, **account)).smtp_tls == "starttls"
+    nearby = relay | {"smtp_host": "127.0.0.1"}
+    assert settings_from(complete(**nearby, **account, smtp_tls="off")).smtp_tls == "off"
+    for variables, named in (
+        ({"smtp_host": "mail.example"}, "ENGINE_SMTP_SENDER"),
+        (relay | {"smtp_sender": "hidden"}, "ENGINE_SMTP_SENDER"),
+        (relay | {"smtp_user": "engine"}, "ENGINE_SMTP_PASSWORD"),
+        (relay | account | {"smtp_tls": "off"}, "ENGINE_SMTP_PASSWORD"),
+    ):
+        with pytest.raises(InvalidSettings, match=named) as raised:
+            settings_from(complete(**variables))
+        assert "hidden" not in str(raised.value)
 
 
 def test_candles_need_the_time_they_began_to_play() -> None:

@@ -105,10 +105,17 @@ async def test_up_answers_and_takes_everything_down_again() -> None:
             url, token = up.printed(r"docs: (\S+)/docs"), up.printed(r"user token .*: (\S+)")
             async with httpx.AsyncClient(base_url=url) as client:
                 assert (await client.get("/livez")).status_code == 200
-                me = await client.get("/v1/me", headers={"authorization": f"Bearer {token}"})
+                bearer = {"authorization": f"Bearer {token}"}
+                me = await client.get("/v1/me", headers=bearer)
                 assert me.status_code == 200, me.text
+                async with client.stream("GET", "/v1/events", headers=bearer, timeout=60) as stream:
+                    lines = stream.aiter_lines()
+                    while await anext(lines) != ": up to date":
+                        pass
+                    up.process.send_signal(signal.SIGTERM)
+                    # It comes to its end: nobody had to cut it off.
+                    assert [line async for line in lines] == [""]
             assert stat.S_IMODE((up.data / "settings.env").stat().st_mode) == 0o600
-            up.process.send_signal(signal.SIGTERM)
             assert await up.process.wait() == 0
         assert not still_there(processes)
 

@@ -1,9 +1,8 @@
 """The worker process: `python -m workers.main`.
 
-An arq worker hears the doorbell and runs the cron jobs; it dies with its Redis and is built anew when Redis is back.
-Beside it two loops sweep and monitor without Redis. While arq's own cron jobs run, the loops find everything leased
-or done already; when Redis is away, they are all it takes. Plain `arq workers.main.WorkerSettings` works as well,
-without these two loops.
+An arq worker hears the doorbell; it dies with its Redis and is built anew when Redis is back. Beside it loops sweep,
+deliver, monitor and look at the clock without Redis. Plain `arq workers.main.WorkerSettings` works as well: there arq's
+cron jobs do what the loops do, for as long as there is a Redis.
 """
 
 import asyncio
@@ -27,38 +26,42 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from app.desk import Desk, open_desk
-from app.engine import arrivals, journal, metering
+from app.engine import arrivals, delivering, journal, metering
 from app.engine.rekeying import MissingKeys, keys_checked
 from app.logs import configure_logs
 from app.queue import deserialize, serialize
 from app.settings import Settings, load_settings
 from workers import jobs
+from workers.hands import Hands, cancel, guarded
 
 log = structlog.get_logger(__name__)
 
 RELEASE = version("trading-execution-engine")
 SWEEP_SECONDS = 2
+CHORE_SECONDS = 10
 BEAT_SECONDS = 10
-JOB_TIMEOUT = timedelta(seconds=60)
-DRAIN = timedelta(seconds=20)
-"""How long a stopping worker waits for what it has begun; what is cut off after that is found by the sweep."""
+
+JOB_TIMEOUT = timedelta(minutes=3)
+"""For how long arq waits for what was rung for: longer than for any order. What it gives up goes on all the same."""
+
+DRAIN = timedelta(minutes=2)
+"""How long a stopping worker sees to its end what it has begun: longer than it may wait for an order (MetaTrader's
+bridges get 85 s). What is cut off after that is found by the sweep."""
 
 _LOOK_SECONDS = arrivals.EVERY // timedelta(seconds=1)
 _POLL = timedelta(milliseconds=50)
 _REDIS_PAUSE = timedelta(seconds=1)
 _REDIS_PATIENCE = timedelta(seconds=5)
-_CANCEL_AGAIN = timedelta(milliseconds=100)
 
 
 def cron_jobs(settings: Settings) -> list[CronJob]:
-    """What runs on the clock, in UTC; each at most once per tick over all workers."""
+    """What runs on the clock where arq is all there is, in UTC; each at most once per tick over all workers."""
     return [
-        cron(jobs.monitor, second=set(range(0, 60, settings.monitor_seconds)), timeout=JOB_TIMEOUT),
-        cron(jobs.look, second=set(range(0, 60, _LOOK_SECONDS)), timeout=JOB_TIMEOUT),
-        cron(jobs.sweep, second=set(range(0, 60, SWEEP_SECONDS)), timeout=JOB_TIMEOUT),
-        cron(jobs.snapshot, hour=0, minute=0, second=0, timeout=timedelta(minutes=4)),
-        cron(jobs.health, minute=set(range(0, 60, 5)), second=30, timeout=timedelta(minutes=4)),
-        cron(jobs.report, hour=0, minute=5, second=0, timeout=timedelta(minutes=10), run_at_startup=True),
+        cron(jobs.monitor, second=set(range(0, 60, settings.monitor_seconds))),
+        cron(jobs.look, second=set(range(0, 60, _LOOK_SECONDS))),
+        cron(jobs.sweep, second=set(range(0, 60, SWEEP_SECONDS))),
+        cron(jobs.deliver_all, second=set(range(0, 60, SWEEP_SECONDS))),
+        cron(jobs.chores, second=set(range(0, 60, CHORE_SECONDS)), run_at_startup=True),
     ]
 
 
@@ -66,7 +69,6 @@ def arq_settings(settings: Settings) -> dict[str, Any]:
     """What every arq worker of ours is made with."""
     return {
         "functions": [func(job, name=job.__qualname__) for job in jobs.ACTIVITY_JOBS],  # type: ignore[arg-type]
-        "cron_jobs": cron_jobs(settings),
         "redis_settings": RedisSettings.from_dsn(settings.redis_url.get_secret_value()),
         # Results would only keep a second ring for the same row from being heard.
         "keep_result": 0,
@@ -97,21 +99,23 @@ def _plain_worker_settings(settings: Settings) -> type:
         checked = await keys_checked(desk)
         metering.attach(desk)
         journal.attach(desk)
-        stopping = ctx["stopping"] = asyncio.Event()
-        ctx["beating"] = asyncio.create_task(_beat(desk, stopping, end, checked=checked))
+        delivering.attach(desk)
+        ctx["hands"] = Hands(desk)
+        over = ctx["over"] = asyncio.Event()
+        ctx["beating"] = asyncio.create_task(_beat(desk, over, end, checked=checked))
 
     def end(reason: MissingKeys) -> None:
         log.error("worker_refused", reason=str(reason))
         signal.raise_signal(signal.SIGTERM)
 
     async def close_down(ctx: dict[str, Any]) -> None:
-        ctx["stopping"].set()
+        await ctx["hands"].finish(DRAIN)
+        ctx["over"].set()
         await ctx["beating"]
         await ctx["stack"].aclose()
 
-    return type(
-        "WorkerSettings", (), {**arq_settings(settings), "on_startup": open_up, "on_shutdown": close_down}
-    )
+    own = {"cron_jobs": cron_jobs(settings), "on_startup": open_up, "on_shutdown": close_down}
+    return type("WorkerSettings", (), {**arq_settings(settings), **own})
 
 
 async def run(settings: Settings) -> None:
@@ -119,7 +123,7 @@ async def run(settings: Settings) -> None:
 
     Raises MissingKeys, also when the database that tells so is back.
     """
-    stopping, refusals = asyncio.Event(), list[MissingKeys]()
+    stopping, over, refusals = asyncio.Event(), asyncio.Event(), list[MissingKeys]()
 
     def stop() -> None:
         log.info("worker_stopping")
@@ -135,25 +139,30 @@ async def run(settings: Settings) -> None:
         checked = await keys_checked(desk)
         metering.attach(desk)
         journal.attach(desk)
+        delivering.attach(desk)
         log.info("worker_started", worker=_name(), version=RELEASE)
+        hands = Hands(desk)
+        ctx = {"desk": desk, "hands": hands}
         async with asyncio.TaskGroup() as group:
-            group.create_task(_listen(settings, desk, stopping))
-            # A second after arq's tick: when that ran, this round finds nothing due.
-            group.create_task(
-                _every(settings.monitor_seconds, lambda: jobs.monitor({"desk": desk}), stopping, offset=1)
-            )
-            group.create_task(_every(_LOOK_SECONDS, lambda: jobs.look({"desk": desk}), stopping, offset=1))
-            group.create_task(_every(SWEEP_SECONDS, lambda: jobs.sweep({"desk": desk}), stopping, offset=1))
-            group.create_task(_beat(desk, stopping, refuse, checked=checked))
+            group.create_task(_listen(settings, ctx, stopping))
+            group.create_task(_every(settings.monitor_seconds, lambda: jobs.monitor(ctx), stopping))
+            group.create_task(_every(_LOOK_SECONDS, lambda: jobs.look(ctx), stopping))
+            group.create_task(_every(SWEEP_SECONDS, lambda: jobs.sweep(ctx), stopping))
+            group.create_task(_every(SWEEP_SECONDS, lambda: jobs.deliver_all(ctx), stopping))
+            group.create_task(_every(CHORE_SECONDS, lambda: jobs.chores(ctx), stopping))
+            group.create_task(_beat(desk, over, refuse, checked=checked))
+            await stopping.wait()
+            await hands.finish(DRAIN)
+            over.set()
         log.info("worker_stopped", worker=_name())
     if refusals:
         raise refusals[0]
 
 
 async def _beat(
-    desk: Desk, stopping: asyncio.Event, refuse: Callable[[MissingKeys], None], *, checked: bool
+    desk: Desk, over: asyncio.Event, refuse: Callable[[MissingKeys], None], *, checked: bool
 ) -> None:
-    """Say every few seconds that this process is alive, and what it has counted.
+    """Say every few seconds that this process is alive, and what it has counted, and once more when all is over.
 
     What of its vault keys could not be `checked` at the start is checked first; one that is missing is refused.
     """
@@ -165,30 +174,32 @@ async def _beat(
         except MissingKeys as reason:
             refuse(reason)
 
-    async def once() -> None:
-        if not checked:
-            await jobs.guarded(desk, "vault keys", check())
-        await jobs.guarded(desk, "beat", jobs.beat(desk, _name(), RELEASE))
+    async def beat() -> None:
+        await guarded(desk, "beat", jobs.beat(desk, _name(), RELEASE))
 
-    await _every(BEAT_SECONDS, once, stopping)
+    async def check_and_beat() -> None:
+        if not checked:
+            await guarded(desk, "vault keys", check())
+        await beat()
+
+    await _every(BEAT_SECONDS, check_and_beat, over)
+    await beat()
 
 
 def _name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-async def _every(
-    seconds: int, work: Callable[[], Awaitable[None]], stopping: asyncio.Event, *, offset: int = 0
-) -> None:
-    """Do `work` at once, and then at every multiple of `seconds` past the minute, plus `offset`."""
+async def _every(seconds: int, work: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
+    """Do `work` at once, and then at every multiple of `seconds` past the minute."""
     while not stopping.is_set():
         await work()
-        pause = seconds - (time.time() - offset) % seconds
+        pause = seconds - time.time() % seconds
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), pause)
 
 
-async def _listen(settings: Settings, desk: Desk, stopping: asyncio.Event) -> None:
+async def _listen(settings: Settings, ctx: jobs.Context, stopping: asyncio.Event) -> None:
     """Keep an arq worker running for as long as there is a Redis, and build another when it is back."""
     silent = False
 
@@ -204,7 +215,7 @@ async def _listen(settings: Settings, desk: Desk, stopping: asyncio.Event) -> No
             redis_pool=redis,
             handle_signals=False,
             on_startup=heard,
-            ctx={"desk": desk},
+            ctx=dict(ctx),
         )
         running = asyncio.create_task(worker.async_run())
         stop = asyncio.create_task(stopping.wait())
@@ -215,7 +226,8 @@ async def _listen(settings: Settings, desk: Desk, stopping: asyncio.Event) -> No
             if not silent:
                 log.warning("queue_lost", reason=reason)
             silent = True
-        await _put_down(worker, running)
+        # Without Redis nobody can be told how a job has ended, and the work itself goes on.
+        await _put_down(worker, running, DRAIN if stopping.is_set() else timedelta(0))
         await _close_queue(redis, worker.health_check_key)
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), _REDIS_PAUSE.total_seconds())
@@ -238,22 +250,14 @@ async def _close_queue(redis: ArqRedis, health_check_key: str) -> None:
     await redis.aclose(close_connection_pool=True)
 
 
-async def _put_down(worker: Worker, running: "asyncio.Task[None]") -> None:
-    """Let the worker take no more, and wait for what it has begun, which needs no taking."""
-    await _cancel({running})
+async def _put_down(worker: Worker, running: "asyncio.Task[None]", patience: timedelta) -> None:
+    """Let the worker take no more, and wait for the jobs it has begun, which need no taking."""
+    await cancel({running})
     begun = set(worker.tasks.values())
     if begun:
-        _, late = await asyncio.wait(begun, timeout=DRAIN.total_seconds())
-        await _cancel(late)
+        _, late = await asyncio.wait(begun, timeout=patience.total_seconds())
+        await cancel(late)
     await asyncio.gather(*begun, return_exceptions=True)
-
-
-async def _cancel(tasks: "set[asyncio.Task[Any]]") -> None:
-    """Cancel tasks until they end: up to Python 3.11 `wait_for`, which the Redis client uses, can swallow it once."""
-    while tasks:
-        for task in tasks:
-            task.cancel()
-        _, tasks = await asyncio.wait(tasks, timeout=_CANCEL_AGAIN.total_seconds())
 
 
 def main() -> None:

@@ -23,9 +23,10 @@ from app.api.executions import ExecutionQuery, OwnedExecution, listing
 from app.api.positions import OwnedPosition, PositionQuery
 from app.api.problems import raises
 from app.api.sessions import OpenDesk, ReadingAll
-from app.api.signals import Signal, SignalQuery
+from app.api.signals import Signal, SignalId, SignalQuery
 from app.api.system import TradingState
 from app.api.wire import Body, Page, Text, page
+from app.domain.errors import NotFound
 from app.domain.owners import Role
 from app.domain.risk import Mode
 from app.engine import halting
@@ -100,6 +101,23 @@ async def list_all_signals(session: ReadingAll, query: Annotated[SignalQuery, Qu
     """Every signal that came in, newest first."""
     wanted = select(SignalRow).where(*query.conditions())
     return await page(session, wanted, SignalRow.id, query, Signal.of)
+
+
+class SignalWithAllExecutions(Signal):
+    """A signal with what became of it everywhere."""
+
+    executions: list[OwnedExecution]
+    """One for each connection it reached, whoever's it is."""
+
+
+@router.get("/signals/{signal_id}", responses=raises("not_found"))
+async def get_signal_of_all(signal_id: SignalId, session: ReadingAll) -> SignalWithAllExecutions:
+    """One signal with the executions of all owners."""
+    row = await session.get(SignalRow, signal_id)
+    if row is None:
+        raise NotFound("signal")
+    reached = await session.execute(listing(Execution.signal_id == signal_id).order_by(Execution.id))
+    return SignalWithAllExecutions.of(row, executions=[OwnedExecution.seen(*each) for each in reached])
 
 
 class TradingChange(Body):

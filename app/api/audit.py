@@ -25,7 +25,7 @@ class AuditRecord(View):
     action: Action = Field(examples=["trading"])
     """What was done. `trading` is the kill switch; `create` to `close_all` are of a connection, `daily_loss` of one
     whose limit was reached, `break` of one that the engine put in error; `cancel` and `resolve` are of an
-    execution, `edit` and `close` of a position."""
+    execution, `edit` and `close` of a position, `channels` of the notification settings."""
     actor: OwnerView | None
     """Who did it; null for the engine itself."""
     connection_id: UUID | None = Field(examples=["019aa5c2-7c00-7000-8000-000000000004"])

@@ -38,6 +38,10 @@ class Caller:
     scopes: frozenset[Scope]
     expires_at: datetime
 
+    def seconds_left(self) -> float:
+        """How long the token is good for, by the clock that tokens are read by."""
+        return (self.expires_at - datetime.now(UTC)).total_seconds()
+
 
 class Tokens:
     """Reads the bearer tokens of one platform."""

@@ -230,15 +230,18 @@ class ConnectionTerms(Body):
     )
     """The account's keys, never shown again; GET /v1/exchanges says which fields a venue needs. For MetaTrader
     `account_id` is the login, `api_secret` the password, `server` its name in the terminal (or `host` and `port`), and
-    `api_key` the key of a gateway that asks for one. Whole numbers are taken for text."""
+    `api_key` the key of a gateway that asks for one. Whole numbers are taken for text. A change replaces
+    all of them."""
     paper: Paper | None = None
-    """The terms of a paper account, in place of credentials."""
+    """The terms of a paper account, in place of credentials. A change replaces the whole object: what it leaves out
+    goes back to its default."""
     sizing: Sizing | None = None
-    """How large entries are."""
+    """How large entries are. A change replaces the whole object: what it leaves out goes back to its default."""
     limits: Limits | None = None
-    """What denies an entry."""
+    """What denies an entry. A change replaces the whole object: a limit that it leaves out is gone."""
     protection: ProtectionTerms | None = None
-    """How stop and targets are watched."""
+    """How stop and targets are watched. A change replaces the whole object: what it leaves out goes back to its
+    default."""
     leverage: Leverage | None = Field(default=None, examples=["3"])
     """Leverage on swap, 1 to 1000; null is 1. It changes the margin, never the size."""
     margin_mode: Literal["isolated", "cross"] | None = Field(default=None, examples=["isolated"])
@@ -255,7 +258,8 @@ class ConnectionTerms(Body):
     )
     """Which instrument of the venue a signal's symbol means here, where that is not plain: its symbol, or an object
     with its symbol and how many of the signal's coins one of its coins is. The names count in `allow_symbols` and
-    `deny_symbols` as well; `fixed` sizes and `max_quantity` are in the signal's coins."""
+    `deny_symbols` as well; `fixed` sizes and `max_quantity` are in the signal's coins. A change replaces the whole map:
+    a name that it leaves out is gone."""
 
     def terms(self) -> engine.Terms:
         """What was given, as the engine takes it."""
@@ -304,7 +308,7 @@ _MAY_BE_NULL: Final = {"leverage", "margin_mode"}
 
 
 class ConnectionChange(ConnectionTerms):
-    """A change: what is named is changed, objects as a whole; what is left out stays."""
+    """A change: a field that is named is replaced, an object as a whole; a field that is left out stays as it is."""
 
     @model_validator(mode="after")
     def _takes_nothing_away(self) -> "ConnectionChange":

@@ -13,7 +13,7 @@ from app.api.sessions import OpenDesk
 from app.api.wire import Amount, Body, Instant, OwnerView, View
 from app.domain.orders import OrderStatus, Side
 from app.domain.positions import PositionSide
-from app.engine.comparing import Comparison, Kind, compare
+from app.engine.comparing import Comparison, DiscrepancyKind, compare
 
 router = APIRouter(
     prefix="/admin/discrepancies", tags=["admin"], route_class=ExactRoute, dependencies=[ADMINS_ONLY]
@@ -33,7 +33,7 @@ class DiscrepancyQuery(Body):
 class Discrepancy(View):
     """One thing in which a venue and our books differ."""
 
-    kind: Kind = Field(examples=["unknown_order"])
+    kind: DiscrepancyKind = Field(examples=["unknown_order"])
     """`unknown_order` rests at the venue under an id like ours and is not in our books; `unknown_holding` is what is
     held beyond our open positions (swap), `unknown_fill` of an order not in our books: either may be the owner's own.
     `missing_order` rests by our books alone; `missing_holding` is what is held less than our open positions."""

@@ -2,7 +2,8 @@
 
 import base64
 import hashlib
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final, cast
 
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
@@ -55,6 +56,39 @@ _POLICY: Final = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+
+
+_SCHEMAS: Final = "#/components/schemas/"
+
+
+def named(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with its schemas called by their titles, as a generated client calls its classes.
+
+    Where what is given differs from what is answered, the one is `SizingInput` and the other `Sizing`.
+    """
+    names = {
+        name: schema["title"] + ("Input" if name.endswith("-Input") else "")
+        for name, schema in document["components"]["schemas"].items()
+    }
+    if len(set(names.values())) < len(names):
+        raise ValueError("two schemas of the OpenAPI document have one name")
+    return cast("dict[str, Any]", _renamed(document, names))
+
+
+def _renamed(part: Any, names: Mapping[str, str]) -> Any:
+    """A part of a document in which schemas are called by their new names."""
+    match part:
+        case {"$ref": str(target), **others} if target.startswith(_SCHEMAS):
+            return {"$ref": _SCHEMAS + names[target.removeprefix(_SCHEMAS)], **others}
+        case {"schemas": dict(schemas), **others}:
+            renamed = {names.get(name, name): _renamed(schema, names) for name, schema in schemas.items()}
+            return {"schemas": renamed, **_renamed(others, names)}
+        case dict():
+            return {key: _renamed(value, names) for key, value in part.items()}
+        case list():
+            return [_renamed(value, names) for value in part]
+        case _:
+            return part
 
 
 def assets() -> StaticFiles:

@@ -50,6 +50,8 @@ class Catalogue(View):
 
     items: list[Exchange]
     """The venues, by id."""
+    next_cursor: None = Field(default=None, examples=[None])
+    """Always null: the list is whole."""
 
 
 @router.get("")

@@ -69,8 +69,17 @@ async def get_metrics(desk: OpenDesk, session: ReadingAll) -> Response:
 def _gauges(load: Workload, state: Mode, alive: int, now: datetime) -> Iterator[GaugeMetricFamily]:
     """What follows from rows."""
     yield _gauge("engine_executions_pending", "Entries that wait for a worker.", load.pending_executions)
-    yield _gauge(
-        "engine_queue_age_seconds", "How long the oldest of them has waited.", _age(load.pending_since, now)
+    yield _labelled(
+        "engine_queue_age_seconds",
+        "How long the oldest work of a kind has waited.",
+        "kind",
+        {
+            "entries": _age(load.pending_since, now),
+            "closes": _age(load.closing_since, now),
+            "protection": _age(load.protecting_since, now),
+            "resolution": _age(load.sending_since, now),
+            "events": _age(load.following_since, now),
+        },
     )
     yield _gauge("engine_orders_uncertain", "Orders whose outcome is not known yet.", load.sending_orders)
     yield _gauge(
@@ -92,6 +101,16 @@ def _gauges(load: Workload, state: Mode, alive: int, now: datetime) -> Iterator[
         "engine_positions_unprotected_age_seconds",
         "For how long the one of them that has waited longest has been so.",
         _age(load.unprotected_since, now),
+    )
+    yield _gauge(
+        "engine_deliveries_pending",
+        "Notifications that wait to go out on a channel.",
+        load.pending_deliveries,
+    )
+    yield _gauge(
+        "engine_software_mark_age_seconds",
+        "How old the last price is of a position that the engine's own monitor protects, the oldest of them.",
+        _age(load.unmarked_since, now),
     )
     yield _gauge("engine_workers", "Worker processes seen within a minute.", alive)
     yield _labelled(

@@ -14,11 +14,36 @@ from app.api.sessions import OpenDesk, Reading
 from app.api.wire import Instant, Page, Paging, View, page
 from app.engine.notifying import mark_all_read, mark_read
 from app.store import notifications as rows
+from app.store.channels import ChannelKind, Delivery, DeliveryStatus
 from app.store.notifications import NotificationType
 
 router = APIRouter(prefix="/notifications", tags=["notifications"], route_class=ExactRoute)
 
 NotificationId = Annotated[UUID, Path(description="The notification's id.")]
+
+
+class DeliveryView(View):
+    """What became of a notification on one of your channels."""
+
+    id: UUID = Field(examples=["019aa5c2-7c00-7000-8000-000000000008"])
+    """The delivery's id: the `webhook-id` of a webhook, equal for every attempt."""
+    channel: str = Field(examples=["Pager"])
+    """The channel's name."""
+    kind: ChannelKind = Field(examples=["webhook"])
+    """The kind of channel."""
+    status: DeliveryStatus = Field(examples=["delivered"])
+    """`pending` until it has arrived; `given_up` after 24 h, or with its channel."""
+    attempts: int = Field(examples=[1])
+    """How often it was tried."""
+    last_error: str | None = Field(examples=["The receiver answered 503."])
+    """Why it has not arrived; null when it has, and before the first attempt."""
+    delivered_at: Instant | None
+    """When it arrived."""
+
+    @classmethod
+    def shown(cls, row: Delivery) -> "DeliveryView":
+        """The view of a row that was read with its channel."""
+        return cls.of(row, channel=row.channel.name, kind=row.channel.kind)
 
 
 class Notification(View):
@@ -44,6 +69,13 @@ class Notification(View):
     """When you marked it as read; null while it is unread."""
     created_at: Instant
     """When it happened."""
+    deliveries: list[DeliveryView]
+    """What became of it on your channels; see `/v1/notification-settings`."""
+
+    @classmethod
+    def shown(cls, row: rows.Notification) -> "Notification":
+        """The view of a row that was read with its deliveries."""
+        return cls.of(row, deliveries=[DeliveryView.shown(each) for each in row.deliveries])
 
 
 class NotificationQuery(Paging):
@@ -78,13 +110,14 @@ async def list_notifications(
 ) -> Page[Notification]:
     """Your notifications, newest first."""
     mine = select(rows.Notification).where(rows.owned_by(caller.owner), *query.conditions())
-    return await page(session, mine, rows.Notification.id, query, Notification.of)
+    told = mine.options(rows.WITH_DELIVERIES)
+    return await page(session, told, rows.Notification.id, query, Notification.shown)
 
 
 @router.post("/{notification_id}/read", responses=raises("not_found"))
 async def read_notification(notification_id: NotificationId, caller: Trader, desk: OpenDesk) -> Notification:
     """Mark one as read; doing it again keeps the first time."""
-    return Notification.of(await mark_read(desk, caller.owner, notification_id))
+    return Notification.shown(await mark_read(desk, caller.owner, notification_id))
 
 
 @router.post("/read-all")

@@ -111,13 +111,14 @@ class Position(View):
     fees: Amount = Field(examples=["0.5375"])
     """Fees of what has been closed, with their part of the entry's, in `currency`."""
     funding: Amount = Field(examples=["0"])
-    """Funding and swap received (paid when negative), in `currency`."""
+    """Funding and swap received (paid when negative), in `currency`; a venue may tell of it after the end."""
     realized_pnl: Amount = Field(examples=["2.465"])
     """`gross_pnl` - `fees` + `funding`, in `currency`."""
     unrealized_pnl: Amount = Field(examples=["0.497"])
     """Profit of what is still held at `current_price`, before fees, in `currency`."""
     pnl_complete: bool = Field(examples=[True])
-    """False when the figures lack something: a fee without a known rate, an exit without a known price."""
+    """False when the figures lack something: a fee without a known rate, an exit without a known price, funding at a
+    venue that does not tell it once a full hour has passed."""
     currency: str = Field(examples=["USDT"])
     """The currency its money is counted in."""
     close_reason: CloseReason | None = Field(examples=["take_profit"])
@@ -185,12 +186,12 @@ class Target(Body):
 
 
 class PlanEdit(Body):
-    """A change of the exit plan: what is named is changed, what is left out stays."""
+    """A change of the exit plan: a field that is named is replaced, one that is left out stays as it is."""
 
     stop_loss: PositiveAmount | None = Field(default=None, examples=["26600"])
     """The new stop-loss in quote currency; null takes it away."""
     take_profits: list[Target] | None = Field(default=None, max_length=20)
-    """The new take-profits, for what remains; null or an empty list takes them away."""
+    """The new take-profits, all of them, for what remains; null or an empty list takes them away."""
 
     @model_validator(mode="after")
     def _names_something(self) -> "PlanEdit":

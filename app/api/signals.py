@@ -246,7 +246,7 @@ async def preview_signal(draft: SignalDraft, caller: Reader, desk: OpenDesk) -> 
 
 @router.get("/{signal_id}", responses=raises("not_found"))
 async def get_signal(signal_id: SignalId, caller: Reader, session: Reading) -> SignalWithExecutions:
-    """One signal with your executions of it."""
+    """One signal with your executions of it. An admin finds those of all owners at `/v1/admin/signals/{signal_id}`."""
     row = await session.scalar(
         select(rows.SignalRow).where(rows.SignalRow.id == signal_id, visible_to(caller.owner))
     )

@@ -159,7 +159,8 @@ class ClosedSignal(Named):
     """Open positions of the signal are closed."""
 
     portion: Portion | None = Field(default=None, examples=["0.5"])
-    """What part of what remains, in (0, 1]; without it everything."""
+    """What part of what remains, in (0, 1]; without it everything. What is below 1 lets an entry that rests go on
+    resting, and that part of whatever it fills is closed."""
 
 
 class Subscription(Body):

@@ -6,7 +6,7 @@
     └── Uncertain     anything else: it may have happened. Never resent on the strength of this
 
 A failed query is never "flat" and never "not found": `find` answers a report, `ABSENT` from a clean look-up,
-or `CANNOT_SAY`.
+`CANNOT_SAY`, or `AMBIGUOUS` where there are two.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from app.domain.exits import NativeStyle
-from app.domain.holdings import Fill
+from app.domain.holdings import Fill, Payment
 from app.domain.market import Instrument, Quote
 from app.domain.orders import OrderKey, OrderReport, OrderRequest, Side, TriggerSource
 from app.domain.positions import PositionSide
@@ -62,10 +62,13 @@ class Silence(Enum):
     """A clean look-up says that there is no such order."""
     CANNOT_SAY = "cannot_say"
     """The look-up failed, or the venue does not answer such questions."""
+    AMBIGUOUS = "ambiguous"
+    """More than one thing there may be that order: only a person can choose."""
 
 
 ABSENT = Silence.ABSENT
 CANNOT_SAY = Silence.CANNOT_SAY
+AMBIGUOUS = Silence.AMBIGUOUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,10 @@ class Holding:
     symbol: str
     side: PositionSide
     quantity: Decimal
+    asked_as: str | None = None
+    """The handle it was asked for by; None for what nobody asked for, and where positions have no names."""
+    handle: str | None = None
+    """By what later orders name it from now on, where it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +147,15 @@ class Resting:
     """Its whole size in base units; None, like what else is None here, where the venue does not tell."""
 
 
+class Funding(Enum):
+    """Whether positions are charged and paid for being held, and whether the venue lists that."""
+
+    NONE = "none"
+    """They are not, or it is booked with their exits."""
+    TOLD = "told"
+    UNTOLD = "untold"
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """How a venue behaves, as data.
@@ -149,6 +165,8 @@ class Traits:
     """
 
     netting: bool
+    """Whether the account nets what it holds per symbol. Its exits then only ever reduce: one too many opens nothing,
+    and however little they are worth, the venue takes them."""
     native_protection: bool
     fee_rate: Decimal
     slippage: Decimal
@@ -160,6 +178,7 @@ class Traits:
     """Which prices may wake stops, the usual one first; empty where the venue offers no choice."""
     expires_orders: bool = True
     """Whether the venue itself ends a resting order at its `expires_at`; else we take it back."""
+    funding: Funding = Funding.NONE
     clean_misses: int = field(default=2)
     """How many clean look-ups without a find, after `settle`, prove an order absent."""
     read_lag: timedelta = timedelta(seconds=10)
@@ -200,6 +219,12 @@ class Broker(Market, Protocol):
     async def account(self) -> Account:
         """Balances, equity and permissions. Raises VenueError."""
 
+    async def conflict(self, symbol: str) -> str | None:
+        """Why the account's own settings (leverage, margin mode) are in the way of an entry in a symbol, in words.
+
+        None where they are not, or `place` may change them. This only asks. Raises VenueError.
+        """
+
     async def place(self, request: OrderRequest) -> OrderReport:
         """Send one order, once. Raises Refused, Unreachable or Uncertain."""
 
@@ -215,18 +240,27 @@ class Broker(Market, Protocol):
     async def survey(self, keys: Sequence[OrderKey]) -> Mapping[str, OrderReport | Silence]:
         """The same for many orders, by client order id, in as few requests as the venue allows."""
 
-    async def holdings(self) -> Sequence[Holding]:
-        """Everything the account holds. Raises VenueError; an empty answer means flat.
+    async def holdings(self, handles: Collection[str] = ()) -> Sequence[Holding]:
+        """Everything the account holds, the positions called by `handles` each by itself where the venue has names.
 
-        What is held in a symbol that is no longer listed is told too, or the answer is a failure.
+        Raises VenueError; an empty answer means flat. What is held in a symbol that is no longer listed is told
+        too, or the answer is a failure.
         """
 
-    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+    async def fills(
+        self, symbol: str, since: datetime, ours: Sequence[OrderKey], handle: str | None = None
+    ) -> Sequence[Fill]:
         """The account's trades in a symbol from `since` on, oldest first, without those of the orders `ours`.
 
-        It says what was done by hand, and what the venue forced. Asked only when something is gone, never on a
-        schedule. Raises VenueError; a venue that keeps no such list raises Refused, and exits are then valued at
-        the mark.
+        With a handle only what left that position. It says what was done by hand, and what the venue forced. Asked
+        only when something is gone, never on a schedule. Raises VenueError; a venue that keeps no such list raises
+        Refused, and exits are then valued at the mark.
+        """
+
+    async def payments(self, since: datetime) -> Sequence[Payment]:
+        """The funding that was charged and paid in all symbols from `since` on, oldest first.
+
+        Asked where `traits.funding` says that it is told. Raises VenueError.
         """
 
     async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:

@@ -112,7 +112,7 @@ def decide(course: Course, sizing: Sizing, limits: Limits, situation: Situation)
         unit_value=worth.move,
         stop_loss=stop,
         levels=signal.take_profits,
-        rungs=ladder(signal.take_profits, quantity, stop, grain_of(instrument)),
+        rungs=ladder(signal.take_profits, quantity, stop, grain_of(instrument, netting=situation.netting)),
     )
 
 
@@ -124,9 +124,11 @@ def check_course(course: Course) -> None:
         raise Denied("signal_closed", "The provider closed the signal before it was executed.")
 
 
-def grain_of(instrument: Instrument) -> Grain:
-    """How finely a position in `instrument` can be cut."""
-    return Grain(instrument.quantity_step, instrument.min_quantity, instrument.min_notional)
+def grain_of(instrument: Instrument, *, netting: bool) -> Grain:
+    """How finely a position in `instrument` can be left: the least value of an order is for what may open something."""
+    return Grain(
+        instrument.quantity_step, instrument.min_quantity, None if netting else instrument.min_notional
+    )
 
 
 def _on_tick(signal: Signal, tick: Decimal) -> Signal:

@@ -26,7 +26,8 @@ class CloseReason(StrEnum):
 
 
 class Protection(StrEnum):
-    """Who watches over a position's stop and targets: the venue, our monitor, or nobody because it has none."""
+    """Who watches over a position's stop and targets: the venue, our monitor, or nobody: it has none, or nothing of it
+    is left for certain."""
 
     NATIVE = "native"
     SOFTWARE = "software"
@@ -51,7 +52,7 @@ class NativeStyle(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grain:
-    """How finely a quantity can be cut at the venue, and how small an order may be."""
+    """How finely what is held can be cut at the venue, and how small an exit may be."""
 
     quantity_step: Decimal
     min_quantity: Decimal
@@ -59,7 +60,7 @@ class Grain:
 
     @exact
     def takes(self, quantity: Decimal, price: Decimal) -> bool:
-        """Whether the venue takes an order of `quantity` at `price`."""
+        """Whether the venue takes an exit of `quantity` at `price`."""
         if quantity <= ZERO or quantity < self.min_quantity:
             return False
         return self.min_notional is None or quantity * price >= self.min_notional
@@ -196,16 +197,24 @@ def _brackets(
 ) -> tuple[ProtectiveOrder, ...]:
     """One order per rung with its own stop leg, and a stop for what no rung covers.
 
-    A remainder too small for an order of its own joins the farthest rung, so that nothing stands without a stop.
-    Where less remains than the rungs would take, the nearest come first.
+    A remainder too small for an order of its own joins the farthest rung, so that nothing stands without a stop;
+    what too little is left of a rung joins the next farther one, of the last the previous. Where less remains than
+    the rungs would take, the nearest come first.
     """
     steps: list[Rung] = []
     rest = floor_to_step(remaining, grain.quantity_step)
+    carried = ZERO
     for rung in rungs:
-        quantity = floor_to_step(min(rung.quantity, rest), grain.quantity_step)
-        if quantity > ZERO:
+        quantity = floor_to_step(min(rung.quantity + carried, rest), grain.quantity_step)
+        if grain.takes(quantity, rung.price if stop is None else min(rung.price, stop)):
             steps.append(Rung(rung.price, quantity))
             rest -= quantity
+            carried = ZERO
+        else:
+            carried = quantity
+    if steps and carried:
+        steps[-1] = Rung(steps[-1].price, steps[-1].quantity + carried)
+        rest -= carried
     if steps and rest > ZERO and stop is not None and not grain.takes(rest, stop):
         steps[-1] = Rung(steps[-1].price, steps[-1].quantity + rest)
         rest = ZERO

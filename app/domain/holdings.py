@@ -19,20 +19,28 @@ class Stake:
     quantity: Decimal
     step: Decimal
     """The step of its symbol: less than one can neither be sold nor be missed."""
+    held: Decimal | None = None
+    """What the venue holds of just this one, where its positions have names; None where only the sum is told."""
 
 
 @exact
 def missing(stakes: Sequence[Stake], held: Decimal) -> dict[UUID, Decimal]:
     """What has been taken from each stake when the venue holds `held` of all of them together.
 
-    Taken from the newest first, and only where less is held than could be sold of ours: what a venue cuts off in
-    the last decimals is nobody's doing.
+    A stake whose own part is told has lost what that lacks. Of the others the newest lose first, and only where
+    less is held than could be sold of ours: what a venue cuts off in the last decimals is nobody's doing.
     """
-    if held >= sum((floor_to_step(stake.quantity, stake.step) for stake in stakes), ZERO):
-        return {}
-    gone = sum((stake.quantity for stake in stakes), ZERO) - max(held, ZERO)
-    taken: dict[UUID, Decimal] = {}
-    for stake in newest_first(stakes):
+    taken = {
+        stake.id: stake.quantity - stake.held
+        for stake in stakes
+        if stake.held is not None and stake.held < floor_to_step(stake.quantity, stake.step)
+    }
+    nameless = [stake for stake in stakes if stake.held is None]
+    left = held - sum((stake.held for stake in stakes if stake.held is not None), ZERO)
+    if left >= sum((floor_to_step(stake.quantity, stake.step) for stake in nameless), ZERO):
+        return taken
+    gone = sum((stake.quantity for stake in nameless), ZERO) - max(left, ZERO)
+    for stake in newest_first(nameless):
         part = min(gone, stake.quantity)
         if part > ZERO:
             taken[stake.id] = part
@@ -41,14 +49,15 @@ def missing(stakes: Sequence[Stake], held: Decimal) -> dict[UUID, Decimal]:
 
 
 def newest_first(stakes: Sequence[Stake]) -> list[Stake]:
-    """The order in which stakes lose."""
+    """The order in which stakes lose where the venue does not say whose is gone."""
     return sorted(stakes, key=lambda stake: (stake.opened_at, stake.id), reverse=True)
 
 
 @exact
 def surplus(stakes: Sequence[Stake], held: Decimal) -> Decimal:
     """What the venue holds beyond ours: the owner's, neither managed nor closed."""
-    return max(held - sum((stake.quantity for stake in stakes), ZERO), ZERO)
+    ours = (stake.quantity if stake.held is None else min(stake.quantity, stake.held) for stake in stakes)
+    return max(held - sum(ours, ZERO), ZERO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,32 @@ class Fill:
     """What the venue booked for it before fees, in the account's currency; None where prices say it."""
     funding: Decimal = ZERO
     """Swap booked with it, in the account's currency; negative is paid."""
+    ours: bool = False
+    """Whether a request of ours did it that was meant for something else: to take back what had just been filled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """Funding that a venue charged, or paid, for what was held in a symbol at one moment."""
+
+    id: str
+    """The venue's own: heard twice it is one payment."""
+    symbol: str
+    time: datetime
+    amount: Decimal
+    """Negative is paid."""
+    currency: str
+
+
+@exact
+def part_of(payment: Decimal, ours: Decimal, foreign: Decimal) -> Decimal:
+    """What of a payment is for `ours`, where the owner holds `foreign` of the same symbol beside it."""
+    return payment * ours / (ours + foreign) if foreign else payment
+
+
+def passes_an_hour(opened_at: datetime, until: datetime) -> bool:
+    """Whether a full hour has been reached: perpetuals settle their funding at some of them."""
+    return until.replace(minute=0, second=0, microsecond=0) >= opened_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +122,8 @@ class Departure:
     profit: Decimal | None = None
     """As its trades'; None where prices say it."""
     funding: Decimal = ZERO
+    ours: bool = False
+    """As its trades'."""
 
 
 @exact
@@ -95,8 +132,8 @@ def departures(
 ) -> dict[UUID, tuple[Departure, ...]]:
     """Account for what left each position by the venue's trades, the newest of them first.
 
-    `shares` come in the order in which they lost; no trade counts twice. Forced and other trades stay apart, and
-    what no trade accounts for is a departure without a price.
+    `shares` come in the order in which they lost; no trade counts twice. Forced trades, ours and all others stay
+    apart, and what no trade accounts for is a departure without a price.
     """
     heap = sorted(fills, key=lambda fill: fill.time)
     found: dict[UUID, tuple[Departure, ...]] = {}
@@ -109,11 +146,8 @@ def departures(
             taken.append(_part(fill, used))
             if used < fill.quantity:
                 heap.append(_part(fill, fill.quantity - used))
-        parts = [
-            _merged([fill for fill in taken if fill.forced is forced], forced=forced)
-            for forced in (False, True)
-            if any(fill.forced is forced for fill in taken)
-        ]
+        kinds = sorted({(fill.forced, fill.ours) for fill in taken})
+        parts = [_merged([fill for fill in taken if (fill.forced, fill.ours) == kind]) for kind in kinds]
         if quantity > ZERO:
             parts.append(Departure(quantity))
         found[name] = tuple(parts)
@@ -128,18 +162,19 @@ def _part(fill: Fill, quantity: Decimal) -> Fill:
     return replace(fill, quantity=quantity, fees=fees, profit=profit, funding=fill.funding * share)
 
 
-def _merged(fills: Sequence[Fill], *, forced: bool) -> Departure:
+def _merged(fills: Sequence[Fill]) -> Departure:
     quantity = sum((fill.quantity for fill in fills), ZERO)
     told = [fill.fees for fill in fills if fill.fees is not None]
     profits = [fill.profit for fill in fills if fill.profit is not None]
     last = max(fills, key=lambda fill: fill.time)
     return Departure(
         quantity=quantity,
-        forced=forced,
+        forced=last.forced,
         price=sum((fill.quantity * fill.price for fill in fills), ZERO) / quantity,
         fees=merged_fees(told) if len(told) == len(fills) else None,
         time=last.time,
         exchange_order_id=last.exchange_order_id,
         profit=sum(profits, ZERO) if len(profits) == len(fills) else None,
         funding=sum((fill.funding for fill in fills), ZERO),
+        ours=last.ours,
     )

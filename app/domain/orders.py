@@ -104,6 +104,8 @@ class OrderKey:
     """The position the order is about, as the venue's `OrderReport.handle` named it."""
     price: Decimal | None = None
     trigger_price: Decimal | None = None
+    quantity: Decimal | None = None
+    """What was asked for, where the venue can be held to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class OrderRequest:
             self.handle,
             self.price,
             self.trigger_price,
+            self.quantity,
         )
 
 

@@ -6,7 +6,7 @@ behind them, and what venues said of the accounts. Pure; `performance` holds the
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Final, NamedTuple
@@ -138,6 +138,20 @@ class Period:
             last_day=self.last_day,
         )
         return [start, *points]
+
+    def parts(self, labels: Mapping[UUID, str]) -> "dict[str, Period]":
+        """Its trades by the label of each, labels in order; trades without one are left out.
+
+        Nobody can say which part of the capital stood behind which of them, so a part has none.
+        """
+        grouped = defaultdict(list)
+        for trade in self.trades:
+            if trade.id in labels:
+                grouped[labels[trade.id]].append(trade)
+        return {
+            label: replace(self, starting_balance=None, flows=(), trades=grouped[label])
+            for label in sorted(grouped)
+        }
 
     @exact
     def _opening_capital(self, opening: datetime) -> Decimal | None:

@@ -166,12 +166,17 @@ def check_direction(signal: Signal, instrument: Instrument) -> None:
         raise Denied("short_not_supported", f"{instrument.symbol} is spot, which opens long only.")
 
 
+def check_session(quote: Quote | None, symbol: str) -> None:
+    """Hold an entry against the market's hours, where the venue tells them."""
+    if quote is not None and not quote.is_session:
+        raise Denied("market_closed", f"The market of {symbol} is closed at the moment.")
+
+
 def check_quote(quote: Quote | None, symbol: str, now: datetime, max_age: timedelta) -> Quote:
     """The quote, when decisions may rest on it."""
     if quote is None:
         raise Denied("quote_stale", f"The venue quotes no price for {symbol}.")
-    if not quote.is_session:
-        raise Denied("market_closed", f"The market of {symbol} is closed at the moment.")
+    check_session(quote, symbol)
     if not 0 < quote.bid <= quote.ask:
         raise Denied(
             "quote_stale",

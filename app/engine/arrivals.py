@@ -4,7 +4,6 @@ An order can be filled only while its side of the book is at its price or beyond
 whoever has entries there, says which accounts have to be asked; the others wait for the monitor, which asks all.
 """
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,8 +17,8 @@ from app.desk import Desk
 from app.domain.market import Quote
 from app.domain.orders import OrderReport, Side
 from app.engine import placing, protection
-from app.engine.access import broker_of
-from app.engine.apart import apart
+from app.engine.access import broker_of, in_time
+from app.engine.rooms import apart
 from app.store import connections, orders
 from app.store.connections import Connection
 from app.store.orders import Order
@@ -28,6 +27,9 @@ log = structlog.get_logger(__name__)
 
 EVERY: Final = timedelta(seconds=2)
 """How often entries that rest are looked at."""
+
+SOON: Final = timedelta(seconds=5)
+"""How long a question of this may take."""
 
 _Resting = tuple[Broker, Order]
 
@@ -40,11 +42,14 @@ async def look(desk: Desk) -> None:
     by_market: dict[str, list[_Resting]] = defaultdict(list)
     for broker, order in await _resting(desk):
         by_market[broker.market_key].append((broker, order))
-    answers = await asyncio.gather(*(_reached(resting) for resting in by_market.values()))
+    await apart(_look_at(desk, resting) for resting in by_market.values())
+
+
+async def _look_at(desk: Desk, resting: Sequence[_Resting]) -> None:
+    """One market; who does not answer soon is the monitor's to ask, whose rounds come again."""
     asked: dict[Broker, list[Order]] = defaultdict(list)
-    for reached in answers:
-        for broker, order in reached:
-            asked[broker].append(order)
+    for broker, order in await _reached(resting):
+        asked[broker].append(order)
     await apart(_ask(desk, broker, entries) for broker, entries in asked.items())
 
 
@@ -70,7 +75,7 @@ async def _reached(resting: Sequence[_Resting]) -> list[_Resting]:
     """Those of the entries of one market that may be filled at its present prices."""
     broker, _ = resting[0]
     try:
-        quotes = await broker.quotes(sorted({order.symbol for _, order in resting}))
+        quotes = await in_time(broker.quotes(sorted({order.symbol for _, order in resting})), SOON)
     except VenueError as failure:
         log.warning("quotes_unavailable", market=broker.market_key, reason=failure.message)
         return []
@@ -90,7 +95,7 @@ def _is_reached(order: Order, quote: Quote | None) -> bool:
 async def _ask(desk: Desk, broker: Broker, entries: Sequence[Order]) -> None:
     """What a venue does not say, or says is gone, is the monitor's to find out about."""
     try:
-        answers = await broker.survey([order.key for order in entries])
+        answers = await in_time(broker.survey([order.key for order in entries]), SOON)
     except VenueError as failure:
         log.warning("survey_failed", connection_id=str(entries[0].connection_id), reason=failure.message)
         return

@@ -11,8 +11,8 @@ from uuid import UUID
 import structlog
 
 from app.desk import Desk
-from app.engine.apart import apart
 from app.engine.connections import put_in_error
+from app.engine.rooms import apart
 from app.store import connections
 from app.store.connections import Connection, Strike
 

@@ -4,6 +4,7 @@ Before anything is sold the rest of the entry and the native legs are cancelled 
 is never closed twice. A partial unique index allows one live close per position; whoever comes second is told.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -14,13 +15,13 @@ from sqlalchemy import select
 from app.brokers.port import Broker, VenueError
 from app.desk import Desk
 from app.domain.errors import Conflict, Invalid, NotFound
-from app.domain.exits import CloseReason, NativeStyle
+from app.domain.exits import CloseReason, Exit, NativeStyle, Protection
 from app.domain.money import exact, floor_to_step, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
 from app.engine import naming, placing, protection, strikes, trades
-from app.engine.access import broker_of
+from app.engine.access import broker_of, in_time
 from app.engine.trades import Trade
 from app.store.audit import Action
 from app.store.connections import Connection
@@ -31,6 +32,13 @@ from app.store.positions import Position
 log = structlog.get_logger(__name__)
 
 _AGAIN = timedelta(seconds=1)
+
+_CANCELLABLE = (OrderStatus.OPEN, OrderStatus.NEEDS_REVIEW)
+
+_DOUBTED = timedelta(seconds=30)
+"""After how long a close that is in doubt may have another one beside it."""
+
+_MOST_DOUBLINGS = 6
 
 
 async def request_close(
@@ -49,6 +57,8 @@ async def request_close(
             raise Conflict("conflict", "The position is already closed.")
         if trade.live_close is not None:
             raise Conflict("conflict", "Another close of this position is under way.")
+        if not position.at_hand:
+            raise Conflict("conflict", "A close in review may have sold all that is left; resolve it first.")
         quantity = closing_quantity(position, portion)
         order = start(trade, quantity, CloseReason.MANUAL, desk.now())
         order.idempotency_key = idempotency_key
@@ -64,20 +74,21 @@ def _held(trade: Trade) -> Position:
 
 
 @exact
-def closing_quantity(position: Position, portion: Decimal | None) -> Decimal:
+def closing_quantity(position: Position, portion: Decimal | None, of: Decimal | None = None) -> Decimal:
     """The quantity that a portion of what remains means; a rest too small to be sold is closed with it.
 
-    Raises Invalid with the numbers when the portion itself is too small.
+    `of` is what the portion is of where that is less than what remains. Raises Invalid with the numbers when the
+    portion itself is too small.
     """
-    remaining = position.remaining_quantity
     if portion is None or portion == 1:
-        return remaining
+        return position.at_hand
     price = position.current_price or position.entry_price
-    wanted = floor_to_step(remaining * portion, position.quantity_step)
+    whole_of = position.remaining_quantity if of is None else of
+    wanted = floor_to_step(min(whole_of * portion, position.at_hand), position.quantity_step)
     if not position.grain.takes(wanted, price):
         least = f"{text(position.min_quantity)} or more"
-        if position.min_notional is not None:
-            least += f", worth {text(position.min_notional)} {position.currency} or more"
+        if position.grain.min_notional is not None:
+            least += f", worth {text(position.grain.min_notional)} {position.currency} or more"
         raise Invalid("portion", f"The portion comes to {text(wanted)}; the venue takes {least}.")
     return whole(position, wanted)
 
@@ -86,8 +97,8 @@ def closing_quantity(position: Position, portion: Decimal | None) -> Decimal:
 def whole(position: Position, quantity: Decimal) -> Decimal:
     """`quantity`, or everything where the rest would be too small ever to be sold."""
     price = position.current_price or position.entry_price
-    rest = position.remaining_quantity - quantity
-    return quantity if position.grain.takes(rest, price) else position.remaining_quantity
+    rest = position.at_hand - quantity
+    return quantity if position.grain.takes(rest, price) else position.at_hand
 
 
 def start(trade: Trade, quantity: Decimal, reason: CloseReason, now: datetime) -> Order:
@@ -100,25 +111,55 @@ def start(trade: Trade, quantity: Decimal, reason: CloseReason, now: datetime) -
 async def leave(desk: Desk, execution_id: UUID, reason: CloseReason) -> None:
     """Close all of a position now, whoever closes a part of it already; harmless where nothing is left."""
     async with desk.sessions.begin() as session:
-        order = start_whole(await trades.locked(session, execution_id), reason, desk.now())
+        order = leave_whole(await trades.locked(session, execution_id), reason, desk.now())
     if order is not None:
         await carry_out(desk, order.id)
+
+
+def leave_whole(trade: Trade, reason: CloseReason, now: datetime) -> Order | None:
+    """Store the lasting wish to close everything; answers the order to carry out, if one waits to be.
+
+    Where another close is on its way, what it leaves is closed as soon as it has ended.
+    """
+    position = trade.position
+    if position is not None and (trade.live_close is not None or not position.at_hand):
+        position.leave_reason = reason
+    return _start_whole(trade, reason, now)
+
+
+def start_exit(trade: Trade, way_out: Exit, now: datetime) -> Order | None:
+    """Store the close that a price asks for; None while another is on its way.
+
+    One of everything takes over a close of a part that waits to be sent: a stop goes before all else.
+    """
+    quantity = whole(_held(trade), way_out.quantity)
+    if quantity == _held(trade).at_hand:
+        return start_whole(trade, way_out.reason, now)
+    return start(trade, quantity, way_out.reason, now) if trade.live_close is None else None
 
 
 def start_whole(trade: Trade, reason: CloseReason, now: datetime) -> Order | None:
     """Store the intent to close everything; answers the order to carry out, if one waits to be.
 
-    A close of a part that is not on its way yet becomes one of everything. One that is on its way ends first.
+    A close of a part that is not on its way yet becomes one of everything. One that is on its way ends first; after
+    each that ended in review the next one is given twice the time.
     """
+    doubted = trade.doubted_closes
+    if doubted and now < doubted[-1].key.signed_at + _DOUBTED * 2 ** min(len(doubted) - 1, _MOST_DOUBLINGS):
+        return None
+    return _start_whole(trade, reason, now)
+
+
+def _start_whole(trade: Trade, reason: CloseReason, now: datetime) -> Order | None:
     position, close = trade.position, trade.live_close
-    if position is None or position.status is PositionStatus.CLOSED:
+    if position is None or position.status is PositionStatus.CLOSED or not position.at_hand:
         return None
     if close is None:
-        return start(trade, position.remaining_quantity, reason, now)
+        return start(trade, position.at_hand, reason, now)
     if close.status is not OrderStatus.PENDING:
         return None
-    if close.quantity < position.remaining_quantity:
-        close.quantity, close.reason = position.remaining_quantity, reason
+    if close.quantity < position.at_hand:
+        close.quantity, close.reason = position.at_hand, reason
         trades.refresh(trade, now)
     return close
 
@@ -151,10 +192,11 @@ async def _carry_out(desk: Desk, order: Order, connection: Connection) -> None:
         broker = await broker_of(desk, connection)
         if not await _clear_the_way(desk, broker, order.execution_id):
             return
+        renamed = await _renamed(desk, broker, order)
     except VenueError as failure:
         log.warning("close_put_off", order_id=str(order.id), reason=failure.message)
         return
-    claimed = await _claim(desk, broker, order)
+    claimed = await _claim(desk, broker, order, renamed)
     if claimed is not None and await placing.send(desk, broker, claimed):
         await strikes.acknowledged(desk, connection)
     await protection.after(desk, order.execution_id)
@@ -171,22 +213,42 @@ async def _clear_the_way(desk: Desk, broker: Broker, execution_id: UUID) -> bool
         in_the_way = _obstacles(trade, broker)
         if any(leg.trigger_price is not None for leg in in_the_way):
             _held(trade).expose(desk.now())
+            _held(trade).protection = Protection.SOFTWARE
         entry = trade.entry
         if entry is not None and entry.is_live and _held(trade).status is PositionStatus.CLOSING:
             in_the_way.append(entry)
     for order in in_the_way:
         # One still on its way can be neither cancelled nor passed over: resolution finds out about it first.
-        if order.status is not OrderStatus.OPEN or not await placing.cancel(desk, broker, order):
+        if order.status not in _CANCELLABLE or not await placing.cancel(desk, broker, order):
             return False
     return True
 
 
+async def _renamed(desk: Desk, broker: Broker, order: Order) -> Mapping[str, str]:
+    """What the venue calls the position just now, by what we call it; without names, or when it is gone, nothing.
+
+    What was closed by hand before is told from what this order will have closed by nothing else. Raises VenueError.
+    """
+    async with desk.sessions() as session:
+        handle = await session.scalar(select(Position.handle).where(Position.id == order.position_id))
+    if handle is None:
+        return {}
+    holdings = await in_time(broker.holdings([handle]))
+    return {each.asked_as: each.handle for each in holdings if each.asked_as and each.handle}
+
+
 def _obstacles(trade: Trade, broker: Broker) -> list[Order]:
-    """The legs that have to be gone before anything is sold; what a position carries itself shrinks with it."""
-    return [] if broker.traits.native_style is NativeStyle.ATTACHED else trade.live_protection
+    """The legs that have to be gone before anything is sold; what a position carries itself shrinks with it.
+
+    Where exits only ever reduce, one in review is in nobody's way.
+    """
+    if broker.traits.native_style is NativeStyle.ATTACHED:
+        return []
+    is_passed_over = OrderStatus.NEEDS_REVIEW if broker.traits.netting else None
+    return [leg for leg in trade.live_protection if leg.status is not is_passed_over]
 
 
-async def _claim(desk: Desk, broker: Broker, order: Order) -> Order | None:
+async def _claim(desk: Desk, broker: Broker, order: Order, renamed: Mapping[str, str]) -> Order | None:
     """Fix what is really left to sell and make the order ours to send; None when nothing is left to do."""
     now = desk.now()
     async with desk.sessions.begin() as session:
@@ -206,11 +268,11 @@ async def _claim(desk: Desk, broker: Broker, order: Order) -> Order | None:
             trades.refresh(trade, now)
             return None
         close.quantity = quantity
-        close.handle = position.handle
+        close.handle = renamed.get(position.handle, position.handle) if position.handle else None
         placing.claim(close, broker, now)
     return close
 
 
 @exact
 def _sellable(close: Order, position: Position) -> Decimal:
-    return floor_to_step(min(close.quantity, position.remaining_quantity), position.quantity_step)
+    return floor_to_step(min(close.quantity, position.at_hand), position.quantity_step)

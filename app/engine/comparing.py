@@ -19,13 +19,13 @@ from sqlalchemy import func, or_, select
 from app.brokers.port import ABSENT, Broker, Refused, Resting, VenueError
 from app.desk import Desk
 from app.domain.errors import NotFound
-from app.domain.holdings import Fill, Stake, missing, surplus
+from app.domain.holdings import Fill, missing, surplus
 from app.domain.market import MarketType
 from app.domain.money import ZERO, exact, text
 from app.domain.orders import LIVE, OrderKey, OrderReport, OrderStatus, Side, resembles
 from app.domain.positions import PositionSide
 from app.engine.access import broker_of
-from app.engine.reconciling import Holdings, held_by, moving, unit_of
+from app.engine.reconciling import Held, Holdings, held_by, moving, unit_of
 from app.store import orders, positions
 from app.store.connections import Connection
 from app.store.orders import Order
@@ -40,7 +40,7 @@ IN_SIGHT: Final = timedelta(days=30)
 """How long a symbol is still looked at in which an order of ours has ended."""
 
 
-class Kind(StrEnum):
+class DiscrepancyKind(StrEnum):
     """In what a venue and our books differ."""
 
     UNKNOWN_ORDER = "unknown_order"
@@ -59,7 +59,7 @@ class Kind(StrEnum):
 class Discrepancy:
     """One thing in which venue and books differ. Quantity in base units (lots for FX), price in quote currency."""
 
-    kind: Kind
+    kind: DiscrepancyKind
     symbol: str
     """On spot the coin, where it is about what is held."""
     side: Side | PositionSide | None
@@ -118,6 +118,8 @@ class _Books:
 
     open_orders: Sequence[Order]
     symbols: frozenset[str]
+    handles: Sequence[str]
+    """What the venue called the open positions."""
     heard_at: datetime
     """When anything was last written down of an order there."""
 
@@ -152,8 +154,8 @@ async def _compare(desk: Desk, connection: Connection, since: datetime | None) -
     broker = await found.answer("The venue", broker_of(desk, connection))
     if broker is None:
         return found
-    held = await found.answer("What is held", held_by(connection, broker))
-    symbols = sorted(books.symbols | await _symbols_held(found, broker, held or {}))
+    held = await found.answer("What is held", held_by(connection, broker, books.handles))
+    symbols = sorted(books.symbols | await _symbols_held(found, broker, {} if held is None else held.total))
     resting = await _resting(found, broker, symbols)
     await _compare_believed(desk, found, broker, books.open_orders)
     if held is not None:
@@ -175,6 +177,7 @@ async def _books(desk: Desk, connection: Connection) -> _Books:
     return _Books(
         open_orders=open_orders,
         symbols=frozenset({*symbols, *(position.symbol for position in held)}),
+        handles=[position.handle for position in held if position.handle is not None],
         heard_at=heard_at or connection.created_at,
     )
 
@@ -226,7 +229,7 @@ async def _compare_believed(desk: Desk, found: Comparison, broker: Broker, belie
 
 def _missing_order(order: Order, status: OrderStatus | None) -> Discrepancy:
     return Discrepancy(
-        Kind.MISSING_ORDER,
+        DiscrepancyKind.MISSING_ORDER,
         order.symbol,
         order.side,
         order.quantity,
@@ -237,40 +240,37 @@ def _missing_order(order: Order, status: OrderStatus | None) -> Discrepancy:
     )
 
 
-async def _compare_held(desk: Desk, found: Comparison, broker: Broker, held: Holdings) -> None:
+async def _compare_held(desk: Desk, found: Comparison, broker: Broker, held: Held) -> None:
     """What is held beside what our open positions come to; coins beyond ours are the owner's, and no news."""
     connection = found.connection
     async with desk.sessions() as session:
         open_ones = await positions.open_on(session, [connection.id])
         moved = await moving(session, connection.id, found.asked_at - broker.traits.read_lag)
     unclear = {unit_of(connection.market_type, symbol) for symbol in moved}
-    groups: dict[tuple[str, PositionSide], list[Position]] = {group: [] for group in held}
+    groups: dict[tuple[str, PositionSide], list[Position]] = {group: [] for group in held.total}
     for position in open_ones:
         groups.setdefault((unit_of(connection.market_type, position.symbol), position.side), []).append(
             position
         )
     for (unit, side), members in sorted(groups.items()):
-        if unit in unclear:
+        if unit in unclear or not all(map(held.knows, members)):
             if members or connection.market_type is not MarketType.SPOT:
                 found.unanswered.append(
                     f"What is held in {unit}: an order of ours there is undecided or has just been filled."
                 )
             continue
-        less, more = _difference(members, held.get((unit, side), ZERO))
+        less, more = _difference(members, held, held.total.get((unit, side), ZERO))
         if less > ZERO:
-            found.discrepancies.append(Discrepancy(Kind.MISSING_HOLDING, unit, side, less))
+            found.discrepancies.append(Discrepancy(DiscrepancyKind.MISSING_HOLDING, unit, side, less))
         if more > ZERO and connection.market_type is not MarketType.SPOT:
-            found.discrepancies.append(Discrepancy(Kind.UNKNOWN_HOLDING, unit, side, more))
+            found.discrepancies.append(Discrepancy(DiscrepancyKind.UNKNOWN_HOLDING, unit, side, more))
 
 
 @exact
-def _difference(members: Sequence[Position], held: Decimal) -> tuple[Decimal, Decimal]:
+def _difference(members: Sequence[Position], held: Held, total: Decimal) -> tuple[Decimal, Decimal]:
     """How much less than ours is held, and how much more."""
-    stakes = [
-        Stake(position.id, position.opened_at, position.remaining_quantity, position.quantity_step)
-        for position in members
-    ]
-    return sum(missing(stakes, held).values(), ZERO), surplus(stakes, held)
+    stakes = [held.stake(position) for position in members]
+    return sum(missing(stakes, total).values(), ZERO), surplus(stakes, total)
 
 
 async def _compare_resting(desk: Desk, found: Comparison, broker: Broker, resting: Sequence[Resting]) -> None:
@@ -292,7 +292,7 @@ async def _compare_resting(desk: Desk, found: Comparison, broker: Broker, restin
         order = alike[name]
         found.discrepancies.append(
             Discrepancy(
-                Kind.UNKNOWN_ORDER,
+                DiscrepancyKind.UNKNOWN_ORDER,
                 order.symbol,
                 order.side,
                 order.quantity,
@@ -314,7 +314,7 @@ async def _compare_fills(desk: Desk, found: Comparison, broker: Broker, symbol: 
         booked = set(known)
     found.discrepancies += [
         Discrepancy(
-            Kind.UNKNOWN_FILL,
+            DiscrepancyKind.UNKNOWN_FILL,
             symbol,
             fill.side,
             fill.quantity,

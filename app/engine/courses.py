@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,15 +24,23 @@ async def course_of(session: AsyncSession, signal: SignalRow) -> Course:
         signal.meaning(),
         [update_of(event) for event in heard if event.type == EventType.UPDATED],
         cancelled=any(event.type == EventType.CANCELLED for event in heard),
-        closed_portions=[
-            parse(event.data.get("portion") or "1") for event in heard if event.type == EventType.CLOSED
-        ],
+        closed_portions=[portion_of(event) for event in heard if event.type == EventType.CLOSED],
     )
 
 
 async def updates_of(session: AsyncSession, provider: str, source_id: str) -> Sequence[Event]:
     """Every update of a signal that was heard, oldest first by the source's clock."""
     return await events.about(session, provider, source_id, [EventType.UPDATED])
+
+
+async def closes_of(session: AsyncSession, provider: str, source_id: str) -> Sequence[Event]:
+    """Every close of a signal that was heard, of all of it or of a portion."""
+    return await events.about(session, provider, source_id, [EventType.CLOSED])
+
+
+def portion_of(event: Event) -> Decimal:
+    """What part of what remains a close is about."""
+    return parse(event.data.get("portion") or "1")
 
 
 def update_of(event: Event) -> Update:

@@ -20,7 +20,7 @@ _HINT_LENGTH: Final = 4
 
 def seal(desk: Desk, connection: Connection, credentials: Mapping[str, str], *, version: int) -> None:
     """Give a connection its credentials, sealed for this row and version; they have passed no test yet."""
-    connection.credentials_sealed = desk.vault.seal(credentials, connection_id=connection.id, version=version)
+    connection.credentials_sealed = desk.vault.seal(credentials, row_id=connection.id, version=version)
     connection.credentials_version = version
     connection.credentials_hint = _hint(
         credentials, _LOGIN_FIELDS if connection.kind is Kind.FX else _KEY_FIELDS
@@ -46,7 +46,7 @@ async def check_same_account(desk: Desk, connection: Connection, credentials: Ma
     known, version = connection.account_identity, connection.credentials_version + 1
     if known is None:
         raise _open("the account has not been named by a passed test yet")
-    sealed = desk.vault.seal(credentials, connection_id=connection.id, version=version)
+    sealed = desk.vault.seal(credentials, row_id=connection.id, version=version)
     access = replace(access_of(connection), credentials_version=version, credentials_sealed=sealed)
     found = await examine_aside(desk, access)
     if not found.ok or found.account is None:

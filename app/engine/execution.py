@@ -22,8 +22,8 @@ from app.domain.money import ZERO, exact, stored, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.signals import Course
 from app.domain.sizing import Funds
-from app.engine import naming, placing, protection, situations, strikes, telling, trades, updating
-from app.engine.courses import course_of, updates_of
+from app.engine import funding, naming, placing, protection, situations, strikes, telling, trades, updating
+from app.engine.courses import closes_of, course_of, updates_of
 from app.engine.situations import Idea, Planned, View
 from app.engine.trades import Trade
 from app.store import connections, events, trading
@@ -117,8 +117,10 @@ async def _claim(desk: Desk, work: Work, view: View) -> Order | None:
         )
         order = _intend(trade, connection, planned, course, view.broker, now)
         updates = await updates_of(session, work.signal.provider, work.signal.source_id)
-        updating.note_wording(trade.execution, work.signal.meaning(), updates, now)
+        closes = await closes_of(session, work.signal.provider, work.signal.source_id)
+        updating.note_wording(trade.execution, work.signal.meaning(), updates, closes, now)
         connection.last_used_at = now
+        funding.expect(connection, view.broker, now)
         trades.refresh(trade, now)
     log.info(
         "order_claimed",

@@ -1,10 +1,13 @@
 """Following: what a later event about a signal means for what is already under way from it.
 
-An update changes stop and targets; a cancel takes back what is not filled; a close also closes what is open, or a
-portion of it. What an event means for an entry that is not claimed yet is read by the claim itself (see courses).
+An update changes stop and targets; a cancel takes back what is not filled; a close also closes what is open. A close
+of a portion closes that part of what is held and of whatever a resting entry still fills: only an order whose end is
+certain could be placed anew, and smaller. What an event means for an entry that is not claimed yet is read by the
+claim itself (see courses), and is noted there.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -16,14 +19,15 @@ from app.brokers.port import VenueError
 from app.desk import Desk
 from app.domain.errors import Invalid
 from app.domain.exits import CloseReason
-from app.domain.money import parse, text
+from app.domain.money import ZERO, exact, parse, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
 from app.domain.signals import EventType, Outcome, Verdict
 from app.engine import closing, lapsing, naming, protection, trades, triggers, updating
 from app.engine.access import broker_of
-from app.engine.courses import updates_of
+from app.engine.courses import portion_of, updates_of
 from app.engine.lapsing import Ending
+from app.engine.trades import Trade
 from app.store.connections import Connection
 from app.store.events import Event
 from app.store.executions import Execution, ExecutionStatus
@@ -61,7 +65,10 @@ async def _end(desk: Desk, event: Event, signal_id: UUID | None) -> bool:
     async with desk.sessions() as session:
         resting = await _resting(session, signal_id)
     for order, connection in resting:
-        await _take_back(desk, event, order, connection)
+        if portion_of(event) == 1:
+            await _take_back(desk, event, order, connection)
+        else:
+            await _let_rest(desk, event, order)
     # Before what is held is read: an entry that fills between the two is found held, or still under way.
     may_still_open = await _may_still_open(desk, signal_id)
     async with desk.sessions() as session:
@@ -75,9 +82,20 @@ async def _take_back(desk: Desk, event: Event, order: Order, connection: Connect
     if await _cancelled(desk, order, connection, _WHY[EventType(event.type)]):
         async with desk.sessions.begin() as session:
             trade = await trades.locked(session, order.execution_id)
-            if event.type == EventType.CANCELLED and not updating.is_noted(trade.execution, event):
+            is_new = updating.note_of(trade.execution, event) is None
+            if event.type == EventType.CANCELLED and is_new:
                 verdict = Verdict(Outcome.APPLIED, "What was not filled was taken back.")
                 updating.note(trade.execution, event, verdict, desk.now())
+
+
+async def _let_rest(desk: Desk, event: Event, order: Order) -> None:
+    """Note that a portion of whatever a resting entry fills will be closed."""
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, order.execution_id)
+        if trade.position is None and updating.note_of(trade.execution, event) is None:
+            message = f"The order rests; {text(portion_of(event))} of whatever it fills is closed."
+            verdict = Verdict(Outcome.APPLIED, message)
+            updating.note(trade.execution, event, verdict, desk.now(), filled=ZERO)
 
 
 async def _cancelled(desk: Desk, order: Order, connection: Connection, why: Ending) -> bool:
@@ -129,7 +147,7 @@ async def _apply(
 ) -> None:
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, execution_id)
-        if updating.is_noted(trade.execution, event):
+        if updating.note_of(trade.execution, event) is not None:
             return
         updates = await updates_of(session, event.provider or "", event.source_id or "")
         applied = updating.apply(trade, event, updates, mark, desk.now())
@@ -167,28 +185,64 @@ async def _held(session: AsyncSession, signal_id: UUID | None) -> Sequence[UUID]
 
 
 async def _close(desk: Desk, event: Event, execution_id: UUID) -> bool:
-    """Close what the event asks for of one position, once; False while another close is in the way of it."""
+    """Close what the event asks for of one position, once; False while that has to wait."""
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, execution_id)
-        position = trade.position
-        if position is None or position.status is not PositionStatus.OPEN:
+        position, now = trade.position, desk.now()
+        if position is None or position.status is PositionStatus.CLOSED:
             return True
-        if updating.is_noted(trade.execution, event):
-            return True
-        if trade.live_close is not None:
-            return False
-        now = desk.now()
-        try:
-            quantity = closing.closing_quantity(position, parse(event.data.get("portion") or "1"))
-        except Invalid as too_small:
-            updating.note(trade.execution, event, Verdict(Outcome.REFUSED, too_small.message), now)
-            return True
-        order = closing.start(trade, quantity, CloseReason.SIGNAL, now)
-        order.idempotency_key = f"event:{event.id}"
-        verdict = Verdict(Outcome.CLOSED, f"{text(quantity)} {position.symbol} is closed at market.")
-        updating.note(trade.execution, event, verdict, now)
-    await closing.carry_out(desk, order.id)
-    return True
+        if portion_of(event) == 1:
+            order, is_done = _leave(trade, position, event, now), True
+        else:
+            order, is_done = _leave_part(trade, position, event, now)
+    if order is not None:
+        await closing.carry_out(desk, order.id)
+    return is_done
+
+
+def _leave(trade: Trade, position: Position, event: Event, now: datetime) -> Order | None:
+    """Store that everything is to be closed; the order to carry out, if one waits to be."""
+    if updating.note_of(trade.execution, event) is not None:
+        return None
+    quantity = text(position.remaining_quantity)
+    verdict = Verdict(Outcome.CLOSED, f"{quantity} {position.symbol} is closed at market.")
+    updating.note(trade.execution, event, verdict, now)
+    return closing.leave_whole(trade, CloseReason.SIGNAL, now)
+
+
+def _leave_part(trade: Trade, position: Position, event: Event, now: datetime) -> tuple[Order | None, bool]:
+    """Store the close of a portion of what the event has not been applied to yet, and whether that is all for now.
+
+    It waits while another close is on its way, and where more has to be filled before its portion is large enough.
+    """
+    fresh = _fresh(trade.execution, position, event)
+    if fresh == ZERO:
+        return None, True
+    if trade.live_close is not None or not position.at_hand:
+        return None, False
+    may_grow = trade.entry is not None and trade.entry.is_live
+    try:
+        quantity = closing.closing_quantity(position, portion_of(event), fresh)
+    except Invalid as too_small:
+        if not may_grow:
+            verdict = Verdict(Outcome.REFUSED, too_small.message)
+            updating.note(trade.execution, event, verdict, now, filled=position.quantity)
+        return None, not may_grow
+    if may_grow and quantity == position.remaining_quantity:
+        return None, False
+    verdict = Verdict(Outcome.CLOSED, f"{text(quantity)} {position.symbol} is closed at market.")
+    updating.note(trade.execution, event, verdict, now, filled=position.quantity)
+    return closing.start(trade, quantity, CloseReason.SIGNAL, now), True
+
+
+@exact
+def _fresh(execution: Execution, position: Position, event: Event) -> Decimal:
+    """What a close of a portion has not been applied to yet: what remains, or what was filled since."""
+    noted = updating.note_of(execution, event)
+    if noted is None:
+        return position.remaining_quantity
+    since = position.quantity - parse(noted["filled"]) if "filled" in noted else ZERO
+    return min(max(since, ZERO), position.remaining_quantity)
 
 
 async def _may_still_open(desk: Desk, signal_id: UUID | None) -> bool:

@@ -25,7 +25,7 @@ from app.domain.exits import CloseReason, Protection
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
 from app.engine import closing, naming, protection, telling, trades
-from app.engine.apart import apart
+from app.engine.rooms import apart
 from app.engine.triggers import Quotes
 from app.store import executions, sights
 from app.store.orders import Order

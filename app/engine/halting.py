@@ -226,6 +226,8 @@ def _obstacle(position: Position, close: Order | None) -> str | None:
     """Why a position is still open."""
     if position.status not in OPEN:
         return None
+    if position.leave_reason is not None:
+        return "Another close is under way; what it leaves is closed after it."
     if close is None or not close.is_live:
         return (close.message if close else None) or "It could not be closed."
     return close.message or "The close is under way."

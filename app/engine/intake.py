@@ -4,6 +4,7 @@ A published signal costs one statement: the event, the signal and one execution 
 together or not at all. Redis is rung afterwards and may be away.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ log = structlog.get_logger(__name__)
 
 FIRST_CHANCE = timedelta(seconds=3)
 """How long rung work is left to the queue before the sweep takes it up."""
+
+DURABLE_WITHIN: Final = timedelta(seconds=3)
+"""How long the database has to take an event in. Its sender repeats what was not answered, and a repetition that
+finds the event there after all is a duplicate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,8 @@ _PUBLISH: Final = f"""
 async def publish(desk: Desk, message: Message, signal: Mapping[str, Any]) -> Receipt:
     """Store a new signal with its executions and ring for them; a signal known already is a duplicate.
 
-    `signal` holds the columns of `execution_signals` that the source decides.
+    `signal` holds the columns of `execution_signals` that the source decides. Raises TimeoutError, like all that
+    takes events in, when the database has not answered in time.
     """
     now = desk.now()
     values = {
@@ -141,14 +147,19 @@ async def publish(desk: Desk, message: Message, signal: Mapping[str, Any]) -> Re
         "due_at": now + FIRST_CHANCE,
         "plans_needed": desk.entitlements_required,
     }
-    signal_id, execution_ids = await _publish(desk, values)
-    if signal_id is None:
-        async with desk.sessions() as session:
-            known = await signals.id_of(session, message.provider or "", message.source_id or "")
-        return Receipt(message.webhook_id, known, Reception.DUPLICATE)
+    async with _in_time():
+        signal_id, execution_ids = await _publish(desk, values)
+        if signal_id is None:
+            async with desk.sessions() as session:
+                known = await signals.id_of(session, message.provider or "", message.source_id or "")
+            return Receipt(message.webhook_id, known, Reception.DUPLICATE)
     log.info("signal_accepted", signal_id=str(signal_id), executions=len(execution_ids))
     await desk.queue.execute(execution_ids)
     return Receipt(message.webhook_id, signal_id, Reception.ACCEPTED)
+
+
+def _in_time() -> asyncio.Timeout:
+    return asyncio.timeout(DURABLE_WITHIN.total_seconds())
 
 
 async def _publish(desk: Desk, values: Mapping[str, Any]) -> tuple[UUID | None, Sequence[UUID]]:
@@ -162,6 +173,10 @@ async def _publish(desk: Desk, values: Mapping[str, Any]) -> tuple[UUID | None, 
     try:
         driver: Any = connection.driver_connection
         row = await driver.fetchrow(_PUBLISH, *(values[name] for name in _GIVEN))
+    except asyncio.CancelledError:
+        # What the server still does on this connection nobody waits for: it goes, and not back into the pool.
+        connection.invalidate()
+        raise
     finally:
         connection.close()
     return row["signal_id"], row["execution_ids"] or ()
@@ -171,7 +186,7 @@ async def change_signal(desk: Desk, message: Message) -> Receipt:
     """Store an update, cancel or close of a signal, known already or not, and ring for what is under way from it."""
     now = desk.now()
     provider, source_id = message.provider or "", message.source_id or ""
-    async with desk.sessions.begin() as session:
+    async with _in_time(), desk.sessions.begin() as session:
         await events.speak(session, provider, source_id)
         event_id = await session.scalar(
             _insert_event(message, Reception.ACCEPTED, now, due_at=now + FIRST_CHANCE)
@@ -201,7 +216,7 @@ async def subscribe(
 ) -> Receipt:
     """Store a user's entitlement; of several statements the one with the greatest timestamp holds."""
     now = desk.now()
-    async with desk.sessions.begin() as session:
+    async with _in_time(), desk.sessions.begin() as session:
         event_id = await session.scalar(_insert_event(message, Reception.ACCEPTED, now))
         if event_id is None:
             return Receipt(message.webhook_id, None, Reception.DUPLICATE)
@@ -219,7 +234,7 @@ async def subscribe(
 
 async def ignore(desk: Desk, message: Message) -> Receipt:
     """Keep an event of a type we do not know, and say so."""
-    async with desk.sessions.begin() as session:
+    async with _in_time(), desk.sessions.begin() as session:
         event_id = await session.scalar(_insert_event(message, Reception.IGNORED, desk.now()))
     return Receipt(message.webhook_id, None, Reception.IGNORED if event_id else Reception.DUPLICATE)
 

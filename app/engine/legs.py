@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from app.domain.exits import NativeStyle, ProtectiveOrder, Rung, protective_orders
 from app.domain.money import ZERO, exact
-from app.domain.orders import Leg, OrderStatus, Purpose
+from app.domain.orders import Leg, OrderStatus, OrderType, Purpose
 from app.domain.positions import PositionStatus
 from app.engine.trades import NEVER_ARRIVED, Trade
 from app.store.orders import Order
@@ -21,6 +21,8 @@ class Difference:
 
     surplus: Sequence[Order]
     missing: Sequence[ProtectiveOrder]
+    has_ended: bool = False
+    """Whether the position has, by our books."""
 
     @property
     def moves_a_stop(self) -> bool:
@@ -45,11 +47,17 @@ def difference(trade: Trade, position: Position, style: NativeStyle) -> Differen
         leg = _as_wanted(order)
         if style is NativeStyle.ATTACHED:
             leg = replace(leg, quantity=position.remaining_quantity)
-        if leg in wanted:
+        if leg in wanted and not _has_lost_its_stop(order, style):
             wanted.remove(leg)
         elif style is not NativeStyle.ATTACHED or not _is_net(position, order):
             surplus.append(order)
-    return Difference(surplus, wanted)
+    return Difference(surplus, wanted, position.status is PositionStatus.CLOSED)
+
+
+def bare_since(surplus: Sequence[Order], style: NativeStyle, now: datetime) -> datetime | None:
+    """Since when the rest of a bracket stands without its stop; None where none of these has lost it."""
+    lost = [order.filled_at or now for order in surplus if _has_lost_its_stop(order, style)]
+    return min(lost, default=None)
 
 
 def hold_the_plan(trade: Trade, position: Position) -> bool:
@@ -98,6 +106,11 @@ def follow_a_refusal(trade: Trade, sent: Sequence[Order]) -> bool:
     )
 
 
+def _has_lost_its_stop(order: Order, style: NativeStyle) -> bool:
+    """Whether a bracket's target has begun to be filled: its venue has ended the stop, and the rest stands bare."""
+    return style is NativeStyle.BRACKET and order.type is OrderType.OCO and order.filled_quantity > ZERO
+
+
 def _is_refused(order: Order) -> bool:
     return order.status is OrderStatus.REJECTED and order.code != NEVER_ARRIVED
 
@@ -123,7 +136,7 @@ def _is_net(position: Position, order: Order) -> bool:
 
 
 def _wanted(trade: Trade, position: Position, style: NativeStyle) -> Sequence[ProtectiveOrder]:
-    remaining, grain = position.remaining_quantity, position.grain
+    remaining, grain = position.at_hand, position.grain
     if position.status is PositionStatus.CLOSED or not position.native:
         return ()
     if position.refused_leg is Leg.STOP:

@@ -18,8 +18,8 @@ from app.domain.exits import CloseReason
 from app.domain.positions import PositionStatus
 from app.domain.risk import Limits, OnDailyLoss, check_daily_loss
 from app.engine import closing, telling, withdrawing
-from app.engine.apart import apart
 from app.engine.lapsing import Ending
+from app.engine.rooms import AT_ONCE, Room, side_by_side
 from app.store import audit, connections, positions
 from app.store.audit import Action
 from app.store.connections import Connection
@@ -36,16 +36,24 @@ async def enforce(desk: Desk) -> None:
     now = desk.now()
     async with desk.sessions() as session:
         breached = await positions.beyond_daily_loss(session, now)
-    try:
-        await apart(_reduce(desk, connection_id) for connection_id in breached)
-    finally:
-        await _close_unwanted(desk)
+    reduced: list[tuple[UUID, Denied]] = []
 
+    async def reduce(connection_id: UUID) -> None:
+        if (denial := await _reduce(desk, connection_id)) is not None:
+            reduced.append((connection_id, denial))
 
-async def _close_unwanted(desk: Desk) -> None:
+    failures = await side_by_side(map(reduce, breached), Room(AT_ONCE))
     async with desk.sessions() as session:
-        unwanted = await _unwanted(session, desk.now())
-    await apart(closing.leave(desk, execution_id, CloseReason.RISK) for execution_id in unwanted)
+        unwanted = await _unwanted(session, now)
+    failures += await side_by_side(
+        [
+            *(closing.leave(desk, each, CloseReason.RISK) for each in unwanted),
+            *(withdrawing.cancel_entries(desk, each, Ending.of(denial)) for each, denial in reduced),
+        ],
+        Room(AT_ONCE),
+    )
+    if failures:
+        raise ExceptionGroup("a day's loss was not acted upon everywhere", failures)
 
 
 def next_day(now: datetime) -> datetime:
@@ -53,15 +61,16 @@ def next_day(now: datetime) -> datetime:
     return now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
 
 
-async def _reduce(desk: Desk, connection_id: UUID) -> None:
+async def _reduce(desk: Desk, connection_id: UUID) -> Denied | None:
+    """Let a connection only reduce, unless it does already; answers why its entries are to be taken back."""
     now = desk.now()
     async with desk.sessions.begin() as session:
         connection = await connections.locked(session, connection_id)
         if connection is None or connection.reduces_by_itself(now):
-            return
+            return None
         denial = await _denial(session, connection, now)
         if denial is None:
-            return
+            return None
         connection.reducing_until = next_day(now)
         connection.updated_at = now
         audit.record(
@@ -76,7 +85,7 @@ async def _reduce(desk: Desk, connection_id: UUID) -> None:
         telling.daily_loss_reached(session, connection, denial, now)
         await withdrawing.deny_waiting(session, connection_id, denial, now)
     log.warning("daily_loss_reached", connection_id=str(connection_id), reason=denial.message)
-    await withdrawing.cancel_entries(desk, connection_id, Ending.of(denial))
+    return denial
 
 
 async def _denial(session: AsyncSession, connection: Connection, now: datetime) -> Denied | None:

@@ -1,45 +1,46 @@
 """Monitoring: looking after everything that is open, in bulk.
 
-One quote request per market, one survey of resting orders per account, one statement for all marks. Connections
-are leased for the round, so each is watched by one worker at a time.
+One quote request per market, one survey of resting orders per account, one statement for all marks of a market.
+Connections are leased for the round, so each is watched by one worker at a time. Venues are looked after side by side,
+and so are the accounts of one: who waits for an answer keeps waiting alone.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from uuid import UUID
 
 import structlog
 from sqlalchemy import bindparam, case, or_, select, union, update
 
-from app.brokers.port import ABSENT, Broker, Silence, Traits, VenueError
+from app.brokers.port import VenueError
 from app.desk import Desk
 from app.domain.exits import CloseReason, NativeStyle, Plan, Protection, decide, targets_beside
 from app.domain.market import Quote
-from app.domain.orders import FINAL, OrderReport, OrderStatus, Purpose
+from app.domain.orders import OrderStatus
 from app.domain.positions import PositionStatus, unrealized
 from app.domain.risk import Mode
 from app.domain.stops import best_of
 from app.engine import (
-    adopting,
     breaking,
     closing,
+    funding,
     guarding,
     lapsing,
     losses,
     naming,
-    placing,
-    protection,
-    reconciling,
     stops,
-    strikes,
     trades,
     triggers,
     watches,
 )
-from app.engine.access import broker_of
+from app.engine.access import broker_of, in_time
+from app.engine.rooms import Room, as_they_end, side_by_side
+from app.engine.surveying import Watched, survey
+from app.engine.watches import Watch
 from app.store import orders, positions, trading
 from app.store.connections import Connection
 from app.store.orders import Order
@@ -47,41 +48,8 @@ from app.store.positions import Position
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 12
-"""How many accounts are dealt with at the same time."""
-
-MISSES = 2
-"""How many clean looks, a read-lag apart, must miss a resting order before it counts as gone."""
-
-
-@dataclass(slots=True)
-class Watched:
-    """One connection of a round with what is open on it."""
-
-    connection: Connection
-    broker: Broker
-    trading: Mode
-    """How far the whole engine may trade."""
-    positions: list[Position] = field(default_factory=list)
-    orders: list[Order] = field(default_factory=list)
-
-    @property
-    def symbols(self) -> set[str]:
-        """Every symbol a quote is needed for."""
-        entering = {order.symbol for order in self.orders if order.purpose is Purpose.ENTRY}
-        return entering | {position.symbol for position in self.positions}
-
-
-@dataclass(slots=True)
-class News:
-    """What a survey of the resting orders of a connection has brought."""
-
-    changed: set[UUID] = field(default_factory=set)
-    """Executions of which something is new."""
-    unclear: set[str] = field(default_factory=set)
-    """Symbols with an order that the venue did not tell of."""
-    lost_a_leg: bool = False
-    """Whether a protective order is gone that we did not cancel."""
+AT_ONCE = 24
+"""How many accounts of a venue are dealt with at the same time, apart from those that wait for it."""
 
 
 async def watch(desk: Desk) -> int:
@@ -89,46 +57,147 @@ async def watch(desk: Desk) -> int:
 
     Raises ExceptionGroup of what went wrong unforeseen, when all else has been looked after.
     """
+    looking = asyncio.create_task(watch_open(desk))
     try:
-        return await watch_open(desk)
-    finally:
-        # A day's loss and a key that is refused are acted upon whatever happened to the round.
+        # A day's loss and a key that is refused are acted upon whatever happens to the round, and by the time of the
+        # next one at the latest: a venue that does not answer is not waited for.
+        await asyncio.wait({looking}, timeout=desk.monitor_every.total_seconds())
         try:
             await losses.enforce(desk)
         finally:
             await breaking.enforce(desk)
+    finally:
+        watched = await looking
+    return watched
 
 
 async def watch_open(desk: Desk) -> int:
     """Look after what is open on every connection that is due; answers how many were watched."""
-    async with watches.held(desk, await _watchable(desk)) as claimed:
-        try:
-            failures = await _look_after(desk, claimed) if claimed else []
-        finally:
-            await guarding.miss(desk, claimed)
+    async with watches.held(desk, await _watchable(desk)) as held:
+        taken = set(held.held)
+        failures = await _look_after(desk, held) if taken else []
+    desk.metrics.rounds.labels("monitor").set(desk.now().timestamp())
     if failures:
         raise ExceptionGroup("some of what is open was not looked after", failures)
-    return len(claimed)
+    return len(taken)
 
 
-async def _look_after(desk: Desk, claimed: set[UUID]) -> list[Exception]:
+async def _look_after(desk: Desk, held: Watch) -> list[Exception]:
     """Whatever there is to do; answers what went wrong unforeseen."""
-    watched = await _open(desk, claimed)
-    failures = await _side_by_side(_survey(desk, each) for each in watched)
-    # What is held is read after the survey, which may have found orders filled.
-    await _load_positions(desk, watched)
-    quotes = await _quotes(watched)
-    held = [(each.broker, position) for each, position in _all_positions(watched)]
-    marks = await triggers.prices(desk, held, quotes)
-    await _mark(desk, watched, quotes, marks)
-    failures += await _side_by_side([guarding.arm(desk, held, quotes, marks)])
-    failures += await _side_by_side(
-        lapsing.review(desk, each.broker, each.connection, each.trading, each.orders, quotes)
-        for each in watched
+    ids = list(held.held)
+    async with desk.sessions() as session:
+        rows = (await session.scalars(select(Connection).where(Connection.id.in_(ids)))).all()
+        resting = await orders.open_at_venue(session, ids)
+        state = await trading.state(session)
+    waiting: dict[UUID, list[Order]] = defaultdict(list)
+    for order in resting:
+        waiting[order.connection_id].append(order)
+    at_venue: dict[str, list[Connection]] = defaultdict(list)
+    for connection in rows:
+        at_venue[connection.exchange].append(connection)
+    rounds = [_Round(desk, held, state, waiting) for _ in at_venue]
+    failures = await side_by_side(
+        each.of(accounts) for each, accounts in zip(rounds, at_venue.values(), strict=True)
     )
-    failures += await _move_stops(desk, watched, marks)
-    failures += await _leave(desk, watched, marks)
-    return failures
+    return failures + [failure for each in rounds for failure in each.failures]
+
+
+class _Round:
+    """A round at one venue."""
+
+    def __init__(self, desk: Desk, held: Watch, state: Mode, waiting: Mapping[UUID, Sequence[Order]]) -> None:
+        self.failures: list[Exception] = []
+        """What went wrong with one account, and kept nobody from the others."""
+        self._desk = desk
+        self._held = held
+        self._trading = state
+        self._waiting = waiting
+        self._room = Room(AT_ONCE)
+        self._met: dict[UUID, Watched] = {}
+
+    async def of(self, accounts: Iterable[Connection]) -> None:
+        """Look after these accounts: those that have told of themselves together, the late ones when they have.
+
+        What is begun here is cut off only together with the whole round.
+        """
+        meeting = {
+            asyncio.create_task(self._in_turn(partial(self._meet, each))): each.id for each in accounts
+        }
+        judging: list[asyncio.Task[None]] = []
+        try:
+            async for told in as_they_end(meeting, self._pause):
+                judging.append(asyncio.create_task(self._judge([meeting[each] for each in told])))
+                for each in told:
+                    each.result()
+            self.failures += await side_by_side(judging)
+        finally:
+            for each in (*meeting, *judging):
+                each.cancel()
+
+    @property
+    def _pause(self) -> timedelta:
+        """For how long accounts are waited for that others could go on without."""
+        return self._desk.monitor_every / 2
+
+    async def _in_turn(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something of one account when there is a place for it."""
+        async with self._room.place():
+            self.failures += await side_by_side([work()])
+
+    async def _meet(self, connection: Connection) -> None:
+        """Open an account's broker and survey it; one that cannot be opened is left out."""
+        try:
+            broker = await in_time(broker_of(self._desk, connection))
+        except VenueError as failure:
+            log.warning("broker_unavailable", connection_id=str(connection.id), reason=failure.message)
+            return
+        watched = Watched(connection, broker, self._trading, orders=list(self._waiting[connection.id]))
+        self._met[connection.id] = watched
+        await survey(self._desk, watched)
+
+    async def _judge(self, connection_ids: Sequence[UUID]) -> None:
+        """Go through what is open on accounts that have told of themselves, market by market."""
+        unmet = [each for each in connection_ids if each not in self._met]
+        self.failures += await side_by_side([guarding.miss(self._desk, unmet)])
+        told = [self._met[each] for each in connection_ids if each in self._met]
+        # What is held is read after the survey, which may have found orders filled.
+        await _load_positions(self._desk, told)
+        markets: dict[str, list[Watched]] = defaultdict(list)
+        for each in told:
+            markets[each.broker.market_key].append(each)
+        self.failures += await side_by_side(self._judge_market(each) for each in markets.values())
+
+    async def _judge_market(self, watched: Sequence[Watched]) -> None:
+        quotes = await _quotes(watched)
+        held = [(each.broker, position) for each, position in _all_positions(watched)]
+        marks = await triggers.prices(self._desk, held, quotes)
+        await _mark(self._desk, watched, quotes, marks)
+        self.failures += await side_by_side([guarding.arm(self._desk, held, quotes, marks)])
+        seen = [each.connection.id for each in watched]
+        self.failures += await side_by_side([guarding.miss(self._desk, seen)])
+        dealing = {
+            asyncio.create_task(self._in_turn(partial(self._deal, each, quotes, marks))): each.connection.id
+            for each in watched
+        }
+        try:
+            async for done in as_they_end(dealing, self._pause):
+                self.failures += await side_by_side([self._held.let_go([dealing[each] for each in done])])
+                for each in done:
+                    each.result()
+        finally:
+            for each in dealing:
+                each.cancel()
+
+    async def _deal(
+        self, watched: Watched, quotes: Mapping[tuple[str, str], Quote], marks: Mapping[UUID, Decimal]
+    ) -> None:
+        """Do with one account what the quotes and marks ask for; none of it is left out for what fails before."""
+        desk, broker, connection = self._desk, watched.broker, watched.connection
+        reviewed = lapsing.review(desk, broker, connection, watched.trading, watched.orders, quotes)
+        self.failures += await side_by_side([reviewed])
+        self.failures += await side_by_side([_move_stops(desk, watched, marks)])
+        self.failures += await _leave(desk, watched, marks)
+        self.failures += await side_by_side([funding.hear(desk, connection, broker)])
 
 
 async def _watchable(desk: Desk) -> Sequence[UUID]:
@@ -137,30 +206,10 @@ async def _watchable(desk: Desk) -> Sequence[UUID]:
         select(Position.connection_id).where(Position.status.in_(positions.OPEN)),
         select(Order.connection_id).where(Order.status == OrderStatus.OPEN),
         select(Connection.id).where(Connection.reconcile_due_at <= desk.now()),
+        select(Connection.id).where(Connection.funding_due_at <= desk.now(), Connection.deleted_at.is_(None)),
     )
     async with desk.sessions() as session:
         return (await session.scalars(open_somewhere)).all()
-
-
-async def _open(desk: Desk, claimed: set[UUID]) -> list[Watched]:
-    """Load what is open on these connections and open their brokers; one that cannot be opened is left out."""
-    ids = list(claimed)
-    async with desk.sessions() as session:
-        rows = (await session.scalars(select(Connection).where(Connection.id.in_(ids)))).all()
-        resting = await orders.open_at_venue(session, ids)
-        state = await trading.state(session)
-    watched: dict[UUID, Watched] = {}
-    for connection in rows:
-        try:
-            broker = await broker_of(desk, connection)
-        except VenueError as failure:
-            log.warning("broker_unavailable", connection_id=str(connection.id), reason=failure.message)
-            continue
-        watched[connection.id] = Watched(connection, broker, state)
-    for order in resting:
-        if order.connection_id in watched:
-            watched[order.connection_id].orders.append(order)
-    return list(watched.values())
 
 
 async def _load_positions(desk: Desk, watched: Sequence[Watched]) -> None:
@@ -170,148 +219,18 @@ async def _load_positions(desk: Desk, watched: Sequence[Watched]) -> None:
             by_connection[position.connection_id].positions.append(position)
 
 
-async def _side_by_side(work: Iterable[Awaitable[None]]) -> list[Exception]:
-    """Do all of it, so many at once that the process keeps database connections for others.
-
-    What goes wrong with one account keeps nobody from the others; it is answered, for the end of the round.
-    """
-    room = asyncio.Semaphore(AT_ONCE)
-
-    async def one(each: Awaitable[None]) -> None:
-        async with room:
-            await each
-
-    answers = await asyncio.gather(*(one(each) for each in work), return_exceptions=True)
-    for stopped in answers:
-        if isinstance(stopped, BaseException) and not isinstance(stopped, Exception):
-            raise stopped
-    return [failure for failure in answers if isinstance(failure, Exception)]
-
-
 async def _quotes(watched: Sequence[Watched]) -> Mapping[tuple[str, str], Quote]:
-    """One request per market for all symbols held there, whoever holds them; by (market, symbol)."""
-    wanted: dict[str, set[str]] = defaultdict(set)
-    brokers: dict[str, Broker] = {}
-    for each in watched:
-        wanted[each.broker.market_key] |= each.symbols
-        brokers[each.broker.market_key] = each.broker
-
-    async def ask(market: str) -> Mapping[str, Quote]:
-        try:
-            return await brokers[market].quotes(sorted(wanted[market]))
-        except VenueError as failure:
-            log.warning("quotes_unavailable", market=market, reason=failure.message)
-            return {}
-
-    markets = [market for market, symbols in wanted.items() if symbols]
-    answers = await asyncio.gather(*(ask(market) for market in markets))
-    return {
-        (market, symbol): quote
-        for market, answer in zip(markets, answers, strict=True)
-        for symbol, quote in answer.items()
-    }
-
-
-async def _survey(desk: Desk, watched: Watched) -> None:
-    """Ask the venue about what rests there, and in larger steps what is held; take over what has changed."""
-    connection, broker = watched.connection, watched.broker
-    seen = None
-    if reconciling.is_due(connection, desk.now()):
-        seen = await reconciling.look(desk, connection, broker, may_confirm=True)
-    news = await _hear(desk, watched)
-    if news is None:
-        return
-    if seen is None and news.lost_a_leg:
-        # A native order is gone that we did not cancel: whoever closed the position by hand took it along.
-        seen = await reconciling.look(desk, connection, broker, may_confirm=False)
-    if seen is not None:
-        await reconciling.reconcile(desk, connection, broker, seen, news.unclear)
-    for execution_id in news.changed:
-        await protection.after(desk, execution_id)
-
-
-async def _hear(desk: Desk, watched: Watched) -> News | None:
-    """Take over what the venue says of the orders that rest there; None when it does not answer."""
-    news = News()
-    if not watched.orders:
-        return news
+    """One request for all symbols held in a market, whoever holds them; by (market, symbol)."""
+    broker = watched[0].broker
+    symbols = set[str]().union(*(each.symbols for each in watched))
+    if not symbols:
+        return {}
     try:
-        answers = await watched.broker.survey([order.key for order in watched.orders])
+        told = await in_time(broker.quotes(sorted(symbols)))
     except VenueError as failure:
-        log.warning("survey_failed", connection_id=str(watched.connection.id), reason=failure.message)
-        await strikes.of_read(desk, watched.connection.id, failure)
-        return None
-    for order in watched.orders:
-        answer = answers.get(order.key.client_order_id)
-        if isinstance(answer, OrderReport):
-            if order.misses:
-                await _find_again(desk, order)
-            if await adopting.adopt(desk, order, answer):
-                news.changed.add(order.execution_id)
-            if _tells_news(order, answer) and await placing.record(desk, watched.broker, order, answer):
-                news.changed.add(order.execution_id)
-                news.lost_a_leg |= _is_lost(order, answer)
-        elif answer is ABSENT and await _miss(desk, order, watched.broker.traits):
-            news.changed.add(order.execution_id)
-            news.lost_a_leg |= order.purpose is Purpose.PROTECTION
-        else:
-            news.unclear.add(order.symbol)
-    shown = {order.id for order in watched.orders if _stands(answers, order)}
-    await guarding.prove(desk, watched.orders, shown)
-    return news
-
-
-def _is_lost(order: Order, report: OrderReport) -> bool:
-    """Whether a protective order has ended without having done its work."""
-    has_ended = report.status in FINAL and report.status is not OrderStatus.FILLED
-    return order.purpose is Purpose.PROTECTION and has_ended
-
-
-def _stands(answers: Mapping[str, OrderReport | Silence], order: Order) -> bool:
-    """Whether the venue has just shown that an order rests there."""
-    answer = answers.get(order.key.client_order_id)
-    return isinstance(answer, OrderReport) and answer.status is OrderStatus.OPEN
-
-
-def _tells_news(order: Order, report: OrderReport) -> bool:
-    return (order.status, order.filled_quantity, order.exchange_order_id) != (
-        report.status,
-        report.filled_quantity,
-        report.exchange_order_id,
-    )
-
-
-async def _find_again(desk: Desk, order: Order) -> None:
-    """A resting order that was missed is there: the looks that missed it count no more."""
-    async with desk.sessions.begin() as session:
-        current = (await trades.locked(session, order.execution_id)).order(order.id)
-        if current.status is OrderStatus.OPEN and current.attempt == order.attempt:
-            current.misses, current.missed_at = 0, None
-
-
-async def _miss(desk: Desk, order: Order, traits: Traits) -> bool:
-    """Count a clean look that did not find a resting order; True when it is now known to be gone.
-
-    A venue may need its time to show what it has acknowledged, and looks closer together than its answers lag behind
-    are one look, whoever took them.
-    """
-    now = desk.now()
-    async with desk.sessions.begin() as session:
-        trade = await trades.locked(session, order.execution_id)
-        current = trade.order(order.id)
-        if current.status is not OrderStatus.OPEN or current.attempt != order.attempt:
-            return False
-        is_settled = current.acknowledged_at is not None and now >= current.acknowledged_at + traits.settle
-        is_another = current.missed_at is None or now >= current.missed_at + traits.read_lag
-        if not is_settled or not is_another:
-            return False
-        current.misses += 1
-        current.missed_at = now
-        if current.misses < MISSES:
-            return False
-        log.warning("resting_order_gone", **naming.of_order(trade.execution, order))
-        trades.vanish(trade, current, now)
-        return True
+        log.warning("quotes_unavailable", market=broker.market_key, reason=failure.message)
+        return {}
+    return {(broker.market_key, symbol): quote for symbol, quote in told.items()}
 
 
 async def _mark(
@@ -384,39 +303,28 @@ def _all_positions(watched: Iterable[Watched]) -> Iterable[tuple[Watched, Positi
     return ((each, position) for each in watched for position in each.positions)
 
 
-async def _move_stops(
-    desk: Desk, watched: Sequence[Watched], marks: Mapping[UUID, Decimal]
-) -> list[Exception]:
+async def _move_stops(desk: Desk, watched: Watched, marks: Mapping[UUID, Decimal]) -> None:
     """Tighten the stops of positions that have gained enough."""
-
-    async def move(each: Watched) -> None:
-        each.positions = [
-            await stops.move(desk, position, marks[position.id]) if position.id in marks else position
-            for position in each.positions
-        ]
-
-    return await _side_by_side(move(each) for each in watched)
-
-
-async def _leave(desk: Desk, watched: Sequence[Watched], marks: Mapping[UUID, Decimal]) -> list[Exception]:
-    """Start the exits that the marks ask for, where our monitor is the one who protects, and those that are due."""
-    ours = [
-        (position, each.broker.traits.native_style)
-        for each, position in _all_positions(watched)
-        if position.id in marks
+    watched.positions = [
+        await stops.move(desk, position, marks[position.id]) if position.id in marks else position
+        for position in watched.positions
     ]
+
+
+async def _leave(desk: Desk, watched: Watched, marks: Mapping[UUID, Decimal]) -> list[Exception]:
+    """Start the exits that the marks ask for, where our monitor is the one who protects, and those that are due."""
+    style, now = watched.broker.traits.native_style, desk.now()
     started = [
         order_id
-        for position, style in ours
-        if (order_id := await _trigger(desk, position, style, marks[position.id]))
+        for position in watched.positions
+        if position.id in marks and (order_id := await _trigger(desk, position, style, marks[position.id]))
     ]
-    now = desk.now()
-    return await _side_by_side(
+    return await side_by_side(
         [
             *(closing.carry_out(desk, order_id) for order_id in started),
             *(
                 closing.leave(desk, position.execution_id, CloseReason.TIMEOUT)
-                for _, position in _all_positions(watched)
+                for position in watched.positions
                 if position.status is PositionStatus.OPEN and stops.overdue(position, now)
             ),
         ]
@@ -431,12 +339,12 @@ async def _trigger(desk: Desk, position: Position, style: NativeStyle, mark: Dec
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, position.execution_id)
         current = trade.position
-        if current is None or current.status is not PositionStatus.OPEN or trade.live_close is not None:
+        if current is None or current.status is not PositionStatus.OPEN:
             return None
         way_out = decide(_plan(current, style), mark)
-        if way_out is None:
+        order = None if way_out is None else closing.start_exit(trade, way_out, now)
+        if way_out is None or order is None:
             return None
-        order = closing.start(trade, closing.whole(current, way_out.quantity), way_out.reason, now)
         log.info("exit_triggered", **naming.of_position(current), reason=way_out.reason, mark=str(mark))
         return order.id
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.desk import Desk
 from app.domain.errors import NotFound
 from app.domain.owners import Owner
-from app.store.notifications import Notification, NotificationType, owned_by
+from app.store.notifications import WITH_DELIVERIES, Notification, NotificationType, owned_by
 
 
 def notify(
@@ -45,13 +45,17 @@ def notify(
 
 
 async def mark_read(desk: Desk, owner: Owner, notification_id: UUID) -> Notification:
-    """Mark one as read; reading it again keeps the first time. Raises NotFound."""
+    """Mark one as read, and give it with its deliveries; reading it again keeps the first time. Raises NotFound."""
     async with desk.sessions.begin() as session:
-        row: Notification | None = await session.scalar(
+        await session.execute(
             update(Notification)
             .where(Notification.id == notification_id, owned_by(owner))
             .values(read_at=func.coalesce(Notification.read_at, desk.now()))
-            .returning(Notification)
+        )
+        row = await session.scalar(
+            select(Notification)
+            .where(Notification.id == notification_id, owned_by(owner))
+            .options(WITH_DELIVERIES)
         )
     if row is None:
         raise NotFound("notification")

@@ -16,6 +16,7 @@ from app.brokers.port import Broker, Resting, VenueError
 from app.desk import Desk
 from app.domain.orders import FINAL, Purpose
 from app.engine import naming, placing, protection
+from app.engine.access import in_time
 from app.store.connections import Connection
 from app.store.orders import Order
 from app.store.positions import OPEN, Position
@@ -47,7 +48,7 @@ async def symbols_of(desk: Desk, connection_id: UUID) -> list[str]:
 async def clean_up(desk: Desk, connection: Connection, broker: Broker, symbols: Sequence[str]) -> None:
     """Cancel what rests in these symbols under our name and has ended for us; count what is not ours."""
     try:
-        resting = await broker.resting(symbols)
+        resting = await in_time(broker.resting(symbols))
     except VenueError as failure:
         log.info("resting_unknown", connection_id=str(connection.id), reason=failure.message)
         return

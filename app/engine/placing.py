@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import structlog
 
-from app.brokers.port import CANNOT_SAY, Broker, Refused, Silence, Unreachable, VenueError
+from app.brokers.port import ABSENT, CANNOT_SAY, Broker, Refused, Silence, Unreachable, VenueError
 from app.desk import Desk
 from app.domain.exits import CloseReason
 from app.domain.market import MarketType
@@ -26,8 +26,6 @@ log = structlog.get_logger(__name__)
 _FIRST_WAIT = timedelta(seconds=1)
 _LONGEST_WAIT = timedelta(seconds=30)
 _FIRST_LOOK = timedelta(seconds=2)
-
-_OWNERS_WISH = frozenset({CloseReason.MANUAL, CloseReason.SIGNAL})
 
 
 def backoff(tries: int) -> timedelta:
@@ -110,6 +108,25 @@ async def cancel(desk: Desk, broker: Broker, order: Order) -> bool:
     return report.status not in (OrderStatus.OPEN, OrderStatus.SENDING)
 
 
+async def release(desk: Desk, broker: Broker, leg: Order) -> bool:
+    """End a leg of a position that has ended in our books; True when it is known to be final.
+
+    Nothing is taken off at the venue: if the position is open there after all, it keeps its stop.
+    """
+    report = await _found(broker, leg)
+    if isinstance(report, OrderReport) and report.status is not OrderStatus.OPEN:
+        await record(desk, broker, leg, report)
+    elif isinstance(report, Silence) and report is not ABSENT:
+        return False
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, leg.execution_id)
+        current = trade.order(leg.id)
+        if current.is_live and current.attempt == leg.attempt:
+            trades.supersede(trade, current, now)
+    return True
+
+
 async def _found(broker: Broker, order: Order) -> OrderReport | Silence:
     try:
         return await broker.find(order.key)
@@ -126,6 +143,7 @@ async def _look_soon(desk: Desk, order: Order) -> None:
         current = trade.order(order.id)
         if _is_ours(current, order):
             current.due_at = now + _FIRST_LOOK
+            trades.leave_unwatched(trade, current, now)
 
 
 async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
@@ -135,12 +153,13 @@ async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
         current = trade.order(order.id)
         if not _is_ours(current, order):
             return
-        if current.purpose is Purpose.CLOSE and current.reason not in _OWNERS_WISH:
-            # A stop or target has been reached: leaving is not optional, so it is tried again for as long as it takes.
-            trades.put_back(trade, current, refusal.message, now + backoff(current.attempt), now)
-        else:
+        current.code = refusal.code
+        if _is_given_up(trade, current):
             trades.refuse(trade, current, refusal.code, refusal.message, now)
-        if current.purpose is not Purpose.ENTRY and current.attempt == 1:
+        else:
+            trades.put_back(trade, current, refusal.message, now + backoff(current.attempt), now)
+        is_over = current.purpose is Purpose.CLOSE and current.status is OrderStatus.REJECTED
+        if current.purpose is not Purpose.ENTRY and (current.attempt == 1 or is_over):
             telling.exit_refused(session, trade.execution, current, refusal.message, now)
     if order.purpose is not Purpose.ENTRY:
         # What there is nothing to reduce for may have been closed by hand: the next round asks the venue.
@@ -159,6 +178,20 @@ async def _record_not_executed(desk: Desk, order: Order, failure: Unreachable) -
             trades.refuse(trade, current, trades.NEVER_ARRIVED, failure.message, now)
         else:
             trades.put_back(trade, current, failure.message, now + backoff(current.attempt), now)
+
+
+def _is_given_up(trade: Trade, order: Order) -> bool:
+    """Whether a refusal ends an order.
+
+    Leaving is not optional: what a stop, a target or the source asks for is tried again for as long as it takes,
+    except where it would be too small for ever. An owner hears of it and can ask again.
+    """
+    if order.purpose is not Purpose.CLOSE or order.reason is CloseReason.MANUAL or trade.position is None:
+        return True
+    if order.code not in trades.TOO_SMALL:
+        return False
+    # A target that is too small by itself waits until more is to be left than it alone.
+    return order.reason is not CloseReason.TAKE_PROFIT or trades.is_refused_for_size(order, trade.position)
 
 
 def _is_ours(current: Order, sent: Order) -> bool:

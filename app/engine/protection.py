@@ -6,7 +6,7 @@ While venue and plan differ the monitor watches the position itself (`protection
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -97,21 +97,28 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, execution_id)
         position = trade.position
-        if position is None or trade.live_close is not None:
-            # A close under way owns the legs; it asks for protection of the rest when it ends.
+        if position is None:
             return None
-        difference = legs.difference(trade, position, broker.traits.native_style)
+        if trade.live_close is not None:
+            # A close under way owns the legs; it asks for protection of the rest when it ends.
+            _watch_beside(trade, position, now)
+            return None
+        style = broker.traits.native_style
+        difference = legs.difference(trade, position, style)
         undecided = [
             order for order in legs.standing(trade, position) if order.status is not OrderStatus.OPEN
         ]
         if undecided:
             position.protect_due_at = now + AGAIN
             return None
+        if style is NativeStyle.ATTACHED:
+            difference = _without_replaced(trade, difference, now)
         if not difference.surplus and not difference.missing:
             _settle(trade, position, now)
             return None
-        if difference.moves_a_stop and position.status is not PositionStatus.CLOSED:
-            position.expose(now)
+        is_closed = position.status is PositionStatus.CLOSED
+        if difference.moves_a_stop and not is_closed and not _stands_meanwhile(difference, style):
+            position.expose(now, legs.bare_since(difference.surplus, style, now))
         if position.protection is Protection.NATIVE:
             position.protection = Protection.SOFTWARE
         position.protect_due_at = now + AGAIN
@@ -122,9 +129,32 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
     return difference
 
 
+def _stands_meanwhile(difference: Difference, style: NativeStyle) -> bool:
+    """Whether the stop that is to be replaced protects until the very moment at which the new one does."""
+    replaced = bool(difference.missing) and any(leg.trigger_price is not None for leg in difference.surplus)
+    return style is NativeStyle.ATTACHED and replaced
+
+
 def is_in_doubt(position: Position, now: datetime) -> bool:
     """Whether the venue seems to hold less than ours, and it is not clear yet what is left to protect."""
     return position.missing_since is not None and now - position.missing_since < DOUBT
+
+
+def _without_replaced(trade: Trade, difference: Difference, now: datetime) -> Difference:
+    """Let go of legs that another one has replaced: to set it was to take them off, and there is nothing to cancel."""
+    stand = [leg for leg in trade.live_protection if leg not in difference.surplus]
+    if difference.missing or not stand:
+        return difference
+    for leg in difference.surplus:
+        trades.supersede(trade, leg, now)
+    return replace(difference, surplus=())
+
+
+def _watch_beside(trade: Trade, position: Position, now: datetime) -> None:
+    """Let our monitor watch a position whose close has taken its legs away and waits to be sent again."""
+    close = trade.live_close
+    if close is not None and close.status is OrderStatus.PENDING and not trade.live_protection:
+        _settle(trade, position, now)
 
 
 def _settle(trade: Trade, position: Position, now: datetime) -> None:
@@ -149,7 +179,7 @@ def _settle(trade: Trade, position: Position, now: datetime) -> None:
             telling.watched_again(trade.session, position, "the venue holds it", now)
             position.price_lost_at = None
     else:
-        position.protection = Protection.SOFTWARE
+        position.protection = Protection.SOFTWARE if position.at_hand else Protection.NONE
         if legs.hold_a_net(trade) and position.stop_doubted_at is None:
             position.secure(now)
         elif position.protected_at is None and not position.is_out_of_sight:
@@ -162,9 +192,12 @@ def _settle(trade: Trade, position: Position, now: datetime) -> None:
 
 async def _mend(desk: Desk, broker: Broker, execution_id: UUID, difference: Difference) -> bool:
     """Cancel what is too much, then place what is missing; False when it has to be tried later."""
-    replaces = broker.traits.native_style is NativeStyle.ATTACHED and bool(difference.missing)
+    is_attached = broker.traits.native_style is NativeStyle.ATTACHED
+    replaces = is_attached and bool(difference.missing)
     for order in () if replaces else difference.surplus:
-        if not await placing.cancel(desk, broker, order):
+        stays = is_attached and difference.has_ended and order.purpose is Purpose.PROTECTION
+        take_off = placing.release if stays else placing.cancel
+        if not await take_off(desk, broker, order):
             return False
     if difference.surplus and not replaces:
         # A cancelled leg may have been filled in part: what is missing is computed afresh.

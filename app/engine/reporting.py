@@ -5,13 +5,13 @@ What a venue said at 00:00 UTC nobody can ask again: it is taken right then, and
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.brokers import port
@@ -22,7 +22,8 @@ from app.domain.errors import EngineError, Invalid
 from app.domain.performance import utc_day
 from app.domain.portfolios import ONE_DAY, HistoryKey, midnight
 from app.engine import strikes
-from app.engine.access import broker_of, snapshots_of
+from app.engine.access import broker_of, in_time, snapshots_of
+from app.engine.rooms import Rooms, as_they_end
 from app.store import analytics
 from app.store.connections import Connection, ConnectionStatus
 from app.vault import CannotOpen
@@ -30,13 +31,13 @@ from app.vault import CannotOpen
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 500
-"""Connections that are asked together, and read, computed and written in one transaction."""
+"""Connections that are read together; a day's rows of so many are computed and written in one transaction."""
 
 ASKED_AT_ONCE: Final = 16
-"""Venue accounts that are asked for at the same time; fewer than a process has database connections."""
+"""Accounts of a venue that are asked for at the same time; fewer than a process has database connections."""
 
-ANSWER_WITHIN: Final = timedelta(seconds=20)
-"""How long a venue has to answer for one account."""
+TOGETHER: Final = timedelta(seconds=1)
+"""Answers that come within so long are written together."""
 
 SNAPSHOT_WITHIN: Final = timedelta(minutes=15)
 """How long after 00:00 UTC an answer still counts as what the venue said then."""
@@ -46,6 +47,9 @@ UNREACHABLE: Final = "The account could not be reached at the last check."
 
 CATCH_UP_DAYS: Final = 31
 """How far back missed days are looked for."""
+
+Told = Sequence[tuple[Connection, port.Account | None]]
+"""Connections with what their venues say of the account; None where one does not answer."""
 
 
 async def report_day(desk: Desk, day: date) -> int:
@@ -64,6 +68,14 @@ async def report_day(desk: Desk, day: date) -> int:
             log.info("day_reported", day=day.isoformat(), rows=rows)
             return rows
         after = batch[-1]
+
+
+async def restate(desk: Desk, connection_id: UUID, day: date) -> None:
+    """Compute a connection's rows of a completed day, and of those after it, again: something came to be known late."""
+    today = utc_day(desk.now())
+    for past in (day + n * ONE_DAY for n in range((today - day).days)):
+        async with desk.sessions.begin() as session:
+            await _record(desk, session, [connection_id], past, {})
 
 
 async def catch_up(desk: Desk) -> list[date]:
@@ -94,18 +106,16 @@ async def snapshot_balances(desk: Desk, day: date) -> int:
     """
     if day != utc_day(desk.now()) - ONE_DAY:
         raise Invalid("day", "Balances can only be asked for the day that has just ended.")
-    said, after = 0, None
-    while True:
-        batch = await _active_connections(desk, after)
-        accounts = await _ask_all(desk, batch)
+
+    async def keep(told: Told) -> None:
+        accounts = {connection.id: account for connection, account in told if account is not None}
         async with desk.sessions.begin() as session:
-            await _keep(session, accounts)
-            await _record(desk, session, [connection.id for connection in batch], day, accounts)
-        said += len(accounts)
-        if len(batch) < BATCH:
-            log.info("balances_taken", day=day.isoformat(), connections=said)
-            return said
-        after = batch[-1].id
+            await _keep(session, told)
+            await _record(desk, session, [connection.id for connection, _ in told], day, accounts)
+
+    said = await _ask_all(desk, keep)
+    log.info("balances_taken", day=day.isoformat(), connections=said)
+    return said
 
 
 async def check_health(desk: Desk) -> int:
@@ -113,20 +123,13 @@ async def check_health(desk: Desk) -> int:
 
     A connection that cannot be reached says so in `last_error`; its status is its owner's to change.
     """
-    said, after = 0, None
-    while True:
-        batch = await _active_connections(desk, after)
-        accounts = await _ask_all(desk, batch)
-        silent = [connection.id for connection in batch if connection.id not in accounts]
+
+    async def keep(told: Told) -> None:
         async with desk.sessions.begin() as session:
-            await _keep(session, accounts)
-            await session.execute(
-                update(Connection).where(Connection.id.in_(silent)).values(last_error=UNREACHABLE)
-            )
-        said += len(accounts)
-        if len(batch) < BATCH:
-            return said
-        after = batch[-1].id
+            await _keep(session, told)
+            await _doubt(session, [connection for connection, account in told if account is None])
+
+    return await _ask_all(desk, keep)
 
 
 def _check_over(desk: Desk, day: date) -> None:
@@ -173,30 +176,40 @@ async def _active_connections(desk: Desk, after: UUID | None) -> Sequence[Connec
         return (await session.scalars(wanted)).all()
 
 
-async def _ask_all(desk: Desk, connections: Sequence[Connection]) -> dict[UUID, port.Account]:
-    """The accounts of those connections whose venues answered, a bounded number of them asked at a time."""
-    gate = asyncio.Semaphore(ASKED_AT_ONCE)
-    accounts: dict[UUID, port.Account] = {}
+async def _ask_all(desk: Desk, keep: Callable[[Told], Awaitable[None]]) -> int:
+    """Ask for the accounts of all active connections, and keep what is told as it comes; answers how many told.
 
-    async def ask(connection: Connection) -> None:
-        async with gate:
-            account = await _ask(desk, connection)
-        if account is not None:
-            accounts[connection.id] = account
+    So many are asked at a venue at a time, so that one that does not answer keeps nobody else's from being kept.
+    """
+    rooms, said, after = Rooms(ASKED_AT_ONCE), 0, None
 
-    async with asyncio.TaskGroup() as tasks:
-        for connection in connections:
-            tasks.create_task(ask(connection))
-    return accounts
+    async def ask(connection: Connection) -> port.Account | None:
+        async with rooms.of(connection.exchange).place():
+            return await _ask(desk, connection)
+
+    while batch := await _active_connections(desk, after):
+        asking = {asyncio.create_task(ask(connection)): connection for connection in batch}
+        try:
+            async for told in as_they_end(asking, TOGETHER):
+                lot = [(asking[each], each.result()) for each in told]
+                await keep(sorted(lot, key=lambda each: each[0].id))
+                said += sum(account is not None for _, account in lot)
+        finally:
+            for each in asking:
+                each.cancel()
+        after = batch[-1].id
+    return said
 
 
 async def _ask(desk: Desk, connection: Connection) -> port.Account | None:
     """The account as its venue describes it; None when it does not answer."""
+
+    async def ask() -> port.Account:
+        return await (await broker_of(desk, connection)).account()
+
     try:
-        async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
-            broker = await broker_of(desk, connection)
-            account = await broker.account()
-    except (VenueError, EngineError, CannotOpen, TimeoutError) as failure:
+        account = await in_time(ask())
+    except (VenueError, EngineError, CannotOpen) as failure:
         log.warning(
             "balance_unknown",
             connection_id=str(connection.id),
@@ -210,19 +223,45 @@ async def _ask(desk: Desk, connection: Connection) -> port.Account | None:
     return account
 
 
-async def _keep(session: AsyncSession, accounts: Mapping[UUID, port.Account]) -> None:
+async def _keep(session: AsyncSession, told: Told) -> None:
     """Write what the venues said into the connections, by id so that no two writers wait for each other."""
     said = [
         {
-            "id": connection_id,
-            "balances": {
-                currency: snapshot.text()
-                for currency, snapshot in snapshots_of(accounts[connection_id]).items()
-            },
-            "balances_at": accounts[connection_id].as_of,
-            "last_error": None,
+            "connection": connection.id,
+            "version": connection.credentials_version,
+            "told": {currency: snapshot.text() for currency, snapshot in snapshots_of(account).items()},
+            "moment": account.as_of,
         }
-        for connection_id in sorted(accounts)
+        for connection, account in told
+        if account is not None
     ]
-    if said:
-        await session.execute(update(Connection), said)
+    values: dict[str, object] = {
+        "balances": bindparam("told"),
+        "balances_at": bindparam("moment"),
+        "last_error": None,
+    }
+    await _write(session, values, said)
+
+
+async def _doubt(session: AsyncSession, silent: Sequence[Connection]) -> None:
+    """Write down whose venue did not answer."""
+    rows = [{"connection": each.id, "version": each.credentials_version} for each in silent]
+    await _write(session, {"last_error": UNREACHABLE}, rows)
+
+
+async def _write(
+    session: AsyncSession, values: Mapping[str, object], rows: Sequence[Mapping[str, object]]
+) -> None:
+    # A connection that broke or was changed since it was asked has more to say of itself than the answer.
+    columns = Connection.__table__.c
+    statement = (
+        update(Connection.__table__)  # type: ignore[arg-type]
+        .where(
+            columns.id == bindparam("connection"),
+            columns.credentials_version == bindparam("version"),
+            columns.status == ConnectionStatus.ACTIVE,
+        )
+        .values(values)
+    )
+    if rows:
+        await (await session.connection()).execute(statement, list(rows))

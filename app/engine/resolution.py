@@ -2,7 +2,7 @@
 
 Found: its report is taken over. Absent counts only from clean look-ups later than the venue's settle time, and
 more than one of them; then an entry or close is intended again, a protective order is planned again. A venue
-that cannot say for long ends in `needs_review`: a human is told, and the engine goes on asking.
+that cannot say for long, or shows two, ends in `needs_review`: a human is told, and the engine goes on asking.
 """
 
 from datetime import datetime, timedelta
@@ -11,10 +11,10 @@ from uuid import UUID
 import structlog
 from sqlalchemy import and_, or_, select
 
-from app.brokers.port import ABSENT, CANNOT_SAY, Broker, Silence, Traits, VenueError
+from app.brokers.port import ABSENT, AMBIGUOUS, CANNOT_SAY, Broker, Silence, Traits, VenueError
 from app.desk import Desk
 from app.domain.orders import FINAL, OrderReport, OrderStatus, Purpose
-from app.engine import naming, placing, protection, trades
+from app.engine import naming, placing, protection, telling, trades
 from app.engine.access import broker_of
 from app.engine.trades import Trade
 from app.store import connections
@@ -26,7 +26,12 @@ log = structlog.get_logger(__name__)
 
 _BETWEEN_LOOKS = timedelta(seconds=2)
 _REVIEW_AFTER = timedelta(minutes=5)
+_EXIT_REVIEW_AFTER = timedelta(seconds=30)
+"""Sooner than an entry: until then nobody watches a stop that the exit has taken away."""
 _REVIEW_EVERY = timedelta(minutes=1)
+
+_UNTOLD = "The venue cannot say whether this order was placed; please look there."
+_TWICE = "The venue shows more than one that may be this order; please look there."
 
 
 async def resolve(desk: Desk, order_id: UUID) -> None:
@@ -60,14 +65,16 @@ async def _resolve(desk: Desk, order: Order, connection: Connection) -> None:
     except VenueError as failure:
         # An account that cannot even be opened cannot say either: its orders come to review like any other's.
         log.warning("broker_unavailable", order_id=str(order.id), reason=failure.message)
-        await _record_silence(desk, None, order, CANNOT_SAY)
+        await record_silence(desk, None, order, CANNOT_SAY, desk.now())
         return
+    # An answer tells how it was when it was asked for, however long it took.
+    asked_at = desk.now()
     answer = await _ask(broker, order)
     if isinstance(answer, OrderReport):
         log.info("order_found", order_id=str(order.id), status=answer.status)
         if not await placing.record(desk, broker, order, answer):
             await _keep_as_it_is(desk, order)
-    elif await _record_silence(desk, broker.traits, order, answer):
+    elif await record_silence(desk, broker.traits, order, answer, asked_at):
         # It would open something that nobody waits for, if it showed itself all the same.
         async with desk.sessions.begin() as session:
             await connections.reconcile_at(session, order.connection_id, desk.now())
@@ -82,7 +89,9 @@ async def _ask(broker: Broker, order: Order) -> OrderReport | Silence:
         return CANNOT_SAY
 
 
-async def _record_silence(desk: Desk, traits: Traits | None, order: Order, silence: Silence) -> bool:
+async def record_silence(
+    desk: Desk, traits: Traits | None, order: Order, silence: Silence, asked_at: datetime
+) -> bool:
     """Take over that the venue says nothing; True when the order counts as absent by now.
 
     Without its `traits` it could not be asked at all.
@@ -100,20 +109,36 @@ async def _record_silence(desk: Desk, traits: Traits | None, order: Order, silen
             # Somebody else has found out about it since the venue was asked.
             return False
         signed_at = current.key.signed_at
-        settled = traits is not None and now >= signed_at + traits.settle
+        settled = traits is not None and asked_at >= signed_at + traits.settle
         if silence is ABSENT and settled:
             current.misses += 1
+            current.missed_at = asked_at
         if traits is not None and current.misses >= traits.clean_misses:
             _record_absence(trade, current, now)
             return True
-        if now - signed_at > _REVIEW_AFTER:
-            current.status = OrderStatus.NEEDS_REVIEW
-            current.message = "The venue cannot say whether this order was placed; please look there."
-            current.due_at = now + _REVIEW_EVERY
-            trades.refresh(trade, now)
+        patience = _REVIEW_AFTER if current.purpose is Purpose.ENTRY else _EXIT_REVIEW_AFTER
+        if silence is AMBIGUOUS or now - signed_at > patience:
+            _put_in_review(trade, current, _TWICE if silence is AMBIGUOUS else _UNTOLD, now)
         else:
             current.due_at = now + _BETWEEN_LOOKS
         return False
+
+
+def _put_in_review(trade: Trade, order: Order, message: str, now: datetime) -> None:
+    """Nobody can say what became of an order: a human is told, and what an exit does not cover is protected again."""
+    is_old = now - order.key.signed_at > _REVIEW_AFTER
+    order.due_at = now + (_REVIEW_EVERY if is_old else _BETWEEN_LOOKS)
+    order.message = message
+    if order.status is OrderStatus.NEEDS_REVIEW:
+        return
+    if order.purpose is not Purpose.ENTRY and not trade.doubted_closes:
+        telling.exit_in_review(trade.session, trade.execution, order, now)
+    order.status = OrderStatus.NEEDS_REVIEW
+    order.updated_at = now
+    trades.refresh(trade, now)
+    trades.leave_unwatched(trade, order, now)
+    if order.purpose is Purpose.CLOSE and trade.position is not None:
+        trade.position.give_time(now)
 
 
 async def _keep_as_it_is(desk: Desk, order: Order) -> None:

@@ -50,6 +50,8 @@ class View:
     account: Account
     holdings: Sequence[Holding]
     """What the account holds, where symbols are netted; it is not asked elsewhere."""
+    conflict: str | None
+    """Why the account's settings are in its way, in words."""
     multiplier: Decimal
     """How many of the signal's coins one of the instrument's is."""
 
@@ -83,11 +85,14 @@ async def look(desk: Desk, connection: Connection, idea: Idea) -> View:
     meant = resolve(signal.symbol, listed, connection.market_type, connection.symbol_map)
     symbol = meant.instrument.symbol
     quotes = await broker.quotes([symbol])
+    # Out of its hours a venue shows no account that may trade: that is not why it does not.
+    risk.check_session(quotes.get(symbol), symbol)
     account = await broker.account()
     if account.barred is not None:
         raise Denied(account.barred, CATALOGUE[account.barred].title)
     holdings = await broker.holdings() if broker.traits.netting else ()
-    return View(broker, meant.instrument, quotes.get(symbol), account, holdings, meant.multiplier)
+    conflict = await broker.conflict(symbol)
+    return View(broker, meant.instrument, quotes.get(symbol), account, holdings, conflict, meant.multiplier)
 
 
 async def held_standing(session: AsyncSession, connection: Connection) -> Standing:
@@ -117,6 +122,8 @@ async def plan(
     course = replace(idea.course, signal=idea.course.signal.scaled(view.multiplier))
     sizing = Sizing.read(connection.sizing).scaled(view.multiplier)
     entry = decide(course, sizing, Limits.read(connection.limits), situation)
+    if view.conflict is not None:
+        raise Denied("venue_settings_conflict", view.conflict)
     return Planned(entry, situation.funds, view.multiplier)
 
 

@@ -5,10 +5,10 @@ is harmless anyway, because every activity claims its row before it acts.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import select, update
@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.desk import Desk
 from app.domain.orders import OrderStatus
-from app.engine import closing, execution, following, guarding, protection, resolution
+from app.engine import closing, delivering, execution, following, guarding, protection, resolution
+from app.store import channels, connections
 from app.store.events import Event
 from app.store.executions import Execution
 from app.store.orders import Order
@@ -30,7 +31,7 @@ BATCH = 200
 
 
 class Kind(StrEnum):
-    """What has to be done with a row."""
+    """What has to be done with a row: ways out first, ways in after them; telling stands in line with none of them."""
 
     CLOSE = "close_position"
     DEADLINE = "deadline"
@@ -38,6 +39,7 @@ class Kind(StrEnum):
     RESOLVE = "resolve"
     FOLLOW = "follow"
     EXECUTE = "execute"
+    DELIVER = "deliver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Finding:
 
     kind: Kind
     id: UUID
+    venue: str = field(default="", compare=False)
+    """The exchange it is about; empty where that is not known, or may be several."""
 
 
 ACTIVITIES: Mapping[Kind, Callable[[Desk, UUID], Awaitable[None]]] = {
@@ -55,6 +59,7 @@ ACTIVITIES: Mapping[Kind, Callable[[Desk, UUID], Awaitable[None]]] = {
     Kind.RESOLVE: resolution.resolve,
     Kind.FOLLOW: following.follow,
     Kind.EXECUTE: execution.execute,
+    Kind.DELIVER: delivering.deliver,
 }
 """What is done with each finding."""
 
@@ -65,26 +70,31 @@ async def carry_out(desk: Desk, finding: Finding) -> None:
 
 
 async def sweep(desk: Desk) -> list[Finding]:
-    """Lease what is due: exits first, entries last."""
+    """Lease what is due, in the order of its kinds."""
     now = desk.now()
     async with desk.sessions.begin() as session:
-        orders = await _lease(session, Order, Order.due_at, now)
-        return [
-            *(Finding(_order_kind(row), row.id) for row in orders),
-            *(
-                Finding(Kind.DEADLINE, row.id)
-                for row in await _lease(session, Position, Position.protect_by, now)
-            ),
-            *(
-                Finding(Kind.PROTECT, row.id)
-                for row in await _lease(session, Position, Position.protect_due_at, now)
-            ),
-            *(Finding(Kind.FOLLOW, row.id) for row in await _lease(session, Event, Event.due_at, now)),
-            *(
-                Finding(Kind.EXECUTE, row.id)
-                for row in await _lease(session, Execution, Execution.due_at, now)
-            ),
-        ]
+        found = [(_order_kind(row), row) for row in await _lease(session, Order, Order.due_at, now)]
+        for kind, table, due in (
+            (Kind.DEADLINE, Position, Position.protect_by),
+            (Kind.PROTECT, Position, Position.protect_due_at),
+            (Kind.EXECUTE, Execution, Execution.due_at),
+        ):
+            found += [(kind, row) for row in await _lease(session, table, due, now)]
+        events = await _lease(session, Event, Event.due_at, now)
+        venues = await connections.exchanges(session, {row.connection_id for _, row in found})
+    desk.metrics.rounds.labels("sweep").set(now.timestamp())
+    findings = [Finding(kind, row.id, venues[row.connection_id]) for kind, row in found]
+    findings += [Finding(Kind.FOLLOW, event.id) for event in events]
+    return sorted(findings, key=lambda finding: _ORDER.index(finding.kind))
+
+
+_ORDER: Final = tuple(Kind)
+
+
+async def sweep_deliveries(desk: Desk) -> list[Finding]:
+    """What waits to be told: found by itself, since nothing else may stand in line behind somebody's slow receiver."""
+    async with desk.sessions() as session:
+        return [Finding(Kind.DELIVER, each) for each in await channels.due(session, desk.now(), BATCH)]
 
 
 def _order_kind(order: Order) -> Kind:

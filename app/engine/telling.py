@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.domain.errors import Denied
 from app.domain.exits import CloseReason
 from app.domain.money import ZERO, stored, text
-from app.domain.orders import FINAL, Purpose
+from app.domain.orders import FINAL, OrderStatus, Purpose
 from app.domain.owners import Role
 from app.domain.risk import Limits, Mode, OnDailyLoss
 from app.engine.notifying import notify
@@ -179,13 +179,38 @@ def exit_refused(
     session: AsyncSession, execution: Execution, order: Order, reason: str, now: datetime
 ) -> None:
     """The venue did not take an order that was to protect or close a position."""
-    what = "protective order" if order.purpose is Purpose.PROTECTION else "closing order"
+    what, then = "protective order", "The position stays watched by the engine."
+    if order.purpose is Purpose.CLOSE:
+        what, then = "closing order", "It is sent again until the venue takes it."
+    if order.purpose is Purpose.CLOSE and order.status is OrderStatus.REJECTED:
+        again = "when the market is open" if order.code == "market_closed" else "if that is still wanted"
+        then = f"It is not sent again and has closed nothing: close the position again {again}."
+        if order.reason is not CloseReason.MANUAL:
+            then = "It is not sent again: it would always be refused."
     _tell(
         session,
         execution,
         NotificationType.ERROR,
-        f"{order.symbol}: {what} refused",
-        f"The venue refused the {what}: {reason} The position stays watched by the engine.",
+        f"{order.symbol}: {what} refused" + (" (market closed)" if order.code == "market_closed" else ""),
+        f"The venue refused the {what}: {reason} {then}",
+        now,
+        position_id=order.position_id,
+        order_id=str(order.id),
+    )
+
+
+def exit_in_review(session: AsyncSession, execution: Execution, order: Order, now: datetime) -> None:
+    """Nobody can say what became of an order that was to protect or close a position."""
+    what, then = "protective order", "watches the position itself"
+    if order.purpose is Purpose.CLOSE:
+        what, then = "closing order", "protects what that order does not cover"
+    _tell(
+        session,
+        execution,
+        NotificationType.ERROR,
+        f"{order.symbol}: {what} needs your review",
+        f"The venue cannot say whether the {what} of {text(order.quantity)} {order.symbol} was placed; please look "
+        f"there. The engine goes on asking, and {then}.",
         now,
         position_id=order.position_id,
         order_id=str(order.id),

@@ -20,7 +20,7 @@ from app.domain.entries import Entry
 from app.domain.errors import Conflict, NotFound
 from app.domain.exits import CloseReason, Protection, Rung, ladder
 from app.domain.market import QuantityUnit
-from app.domain.money import ZERO, exact, kept, parse, stored, text
+from app.domain.money import ZERO, exact, floor_to_step, kept, parse, stored, text
 from app.domain.orders import (
     FINAL,
     Leg,
@@ -79,6 +79,9 @@ _ENDED_WITHOUT_ALL = (
 _CUT_SHORT = (OrderStatus.CANCELLED, OrderStatus.EXPIRED)
 """How a market order ends that its venue did not fill whole."""
 
+TOO_SMALL = frozenset({"quantity_below_minimum", "notional_below_minimum"})
+"""Codes of refusals that a larger order would not meet."""
+
 NEVER_ARRIVED = "never_arrived"
 """The code of an order that provably did not reach its venue."""
 
@@ -121,10 +124,24 @@ class Trade:
 
     @property
     def live_close(self) -> Order | None:
-        """The close under way, of which there is at most one."""
-        return next(
-            (order for order in self.orders if order.purpose is Purpose.CLOSE and order.is_live), None
-        )
+        """The close under way, which everything else waits for.
+
+        One in review is not waited for, except where closes are told apart by what is left of a position that the
+        venue names: another would be taken for it.
+        """
+        closes = (order for order in self.orders if order.purpose is Purpose.CLOSE and order.is_live)
+        return next((order for order in closes if order not in self.doubted_closes), None)
+
+    @property
+    def doubted_closes(self) -> list[Order]:
+        """Closes in review beside which another may be sent, oldest first."""
+        return [
+            order
+            for order in self.orders
+            if order.purpose is Purpose.CLOSE
+            and order.status is OrderStatus.NEEDS_REVIEW
+            and order.handle is None
+        ]
 
     def order(self, order_id: UUID) -> Order:
         """One of its orders."""
@@ -212,6 +229,7 @@ def plan_of(
         "price_tick": text(instrument.price_tick),
         "min_quantity": text(instrument.min_quantity),
         "min_notional": None if instrument.min_notional is None else text(instrument.min_notional),
+        "netting": traits.netting,
     }
 
 
@@ -247,11 +265,8 @@ def apply(
     `rates` are the present prices of coins that fees were taken in, and `holds_coins` says whether the account holds
     what it bought (spot) or nets it on margin.
     """
-    known = (order.status, order.filled_quantity, order.exchange_order_id)
-    if known == (report.status, report.filled_quantity, report.exchange_order_id):
-        return False
     known_status = _known_status(trade, order)
-    if not supersedes(known_status, order.filled_quantity, report):
+    if not _is_news(trade, order, report, known_status):
         return False
     filled_before = order.filled_quantity
     was_live = order.is_live
@@ -287,14 +302,57 @@ def apply(
     refresh(trade, now)
     if was_live:
         _carry_on(trade, order, now)
-    _name(trade, report)
+    if report.handle is not None:
+        rename(trade, report.handle)
+    _end_others(trade, order, now)
     return True
 
 
-def _name(trade: Trade, report: OrderReport) -> None:
-    """Remember what later orders call the position by."""
-    if trade.position is not None and report.handle is not None:
-        trade.position.handle = report.handle
+def _is_news(trade: Trade, order: Order, report: OrderReport, known_status: OrderStatus) -> bool:
+    """Whether a report tells something that is not known, and is to be believed."""
+    known = (order.status, order.filled_quantity, order.exchange_order_id)
+    if known == (report.status, report.filled_quantity, report.exchange_order_id):
+        return False
+    return not _has_fired(trade, order) and supersedes(known_status, order.filled_quantity, report)
+
+
+def rename(trade: Trade, handle: str) -> None:
+    """Remember what the venue calls the position from now on: for what is sent about it, and what stands on it."""
+    if trade.position is None:
+        return
+    trade.position.handle = handle
+    for leg in trade.live_protection:
+        if leg.handle is not None:
+            leg.handle = handle
+
+
+def _end_others(trade: Trade, leg: Order, now: datetime) -> None:
+    """When what stands on a position has fired, whatever else was set on it is gone with it."""
+    if leg.handle is not None and leg.leg is not None:
+        for other in trade.live_protection:
+            supersede(trade, other, now)
+
+
+def supersede(trade: Trade, leg: Order, now: datetime) -> None:
+    """Record that a leg stands no more, because another has taken its place or its position has ended."""
+    leg.status = OrderStatus.CANCELLED
+    leg.message = "Another one has taken its place, or its position has ended."
+    leg.due_at = None
+    leg.updated_at = now
+    refresh(trade, now)
+
+
+def _has_fired(trade: Trade, leg: Order) -> bool:
+    """Whether what stood on a position was taken already, as another leg's: of all that are set only one is there."""
+    return (
+        leg.handle is not None
+        and leg.purpose is Purpose.PROTECTION
+        and any(
+            other.purpose is Purpose.PROTECTION and other.filled_quantity > ZERO
+            for other in trade.orders
+            if other is not leg
+        )
+    )
 
 
 def _known_status(trade: Trade, order: Order) -> OrderStatus:
@@ -372,6 +430,18 @@ def refuse(trade: Trade, order: Order, code: str, message: str, now: datetime) -
     refresh(trade, now)
 
 
+def leave_unwatched(trade: Trade, order: Order, now: datetime) -> None:
+    """While a close is in doubt nobody watches the stop of what it has taken the legs from; what a venue carries on
+    the position itself stays."""
+    position = trade.position
+    if (
+        order.purpose is Purpose.CLOSE
+        and position is not None
+        and position.protection is not Protection.NATIVE
+    ):
+        position.expose(now)
+
+
 def vanish(trade: Trade, order: Order, now: datetime) -> None:
     """Record that an order that rested at the venue is no longer there, and nobody can say what became of it.
 
@@ -401,16 +471,27 @@ def _miss_stop(trade: Trade, order: Order, now: datetime) -> None:
 
 
 def put_back(trade: Trade, order: Order, message: str, due_at: datetime, now: datetime) -> None:
-    """Record that an attempt certainly was not executed: the order is intended again, from `due_at`."""
+    """Record that an attempt certainly was not executed: the order is intended again, from `due_at`.
+
+    A close in review that another has followed is not: there is one close to be sent.
+    """
     order.status = OrderStatus.PENDING
     order.message = message
     order.due_at = due_at
+    if order.purpose is Purpose.CLOSE and any(
+        _is_to_be_sent(each) for each in trade.orders if each is not order
+    ):
+        order.status, order.due_at = OrderStatus.CANCELLED, None
     order.misses = 0
     order.updated_at = now
     if order.purpose is Purpose.ENTRY:
         trade.execution.due_at = due_at
         order.due_at = None
     refresh(trade, now)
+
+
+def _is_to_be_sent(order: Order) -> bool:
+    return order.purpose is Purpose.CLOSE and order.status in (OrderStatus.PENDING, OrderStatus.SENDING)
 
 
 def refresh(trade: Trade, now: datetime) -> None:
@@ -466,6 +547,7 @@ def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
         # Nobody's stop covers what has just been filled.
         position.expose(now, entry.filled_at)
     _take_over(position, figures)
+    position.doubtful_quantity = ZERO if position.netting else _unknown(trade.doubted_closes)
     position.take_profits = _cut_ladder(position, trade.orders)
     if is_new:
         note = position.take_profits_note if entry.status in FINAL else None
@@ -475,12 +557,18 @@ def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
     if _is_finished(trade, entry, position):
         _finish(trade, position, now)
     else:
-        if position.close_reason is not None and trade.live_close is None:
-            _leave_again(trade, position, position.close_reason, now)
+        if trade.live_close is None and position.at_hand > ZERO:
+            _go_on_leaving(trade, position, now)
         position.status = (
             PositionStatus.CLOSING if _closes_everything(trade, position) else PositionStatus.OPEN
         )
     _remark(position)
+
+
+@exact
+def _unknown(doubted: Sequence[Order]) -> Decimal:
+    """What closes in review may have sold beyond what is known of them."""
+    return sum((order.quantity - order.filled_quantity for order in doubted), ZERO)
 
 
 def _unit_value(trade: Trade) -> Decimal:
@@ -490,11 +578,16 @@ def _unit_value(trade: Trade) -> Decimal:
     return parse((trade.execution.plan or {}).get("unit_value") or "1")
 
 
-def _leave_again(trade: Trade, position: Position, reason: CloseReason, now: datetime) -> None:
-    """What was filled after a position had ended is closed at once, for the reason that ended it."""
-    position.closed_at = None
-    intend_close(trade, position, position.remaining_quantity, reason, now)
-    telling.filled_late(trade.session, position, now)
+def _go_on_leaving(trade: Trade, position: Position, now: datetime) -> None:
+    """Close what was filled after a position had ended, for the reason that ended it; and what another close has
+    left of a position that somebody wants closed."""
+    if position.close_reason is not None:
+        position.closed_at = None
+        intend_close(trade, position, position.at_hand, position.close_reason, now)
+        telling.filled_late(trade.session, position, now)
+    elif position.leave_reason is not None:
+        intend_close(trade, position, position.at_hand, position.leave_reason, now)
+        position.leave_reason = None
 
 
 @exact
@@ -508,7 +601,7 @@ def _carry_on(trade: Trade, close: Order, now: datetime) -> None:
         return
     if position is None or position.status is PositionStatus.CLOSED or trade.live_close is not None:
         return
-    rest = min(close.quantity - close.filled_quantity, position.remaining_quantity)
+    rest = min(close.quantity - close.filled_quantity, position.at_hand)
     price = position.current_price or position.entry_price
     if close.reason in (None, CloseReason.TAKE_PROFIT) or not position.grain.takes(rest, price):
         return
@@ -594,12 +687,14 @@ def _open_position(
         price_tick=parse(plan["price_tick"]),
         min_quantity=parse(plan["min_quantity"]),
         min_notional=None if plan["min_notional"] is None else parse(plan["min_notional"]),
+        netting=plan.get("netting", False),
         plan_revision=1,
         plan_base=ZERO,
         realized_pnl=ZERO,
         unrealized_pnl=ZERO,
         dust=ZERO,
         funding=ZERO,
+        funding_complete=True,
         missing_quantity=ZERO,
         foreign_quantity=ZERO,
         foreign_orders=0,
@@ -621,7 +716,22 @@ def _take_over(position: Position, figures: Figures) -> None:
     position.gross_pnl = figures.gross_pnl
     position.fees = figures.fees
     position.realized_pnl = figures.realized_pnl + position.funding
-    position.pnl_complete = figures.pnl_complete
+    position.pnl_complete = figures.pnl_complete and position.funding_complete
+
+
+@exact
+def pay(position: Position, amount: Decimal, now: datetime) -> None:
+    """Book funding on a position under its trade's lock; negative was paid."""
+    position.begin_day(now)
+    position.funding += amount
+    position.realized_pnl += amount
+    position.updated_at = now
+
+
+def miss_funding(position: Position, now: datetime) -> None:
+    """Funding of a position is not known: its figures are not complete, and never will be."""
+    position.funding_complete = position.pnl_complete = False
+    position.updated_at = now
 
 
 @exact
@@ -662,14 +772,25 @@ def _is_finished(trade: Trade, entry: Order, position: Position) -> bool:
         return False
     if position.remaining_quantity == ZERO:
         return True
-    under_way = trade.live_close is not None or any(o.filled_quantity for o in trade.live_protection)
+    if trade.live_close is not None or trade.doubted_closes:
+        return False
+    if any(order.filled_quantity for order in trade.live_protection):
+        return False
     price = position.current_price or position.entry_price
-    return not under_way and is_over(position.remaining_quantity, price, position.grain)
+    return is_over(position.remaining_quantity, price, position.grain) or any(
+        is_refused_for_size(order, position) for order in trade.orders if order.status is OrderStatus.REJECTED
+    )
+
+
+def is_refused_for_size(order: Order, position: Position) -> bool:
+    """Whether the venue has called an exit too small that was for all that is left: it is dust on its word."""
+    is_whole = order.quantity >= floor_to_step(position.remaining_quantity, position.quantity_step)
+    return order.purpose is Purpose.CLOSE and order.code in TOO_SMALL and is_whole
 
 
 def _closes_everything(trade: Trade, position: Position) -> bool:
     close = trade.live_close
-    return close is not None and close.quantity - close.filled_quantity >= position.remaining_quantity
+    return close is not None and close.quantity - close.filled_quantity >= position.at_hand
 
 
 def _finish(trade: Trade, position: Position, now: datetime) -> None:
@@ -677,6 +798,13 @@ def _finish(trade: Trade, position: Position, now: datetime) -> None:
     position.remaining_quantity = ZERO
     position.end_exposure(now)
     position.price_lost_at = position.stop_doubted_at = None
+    position.leave_reason = None
+    for close in trade.doubted_closes:
+        # All of it is accounted for without this one, so that it has sold nothing and finds nothing any more.
+        close.status, close.due_at = OrderStatus.CANCELLED, None
+        close.message = "The position has ended without it."
+        close.updated_at = now
+    position.doubtful_quantity = ZERO
     if position.status is PositionStatus.CLOSED:
         return
     ended = [order for order in trade.orders if order.purpose is not Purpose.ENTRY and order.filled_quantity]

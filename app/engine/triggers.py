@@ -16,6 +16,7 @@ from app.brokers.port import Broker, VenueError
 from app.desk import Desk
 from app.domain.market import Quote
 from app.domain.orders import TriggerSource
+from app.engine.access import in_time
 from app.store.positions import Position
 
 log = structlog.get_logger(__name__)
@@ -55,14 +56,14 @@ async def prices(desk: Desk, held: Iterable[tuple[Broker, Position]], quotes: Qu
 
 async def price(desk: Desk, broker: Broker, position: Position) -> Decimal | None:
     """The same for one position; None without a sound price. Raises VenueError."""
-    quotes = await broker.quotes([position.symbol])
+    quotes = await in_time(broker.quotes([position.symbol]))
     by_market = {(broker.market_key, symbol): quote for symbol, quote in quotes.items()}
     return (await prices(desk, [(broker, position)], by_market)).get(position.id)
 
 
 async def _ask(broker: Broker, source: TriggerSource, symbols: set[str]) -> Mapping[str, Decimal]:
     try:
-        return await broker.references(source, sorted(symbols))
+        return await in_time(broker.references(source, sorted(symbols)))
     except VenueError as failure:
         log.warning(
             "trigger_prices_unavailable", market=broker.market_key, source=source, reason=failure.message

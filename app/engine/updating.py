@@ -4,10 +4,11 @@ Per field the event with the greatest timestamp counts. An update tightens a sto
 nothing that the owner has set by hand, and its ladder is for what remains. Each event is noted once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from app.domain.exits import CloseReason
@@ -27,7 +28,7 @@ from app.domain.signals import (
     stop_verdicts,
 )
 from app.engine import closing, trades
-from app.engine.courses import update_of
+from app.engine.courses import portion_of, update_of
 from app.engine.trades import Trade
 from app.store.events import Event
 from app.store.executions import Execution
@@ -44,15 +45,25 @@ class Applied:
     lapsed: Order | None = None
 
 
-def is_noted(execution: Execution, event: Event) -> bool:
-    """Whether an event has been applied to an execution already."""
-    return any(noted["event_id"] == event.webhook_id for noted in execution.signal_events)
+def note_of(execution: Execution, event: Event) -> Mapping[str, Any] | None:
+    """The last that was noted of an event on an execution; None while it has not been applied."""
+    notes = [noted for noted in execution.signal_events if noted["event_id"] == event.webhook_id]
+    return notes[-1] if notes else None
 
 
 def note(
-    execution: Execution, event: Event, verdict: Verdict, now: datetime, *, field: str | None = None
+    execution: Execution,
+    event: Event,
+    verdict: Verdict,
+    now: datetime,
+    *,
+    field: str | None = None,
+    filled: Decimal | None = None,
 ) -> None:
-    """Keep what an event came to, for the owner to see."""
+    """Keep what an event came to, for the owner to see.
+
+    `filled` is up to what quantity of the position a close has been applied, where more may still be filled.
+    """
     noted = {
         "event_id": event.webhook_id,
         "type": event.type,
@@ -62,12 +73,19 @@ def note(
         "message": verdict.message,
         "applied_at": now.isoformat(),
     }
+    if filled is not None:
+        noted["filled"] = text(filled)
     execution.signal_events = [*execution.signal_events, noted]
     execution.updated_at = now
 
 
-def note_wording(execution: Execution, signal: Signal, events: Sequence[Event], now: datetime) -> None:
-    """Keep what updates came to in the wording that an entry was decided from; `signal` is as it was published."""
+def note_wording(
+    execution: Execution, signal: Signal, events: Sequence[Event], closes: Sequence[Event], now: datetime
+) -> None:
+    """Keep what updates, and closes of a portion, came to in the wording that an entry was decided from.
+
+    `signal` is as it was published. What is counted here is never applied to the position again.
+    """
     execution.signal_events = []
     heard = sorted(((update_of(event), event) for event in events), key=lambda each: precedence(each[0]))
     stops = [(update, event) for update, event in heard if "stop_loss" in update.fields]
@@ -86,6 +104,9 @@ def note_wording(execution: Execution, signal: Signal, events: Sequence[Event], 
             else:
                 verdict = _SUPERSEDED if is_superseded(event, field, events) else _IN_FORCE
             note(execution, event, verdict, now, field=field)
+    for event in closes:
+        left_out = Verdict(Outcome.APPLIED, f"The entry was made smaller by {text(portion_of(event))} of it.")
+        note(execution, event, left_out, now)
 
 
 def is_superseded(event: Event, field: str, events: Sequence[Event]) -> bool:

@@ -39,6 +39,8 @@ _CANDLES: Final = variable_name("candles")
 _CANDLES_SPEED: Final = variable_name("candles_speed")
 _CANDLES_STARTED_AT: Final = variable_name("candles_started_at")
 _CLOSING_SECONDS: Final = 5
+_WORKER_CLOSING_SECONDS: Final = 150
+"""Only an order that is on its way takes long: it is seen to its end."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def _processes_of_ours(
         name="worker",
         command=(sys.executable, "-m", "workers.main"),
         ready=_at_once,
+        stop_seconds=_WORKER_CLOSING_SECONDS,
         environment=environment,
         log=_fresh_log(directory, "worker") if wishes.quiet else None,
     )

@@ -112,10 +112,11 @@ class DailyRow(Base):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose trades are meant: those of all the owner's connections, deleted ones too, or of one of them."""
+    """Whose trades are meant: those of all the owner's connections, deleted ones too, or of some of them."""
 
     owner: Owner
-    connection_id: UUID | None = None
+    connection_ids: tuple[UUID, ...] = ()
+    """Which, each once; empty for all."""
 
 
 class ClosedPosition(NamedTuple):
@@ -146,23 +147,28 @@ class DayKey(NamedTuple):
 
 
 async def is_owned(session: AsyncSession, scope: Scope) -> bool:
-    """Whether the connection of the scope is its owner's; a scope without one is."""
-    if scope.connection_id is None:
+    """Whether all the connections that the scope names are its owner's."""
+    if not scope.connection_ids:
         return True
-    return bool(await session.scalar(select(exists().where(_within(scope)))))
+    owned = await session.scalar(select(func.count()).select_from(Connection).where(within(scope)))
+    return owned == len(scope.connection_ids)
 
 
 async def histories_of(
     session: AsyncSession, scope: Scope, first_day: date | None, last_day: date
 ) -> list[History]:
     """The histories of the scope with their trades of these days; no first day means from the beginning."""
-    return await _histories(session, _within(scope), first_day, last_day)
+    return await _histories(session, within(scope), first_day, last_day)
 
 
-async def snapshots_on(session: AsyncSession, scope: Scope, day: date) -> dict[str, Snapshot]:
-    """What the venues said at the end of a day, by currency; currencies without a row are left out."""
-    rows = await session.execute(_reported(scope).where(DailyRow.day == day))
-    return {row.currency: Snapshot(row.balance, row.equity) for row in rows}
+async def snapshots_on(session: AsyncSession, scope: Scope, day: date) -> dict[HistoryKey, Snapshot]:
+    """What the venues said at the end of a day of the histories that have a row for it."""
+    rows = await session.execute(
+        select(DailyRow.connection_id, DailyRow.currency, DailyRow.balance, DailyRow.equity)
+        .join(Connection, Connection.id == DailyRow.connection_id)
+        .where(within(scope), DailyRow.day == day)
+    )
+    return {HistoryKey(row.connection_id, row.currency): Snapshot(row.balance, row.equity) for row in rows}
 
 
 async def page_of_days(
@@ -177,7 +183,7 @@ async def page_of_days(
     """The days and currencies that have a row or a trade, by age, each with what the venues said."""
     traded_day = _utc_day(Position.closed_at)
     traded = (
-        _closed(scope, None if first_day is None else midnight(first_day), midnight(last_day + ONE_DAY))
+        closed(scope, None if first_day is None else midnight(first_day), midnight(last_day + ONE_DAY))
         .with_only_columns(traded_day.label("day"), Position.currency)
         .group_by(traded_day, Position.currency)
     )
@@ -202,7 +208,7 @@ async def closed_positions(
 ) -> Sequence[ClosedPosition]:
     """Positions closed in [start, end), by `closed_at` then id, from behind a place on."""
     wanted: Rows = (
-        _closed(scope, start, end)
+        closed(scope, start, end)
         .join(SignalRow, SignalRow.id == Position.signal_id)
         .with_only_columns(Position, SignalRow.provider, Position.closed_at)
         .order_by(Position.closed_at, Position.id)
@@ -300,10 +306,10 @@ def _upsert() -> Insert:
 _IS_ACTIVE: Final = (Connection.status == ConnectionStatus.ACTIVE) & Connection.deleted_at.is_(None)
 
 
-def _within(scope: Scope) -> ColumnElement[bool]:
+def within(scope: Scope) -> ColumnElement[bool]:
     """The condition that a connection is of the scope: its owner's, deleted or not."""
     owned = and_(Connection.owner_role == scope.owner.role, Connection.owner_id == scope.owner.id)
-    return owned if scope.connection_id is None else owned & (Connection.id == scope.connection_id)
+    return owned & Connection.id.in_(scope.connection_ids) if scope.connection_ids else owned
 
 
 def _closed_in(start: datetime | None, end: datetime) -> ColumnElement[bool]:
@@ -312,12 +318,12 @@ def _closed_in(start: datetime | None, end: datetime) -> ColumnElement[bool]:
     return closed if start is None else closed & (Position.closed_at >= start)
 
 
-def _closed(scope: Scope, start: datetime | None, end: datetime) -> Rows:
+def closed(scope: Scope, start: datetime | None, end: datetime) -> Rows:
     """The positions of the scope closed in [start, end)."""
     return (
         select(Position)
         .join(Connection, Connection.id == Position.connection_id)
-        .where(_within(scope), _closed_in(start, end))
+        .where(within(scope), _closed_in(start, end))
     )
 
 
@@ -331,7 +337,7 @@ def _reported(scope: Scope) -> Rows:
             _sum_of_all(DailyRow.equity).label("equity"),
         )
         .join(Connection, Connection.id == DailyRow.connection_id)
-        .where(_within(scope))
+        .where(within(scope))
         .group_by(DailyRow.day, DailyRow.currency)
     )
 

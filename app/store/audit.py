@@ -15,7 +15,7 @@ from app.store.schema import Base, Json, Key, Moment, Name, checked
 
 
 class Action(StrEnum):
-    """What was done: to the whole engine, to a connection, to an execution, to a position."""
+    """What was done: to the whole engine, to a connection, to an execution, to a position, to what one hears where."""
 
     TRADING = "trading"
     CREATE = "create"
@@ -32,6 +32,7 @@ class Action(StrEnum):
     EDIT = "edit"
     CLOSE = "close"
     BREAK = "break"
+    CHANNELS = "channels"
 
 
 class AuditEntry(Base):

@@ -12,7 +12,6 @@ from sqlalchemy import (
     LargeBinary,
     String,
     func,
-    literal_column,
     or_,
     select,
     text,
@@ -114,6 +113,10 @@ class Connection(Base):
     """When its resting entries may be looked at again between the monitor's rounds: a lease like the one above."""
     reconcile_due_at: Mapped[Moment | None]
     """When our books are held against the venue's again; null is at the next round."""
+    funding_due_at: Mapped[Moment | None]
+    """When the venue is asked what it has charged for holding; null while there is nothing to ask about."""
+    funding_heard_at: Mapped[Moment | None]
+    """When it last said."""
     created_at: Mapped[Moment]
     updated_at: Mapped[Moment]
     deleted_at: Mapped[Moment | None]
@@ -129,6 +132,11 @@ class Connection(Base):
             "ix_execution_connections_reconcile",
             "reconcile_due_at",
             postgresql_where=text("reconcile_due_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_execution_connections_funding",
+            "funding_due_at",
+            postgresql_where=text("funding_due_at IS NOT NULL"),
         ),
         Index(
             "uq_execution_connections_account",
@@ -193,6 +201,16 @@ async def locked(session: AsyncSession, connection_id: UUID) -> Connection | Non
 async def count_of_owner(session: AsyncSession, owner: Owner) -> int:
     """How many connections the owner has."""
     return await session.scalar(select(func.count()).select_from(Connection).where(owned_by(owner))) or 0
+
+
+async def exchanges(session: AsyncSession, connection_ids: Collection[UUID]) -> Mapping[UUID, str]:
+    """The exchange of each of these connections."""
+    if not connection_ids:
+        return {}
+    rows = await session.execute(
+        select(Connection.id, Connection.exchange).where(Connection.id.in_(connection_ids))
+    )
+    return dict(rows.all())
 
 
 async def claim_watch(
@@ -299,47 +317,6 @@ async def reconcile_at(session: AsyncSession, connection_id: UUID, due_at: datet
     await session.execute(
         update(Connection).where(Connection.id == connection_id).values(reconcile_due_at=due_at)
     )
-
-
-def _sealed_under(length: int) -> Any:
-    """The id of the vault key a row's credentials are sealed under: what they begin with."""
-    # A literal, since a bound encoding would make the grouped expression another than the selected one.
-    return func.convert_from(
-        func.substr(Connection.credentials_sealed, literal_column("1"), literal_column(str(length))),
-        literal_column("'LATIN1'"),
-    )
-
-
-async def vault_keys_in_use(session: AsyncSession, key_id_length: int) -> Mapping[str, int]:
-    """How many connections are sealed under each vault key, by the key's id."""
-    name = _sealed_under(key_id_length)
-    rows = await session.execute(
-        select(name, func.count()).where(Connection.credentials_sealed.is_not(None)).group_by(name)
-    )
-    return dict(rows.all())
-
-
-async def sealed_under_others(
-    session: AsyncSession, key_id: str, after: UUID | None, limit: int
-) -> Sequence[Connection]:
-    """Connections sealed under another key than this one, by id."""
-    wanted = select(Connection).where(
-        Connection.credentials_sealed.is_not(None), _sealed_under(len(key_id)) != key_id
-    )
-    if after is not None:
-        wanted = wanted.where(Connection.id > after)
-    return (await session.scalars(wanted.order_by(Connection.id).limit(limit))).all()
-
-
-async def replace_seal(session: AsyncSession, connection_id: UUID, before: bytes, after: bytes) -> bool:
-    """Put the same credentials under another key; False when they were changed or deleted meanwhile."""
-    found = await session.scalar(
-        update(Connection)
-        .where(Connection.id == connection_id, Connection.credentials_sealed == before)
-        .values(credentials_sealed=after)
-        .returning(Connection.id)
-    )
-    return found is not None
 
 
 def connection_key() -> Any:

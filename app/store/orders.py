@@ -26,8 +26,6 @@ from app.domain.positions import Fees, Filled
 from app.store.connections import connection_key
 from app.store.schema import Amount, Base, Json, Key, Moment, Name, checked
 
-_LIVE_SQL = "status IN ('pending', 'sending', 'open', 'needs_review')"
-
 
 class Order(Base):
     """One thing asked of a venue. `attempt` counts how often it was claimed, and fences every later write."""
@@ -76,7 +74,7 @@ class Order(Base):
     misses: Mapped[int] = mapped_column(default=0)
     """Clean look-ups of this attempt that found nothing, after the settle time."""
     missed_at: Mapped[Moment | None]
-    """When the last of them was that missed an order which had rested; null once it is seen again."""
+    """When the last of them was; null once the order is seen again."""
     filled_quantity: Mapped[Amount] = mapped_column(default=ZERO)
     average_price: Mapped[Amount | None]
     leg: Mapped[Leg | None] = mapped_column(checked(Leg, "leg"))
@@ -108,12 +106,13 @@ class Order(Base):
             unique=True,
             postgresql_where=text("purpose = 'entry'"),
         ),
-        # One live close per position is this index, not a lock: whoever comes second is told.
+        # One close to be sent per position is this index, not a lock: whoever comes second is told. One in review
+        # may have another beside it, and be found open at the venue then.
         Index(
             "uq_execution_orders_live_close",
             "position_id",
             unique=True,
-            postgresql_where=text(f"purpose = 'close' AND {_LIVE_SQL}"),
+            postgresql_where=text("purpose = 'close' AND status IN ('pending', 'sending')"),
         ),
         Index(
             "uq_execution_orders_idempotency",
@@ -145,6 +144,7 @@ class Order(Base):
             self.handle,
             self.price,
             self.trigger_price,
+            self.quantity,
         )
 
     def request(self) -> OrderRequest:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.exits import CloseReason, Grain, Protection, Rung, merging
 from app.domain.market import QuantityUnit
-from app.domain.money import ZERO, exact, parse
+from app.domain.money import ZERO, exact, floor_to_step, parse
 from app.domain.orders import Leg, TriggerSource
 from app.domain.owners import Owner, Role
 from app.domain.positions import PositionSide, PositionStatus
@@ -79,6 +79,8 @@ class Position(Base):
     gross_pnl: Mapped[Amount] = mapped_column(default=ZERO)
     fees: Mapped[Amount] = mapped_column(default=ZERO)
     funding: Mapped[Amount] = mapped_column(default=ZERO)
+    funding_complete: Mapped[bool] = mapped_column(server_default=text("true"), default=True)
+    """Whether all that it was charged and paid for being held can be known."""
     realized_pnl: Mapped[Amount] = mapped_column(default=ZERO)
     unrealized_pnl: Mapped[Amount] = mapped_column(default=ZERO)
     pnl_complete: Mapped[bool] = mapped_column(default=True)
@@ -89,10 +91,18 @@ class Position(Base):
     protection: Mapped[Protection] = mapped_column(checked(Protection, "protection"))
     status: Mapped[PositionStatus] = mapped_column(checked(PositionStatus, "status"))
     close_reason: Mapped[CloseReason | None] = mapped_column(checked(CloseReason, "close_reason"))
+    doubtful_quantity: Mapped[Amount] = mapped_column(server_default=text("0"), default=ZERO)
+    """What closes in review may have sold already, so that nobody sells it again. 0 where exits only ever reduce: there
+    one too many sells nothing."""
+    leave_reason: Mapped[CloseReason | None] = mapped_column(checked(CloseReason, "leave_reason"))
+    """Why all of it is to be closed as soon as the close under way has ended; null where nobody asks for that."""
     quantity_step: Mapped[Amount]
     price_tick: Mapped[Amount]
     min_quantity: Mapped[Amount]
     min_notional: Mapped[Amount | None]
+    """What an order is worth at least, where it might open something."""
+    netting: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
+    """Whether its venue nets what is held, so that exits only ever reduce (see brokers/port.py)."""
     missing_quantity: Mapped[Amount] = mapped_column(default=ZERO)
     """What the venue seemed to hold less than ours at the last look; taken away when the next one agrees."""
     missing_since: Mapped[Moment | None]
@@ -162,8 +172,17 @@ class Position(Base):
 
     @property
     def grain(self) -> Grain:
-        """How finely it can be cut, as the venue said when it was opened."""
-        return Grain(self.quantity_step, self.min_quantity, self.min_notional)
+        """How finely it can be left, as the venue said when it was opened."""
+        return Grain(self.quantity_step, self.min_quantity, None if self.netting else self.min_notional)
+
+    @property
+    @exact
+    def at_hand(self) -> Decimal:
+        """What may be sold of it now: all that is left, less what may have been sold already; 0 where that is dust."""
+        if not self.doubtful_quantity:
+            return self.remaining_quantity
+        left = floor_to_step(max(self.remaining_quantity - self.doubtful_quantity, ZERO), self.quantity_step)
+        return left if self.grain.takes(left, self.current_price or self.entry_price) else ZERO
 
     @exact
     def begin_day(self, now: datetime) -> None:
@@ -203,7 +222,11 @@ class Position(Base):
             self.stop_lost_at = now
 
     def secure(self, now: datetime) -> None:
-        """Its whole stop is watched from now on."""
+        """Its whole stop is watched from now on. What a close in review may have sold is watched by nobody, but nothing
+        can be done about that either: it has no deadline."""
+        if self.doubtful_quantity:
+            self.protect_by = None
+            return
         self.end_exposure(now)
         if self.protected_at is None and self.stop_loss is not None:
             self.protected_at = now

@@ -7,8 +7,11 @@ from typing import Any
 from sqlalchemy import ScalarSelect, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.domain.orders import OrderStatus
+from app.domain.exits import Protection
+from app.domain.orders import OrderStatus, Purpose
+from app.store.channels import Delivery, DeliveryStatus
 from app.store.connections import Connection
+from app.store.events import Event
 from app.store.executions import Execution, ExecutionStatus
 from app.store.orders import Order
 from app.store.positions import OPEN, Position
@@ -30,12 +33,26 @@ class Workload:
     """Positions whose protective orders are not yet as planned."""
     unprotected_positions: int
     """Open positions with a stop that nobody watches at the moment."""
+    pending_deliveries: int
+    """Notifications that wait to go out on a channel."""
     pending_since: datetime | None
     """When the oldest pending execution came in."""
     sending_since: datetime | None
     """When the oldest order whose outcome is unknown was sent."""
+    closing_since: datetime | None
+    """When the oldest close that waits to be sent was asked for."""
+    protecting_since: datetime | None
+    """Since when a position has been without protective orders as planned, the one that has been for longest."""
+    following_since: datetime | None
+    """When the oldest event about a signal that is not carried out yet came in."""
     unprotected_since: datetime | None
     """Since when the stop that has been watched by nobody for longest has been so."""
+    unmarked_since: datetime | None
+    """When the price was seen that is oldest among the last ones of positions that our monitor protects."""
+
+
+def _least(moment: Any, *conditions: Any) -> ScalarSelect[datetime | None]:
+    return select(func.min(moment)).where(*conditions).scalar_subquery()
 
 
 def _count(*conditions: Any) -> ScalarSelect[int]:
@@ -45,12 +62,19 @@ def _count(*conditions: Any) -> ScalarSelect[int]:
 async def present(session: AsyncSession) -> Workload:
     """The workload as it is."""
     pending, sending = Execution.status == ExecutionStatus.PENDING, Order.status == OrderStatus.SENDING
-    exposed = (
-        Position.status.in_(OPEN),
-        Position.unprotected_since.is_not(None),
-        # Nobody looks after what a deleted connection holds: it is not ours to protect.
-        Position.connection_id.in_(select(Connection.id).where(Connection.deleted_at.is_(None))),
+    # Nobody looks after what a deleted connection holds: it is not ours to protect.
+    connected = select(Connection.id).where(Connection.deleted_at.is_(None))
+    held = Position.status.in_(OPEN), Position.connection_id.in_(connected)
+    exposed = *held, Position.unprotected_since.is_not(None)
+    closing = (
+        Order.purpose == Purpose.CLOSE,
+        Order.status == OrderStatus.PENDING,
+        Order.connection_id.in_(connected),
     )
+    to_protect = Position.protect_due_at.is_not(None)
+    # What is due is moved ahead by whoever takes it up; the time without a stop is not.
+    lacking = func.coalesce(Position.unprotected_since, Position.protect_due_at)
+    marked = func.coalesce(Position.marked_at, Position.opened_at)
     row = (
         await session.execute(
             select(
@@ -58,17 +82,16 @@ async def present(session: AsyncSession) -> Workload:
                 _count(sending).label("sending_orders"),
                 _count(Order.status == OrderStatus.NEEDS_REVIEW).label("orders_in_review"),
                 _count(Position.status.in_(OPEN)).label("open_positions"),
-                _count(Position.protect_due_at.is_not(None)).label("positions_to_protect"),
+                _count(to_protect).label("positions_to_protect"),
                 _count(*exposed).label("unprotected_positions"),
-                select(func.min(Execution.received_at))
-                .where(pending)
-                .scalar_subquery()
-                .label("pending_since"),
-                select(func.min(Order.signed_at)).where(sending).scalar_subquery().label("sending_since"),
-                select(func.min(Position.unprotected_since))
-                .where(*exposed)
-                .scalar_subquery()
-                .label("unprotected_since"),
+                _count(Delivery.status == DeliveryStatus.PENDING).label("pending_deliveries"),
+                _least(Execution.received_at, pending).label("pending_since"),
+                _least(Order.signed_at, sending).label("sending_since"),
+                _least(Order.created_at, *closing).label("closing_since"),
+                _least(lacking, to_protect).label("protecting_since"),
+                _least(Event.received_at, Event.due_at.is_not(None)).label("following_since"),
+                _least(Position.unprotected_since, *exposed).label("unprotected_since"),
+                _least(marked, *held, Position.protection == Protection.SOFTWARE).label("unmarked_since"),
             )
         )
     ).one()

@@ -3,7 +3,7 @@
 Revision 0014, after 0011.
 
 An account's identity begins with its venue, so that it is one by whichever class of ccxt it is opened. What was made
-from a key says so; which of those venues names its accounts is known at the next test.
+from a key says so; a test brings the name where the venue tells one, and what is not active has to pass it first.
 """
 
 from collections.abc import Sequence
@@ -45,6 +45,10 @@ def upgrade() -> None:
               AND first.sandbox = later.sandbox AND first.market_type = later.market_type
               AND first.account_identity = later.account_identity)
         """
+    )
+    op.execute(
+        "UPDATE execution_connections SET tested_version = NULL"
+        " WHERE status <> 'active' AND split_part(account_identity, ':', 2) = 'key'"
     )
     _index("sandbox", "market_type", "account_identity")
 

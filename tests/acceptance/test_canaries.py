@@ -21,8 +21,10 @@ from sqlalchemy.engine import make_url
 
 from app.local.postgres import package_directory
 from app.local.tokens import bearer_token
-from app.settings import settings_from, vault_key_bytes
+from app.settings import new_webhook_secret, settings_from, vault_key_bytes
 from tests.acceptance.outside import Source
+from tests.api.streams import UP_TO_DATE
+from tests.channels.receivers import MailServer, Receiver, running_mail_server, running_receiver
 from tests.servers import free_port
 from tests.venues.exchange import Exchange, running_exchange
 from tests.venues.faults import ANSWER_LOST, HTML, TRUNCATED, Fault, Faults, reject, server_error
@@ -33,6 +35,11 @@ from tests.workers.processes import WORKER, Worker, until, working
 PG_DUMP: Final = package_directory() / "pginstall" / "bin" / "pg_dump"
 SERVE: Final = (sys.executable, "-W", "error", "-m", "uvicorn", "app.main:app", "--port")
 OWNER: Final = "ann"
+
+TELEGRAM_TOKEN: Final = "1305791:canary-telegram-token-31ce"
+SMTP_PASSWORD: Final = "canary-smtp-password-5e1b"
+DISCORD_TOKEN: Final = "canary-discord-token-77aa"
+SIGNING_SECRET: Final = new_webhook_secret()
 
 
 @dataclass
@@ -46,6 +53,8 @@ class Installation:
     token: str
     admin_token: str
     overheard: "Overheard"
+    receiver: Receiver
+    mail: MailServer
     answers: list[str] = field(default_factory=list)
 
     async def ask(self, method: str, path: str, body: Any = None, *, token: str = "") -> httpx.Response:
@@ -61,6 +70,25 @@ class Installation:
         assert answer.is_success, answer.text
         found: dict[str, Any] = answer.json() if answer.content else {}
         return found
+
+    async def hear(self, path: str, token: str) -> None:
+        """Everything that a stream has to tell from the first change on."""
+        headers = {"authorization": f"Bearer {token}"}
+        begun = await self._heard(path, headers)
+        # Before the first transaction of this database.
+        headers["last-event-id"] = f"{begun[0].removeprefix('id: ').partition('-')[0]}-0-{'0' * 32}"
+        told = await self._heard(path, headers)
+        assert "event: execution" in told or token == self.admin_token
+
+    async def _heard(self, path: str, headers: Mapping[str, str]) -> list[str]:
+        """The lines of a stream until it is up to date."""
+        lines: list[str] = []
+        async with self.http.stream("GET", path, headers=headers) as stream:
+            reading = stream.aiter_lines()
+            while UP_TO_DATE not in lines:
+                lines.append(await anext(reading))
+        self.answers.append(f"{stream.headers} {lines}")
+        return lines
 
     async def items(self, path: str) -> list[dict[str, Any]]:
         """A list, as the owner sees it."""
@@ -119,7 +147,7 @@ class Overheard:
 
 @pytest.fixture
 async def installation(
-    environment: dict[str, str], trial: "Trial", tmp_path: Path
+    environment: dict[str, str], trial: "Trial", receiver: Receiver, mail: MailServer, tmp_path: Path
 ) -> AsyncIterator[Installation]:
     """An installation that reaches the simulated venue alone."""
     port = free_port()
@@ -130,6 +158,15 @@ async def installation(
         "ENGINE_LOG_LEVEL": "DEBUG",
         "ENGINE_METRICS_TOKEN": "canary-metrics-token-5d1f",
         "ENGINE_MONITOR_SECONDS": "1",
+        "ENGINE_TELEGRAM_TOKEN": TELEGRAM_TOKEN,
+        "ENGINE_SMTP_HOST": "127.0.0.1",
+        "ENGINE_SMTP_PORT": str(mail.port),
+        "ENGINE_SMTP_TLS": "off",
+        "ENGINE_SMTP_SENDER": "engine@platform.example",
+        "ENGINE_SMTP_USER": "engine",
+        "ENGINE_SMTP_PASSWORD": SMTP_PASSWORD,
+        "ENGINE_CHANNEL_ENDPOINTS": json.dumps({"discord": receiver.url, "telegram": receiver.url}),
+        "ENGINE_PRIVATE_TARGETS": "allowed",
     }
     async with (
         Overheard.opened(variables["ENGINE_REDIS_URL"]) as overheard,
@@ -150,7 +187,24 @@ async def installation(
             for role in ("user", "admin")
         )
         source = Source(http, variables["ENGINE_WEBHOOK_SECRETS"])
-        yield Installation(http, source, variables, [api, worker], token, admin_token, overheard)
+        processes = [api, worker]
+        yield Installation(http, source, variables, processes, token, admin_token, overheard, receiver, mail)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """Telegram, Discord and a webhook in one, which fail at first."""
+    async with running_receiver() as running:
+        running.answers = [500] * 6
+        yield running
+
+
+@pytest.fixture
+async def mail() -> AsyncIterator[MailServer]:
+    """The operator's mail server, which fails at first."""
+    async with running_mail_server() as running:
+        running.refusal = f"550 not with {SMTP_PASSWORD}"
+        yield running
 
 
 class Trial(Protocol):
@@ -316,6 +370,7 @@ async def trial(request: pytest.FixtureRequest) -> AsyncIterator[Trial]:
 async def test_canaries_come_out_nowhere(installation: Installation, trial: Trial) -> None:
     draft = {"name": "Canary", "credentials": trial.credentials, **trial.terms}
     await refuse_what_is_wrong(installation, draft)
+    await listen_everywhere(installation)
     connection = (await installation.done("POST", "/v1/connections", draft))["id"]
     path = f"/v1/connections/{connection}"
     for accident in trial.accidents:
@@ -343,6 +398,7 @@ async def test_canaries_come_out_nowhere(installation: Installation, trial: Tria
         return bool(await installation.items("/v1/positions?status=closed"))
 
     await until(is_flat, 60)
+    await until(lambda: is_told_everywhere(installation), 60)
     await installation.done("PATCH", path, {"credentials": trial.later})
     trial.faults.add(trial.refusal, trial.names, times=2)
     refused = await installation.done("POST", f"{path}/test")
@@ -361,6 +417,7 @@ async def test_canaries_come_out_nowhere(installation: Installation, trial: Tria
         if secret in found
     ] == []
     assert b"order_claimed" in hunted["logs"], "and the logs tell of what was done"
+    assert b"notification_not_delivered" in hunted["logs"]
 
 
 async def refuse_what_is_wrong(installation: Installation, draft: Mapping[str, Any]) -> None:
@@ -376,6 +433,42 @@ async def refuse_what_is_wrong(installation: Installation, draft: Mapping[str, A
         assert (await installation.ask("POST", "/v1/connections", {**draft, **wrong})).status_code == 422
 
 
+async def listen_everywhere(installation: Installation) -> None:
+    """A channel of every kind; before that, secrets inside settings that cannot be meant."""
+    types = ["connection", "open", "close"]
+    discord = f"https://discord.com/api/webhooks/1305791/{DISCORD_TOKEN}"
+    hook = {"kind": "webhook", "types": types, "url": installation.receiver.url, "secret": SIGNING_SECRET}
+    channels = [
+        hook,
+        {"kind": "discord", "types": types, "url": discord},
+        {"kind": "telegram", "types": types, "chat_id": "1"},
+        {"kind": "email", "types": types, "address": "ann@mail.example"},
+    ]
+    for wrong in (
+        hook | {"types": [SIGNING_SECRET]},
+        hook | {"secret": SIGNING_SECRET + "!"},
+        hook | {"url": discord, "secret": [SIGNING_SECRET]},
+        {"kind": "discord", "types": types, "url": f"{discord}?{SIGNING_SECRET}"},
+    ):
+        put = await installation.ask("PUT", "/v1/notification-settings", {"channels": [wrong]})
+        assert put.status_code == 422
+    await installation.done("PUT", "/v1/notification-settings", {"channels": channels})
+
+
+async def is_told_everywhere(installation: Installation) -> bool:
+    """Whether something has gone out over every channel, each with its secret, after something has failed."""
+    installation.mail.refusal = None
+    channels = (await installation.done("GET", "/v1/notification-settings"))["channels"]
+    used = "".join(each.path for each in installation.receiver.received)
+    return (
+        all(each["last_delivered_at"] for each in channels)
+        and TELEGRAM_TOKEN in used
+        and DISCORD_TOKEN in used
+        and ("engine", SMTP_PASSWORD) in installation.mail.logins
+        and any("webhook-signature" in each.headers for each in installation.receiver.received)
+    )
+
+
 async def badly_signed(installation: Installation, secret: str) -> None:
     """A webhook that somebody signed with what is no webhook secret, and put it where it does not belong."""
     headers = {"webhook-id": secret, "webhook-timestamp": "0", "webhook-signature": f"v1,{secret}"}
@@ -389,8 +482,12 @@ async def read_everything(installation: Installation) -> None:
     document = (await installation.http.get("/openapi.json")).json()
     for path, operations in document["paths"].items():
         if "get" in operations and "{" not in path and path.startswith("/v1/"):
-            await installation.ask("GET", path)
-            await installation.ask("GET", path, token=installation.admin_token)
+            answered = operations["get"]["responses"]["200"]["content"]
+            for token in (installation.token, installation.admin_token):
+                if "text/event-stream" in answered:
+                    await installation.hear(path, token)
+                else:
+                    await installation.ask("GET", path, token=token)
     for row in await installation.items("/v1/executions"):
         await installation.ask("GET", f"/v1/executions/{row['id']}")
     for row in await installation.items("/v1/positions"):
@@ -405,6 +502,10 @@ def secrets_of(installation: Installation, canaries: Collection[str]) -> dict[st
         "vault key": installation.environment["ENGINE_VAULT_KEYS"].removeprefix("k1_"),
         "metrics token": installation.environment["ENGINE_METRICS_TOKEN"],
         "bearer token": installation.token,
+        "telegram token": TELEGRAM_TOKEN,
+        "smtp password": SMTP_PASSWORD,
+        "discord token": DISCORD_TOKEN,
+        "signing secret": SIGNING_SECRET.removeprefix("whsec_"),
         "token's signature": installation.token.rpartition(".")[2],
     } | {f"canary {number}": canary for number, canary in enumerate(sorted(canaries))}
     written = {name: secret.encode() for name, secret in plain.items()}

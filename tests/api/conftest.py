@@ -67,9 +67,15 @@ def platform(settings: Settings) -> Platform:
 
 
 @pytest.fixture
-def api(http: httpx.AsyncClient, platform: Platform) -> Api:
+def api(http: httpx.AsyncClient, platform: Platform, service: Service) -> Api:
     """The service as its callers see it."""
-    return Api(http, platform)
+    return Api(http, platform, service)
+
+
+@pytest.fixture
+def finite_streams(service: Service) -> None:
+    """Streams tell what there is and end: whatever is asked, there is a whole answer."""
+    service.state.feed.stop()
 
 
 @pytest.fixture

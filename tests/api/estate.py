@@ -17,6 +17,7 @@ from app.store.analytics import DailyRow
 from app.store.audit import Action, AuditEntry
 from app.store.connections import ConnectionStatus
 from app.store.executions import ExecutionStatus
+from app.store.funding import FundingRow
 from app.store.orders import Order
 from app.store.schema import Base, new_id
 from tests.api.scene import NOON, Rows
@@ -40,6 +41,8 @@ class Estate:
     """By the parameter that names it."""
     special: Mapping[str, UUID]
     """Things in another state, by that state."""
+    since: str = ""
+    """The `id` in event streams that all of it comes after."""
 
     def for_operation(self, operation_id: str) -> dict[str, UUID]:
         """The ids an operation is asked about, such that it can serve them."""
@@ -55,7 +58,7 @@ class Estate:
         return self.marker in answer or any(str(each) in answer for each in every)
 
 
-async def settle(rows: Rows, owner: Owner) -> Estate:
+async def settle(rows: Rows, owner: Owner, since: str = "") -> Estate:
     """Give an owner one of everything, and a plan where the owner is a user."""
     marker = f"marker{new_id().hex}"
     if owner.role is Role.USER:
@@ -69,12 +72,14 @@ async def settle(rows: Rows, owner: Owner) -> Estate:
         connection, status=ExecutionStatus.PENDING, attempts=0, due_at=NOON, message=marker
     )
     in_review = await rows.execution(connection, signal, status=ExecutionStatus.NEEDS_REVIEW)
+    channel = await rows.channel(owner, name=marker, last_error=marker)
+    # Its delivery is written with it.
     notification = await rows.notification(
         owner, message=marker, connection_id=connection.id, position_id=closed.id
     )
     doubtful = _order(connection.id, in_review.id, status=OrderStatus.NEEDS_REVIEW, signed_at=NOON)
     entry = AuditEntry(action=Action.DAILY_LOSS, connection_id=connection.id, reason=marker, created_at=NOON)
-    await rows.add(doubtful, _daily(connection.id), entry)
+    await rows.add(doubtful, _daily(connection.id), _funding(connection.id, position.id), entry)
     ids = {
         "connection_id": connection.id,
         "position_id": position.id,
@@ -88,8 +93,9 @@ async def settle(rows: Rows, owner: Owner) -> Estate:
         "in_review": in_review.id,
         "closed": closed.id,
         "audited": entry.id,
+        "channel": channel.id,
     }
-    return Estate(owner, marker, ids, special)
+    return Estate(owner, marker, ids, special, since)
 
 
 def _order(connection_id: UUID, execution_id: UUID, **columns: Any) -> Order:
@@ -111,6 +117,19 @@ def _order(connection_id: UUID, execution_id: UUID, **columns: Any) -> Order:
             "updated_at": NOON,
         }
         | columns
+    )
+
+
+def _funding(connection_id: UUID, position_id: UUID) -> FundingRow:
+    return FundingRow(
+        connection_id=connection_id,
+        position_id=position_id,
+        symbol="BTC/USDT:USDT",
+        venue_id="1",
+        amount=Decimal("-0.1"),
+        currency="USDT",
+        time=NOON,
+        created_at=NOON,
     )
 
 

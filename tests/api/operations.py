@@ -43,12 +43,18 @@ BODIES: Final[Mapping[str, Any]] = {
     "edit_position": {"stop_loss": "26600"},
     "close_position": {"portion": "0.5"},
     "preview_signal": {"symbol": "BTC/USDT", "direction": "buy"},
+    "replace_notification_settings": {
+        "channels": [{"kind": "webhook", "types": ["error"], "url": "https://you.example/notifications"}]
+    },
     "set_trading": {"state": "reducing", "reason": "Drill"},
     "receive_event": {"type": "signal.cancelled", "timestamp": "2026-11-24T12:00:00Z", "data": {"id": "1"}},
 }
 """A body for every operation that takes one, such that its owner is served."""
 
-QUERIES: Final[Mapping[str, Mapping[str, str]]] = {"delete_connection": {"force": "true"}}
+QUERIES: Final[Mapping[str, Mapping[str, str]]] = {
+    "delete_connection": {"force": "true"},
+    "get_breakdown": {"by": "connection"},
+}
 """What an operation needs to be asked besides, for its owner to be served."""
 
 

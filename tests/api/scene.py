@@ -18,8 +18,10 @@ from app.domain.market import MarketType, QuantityUnit
 from app.domain.orders import OrderStatus, OrderType, Purpose, Side
 from app.domain.owners import Owner, Role
 from app.domain.positions import PositionSide, PositionStatus
+from app.main import Service
 from app.settings import Settings
 from app.store import entitlements
+from app.store.channels import Channel, ChannelKind
 from app.store.connections import Connection, ConnectionStatus, Kind
 from app.store.executions import Execution, ExecutionStatus
 from app.store.notifications import Notification, NotificationType
@@ -90,6 +92,10 @@ class Rings:
         """A later event about a signal has come in."""
         self.heard.append(("follow", event_id))
 
+    def deliver(self, channel_ids: Iterable[UUID]) -> None:
+        """Something waits for these channels."""
+        self.heard.extend(("deliver", each) for each in channel_ids)
+
 
 @dataclass(frozen=True)
 class Platform:
@@ -136,6 +142,7 @@ class Api:
 
     http: httpx.AsyncClient
     platform: Platform
+    service: Service
 
     async def call(self, owner: Owner | None, method: str, path: str, status: int, **options: Any) -> Any:
         """Ask as this owner, expect this status, and answer the body."""
@@ -289,32 +296,39 @@ class Rows:
             }
             | columns
         )
-        await self.add(row, self._entry(execution, row))
+        await self.add(row)
+        await self.order(row)
         return row
 
-    def _entry(self, execution: Execution, position: Position) -> Order:
-        return Order(
-            id=new_id(),
-            connection_id=execution.connection_id,
-            execution_id=execution.id,
-            position_id=position.id,
-            purpose=Purpose.ENTRY,
-            symbol="BTC/USDT",
-            base="BTC",
-            currency="USDT",
-            side=Side.BUY,
-            type=OrderType.MARKET,
-            quantity=Decimal("0.01"),
-            status=OrderStatus.FILLED,
-            attempt=1,
-            filled_quantity=Decimal("0.01"),
-            average_price=Decimal("26850.5"),
-            fees={"USDT": "0.268505"},
-            fee_value=Decimal("0.268505"),
-            filled_at=NOON,
-            created_at=NOON,
-            updated_at=NOON,
+    async def order(self, position: Position, **columns: Any) -> Order:
+        """An order of a position: unless told otherwise the entry that opened it."""
+        row = Order(
+            **{
+                "id": new_id(),
+                "connection_id": position.connection_id,
+                "execution_id": position.execution_id,
+                "position_id": position.id,
+                "purpose": Purpose.ENTRY,
+                "symbol": "BTC/USDT",
+                "base": "BTC",
+                "currency": "USDT",
+                "side": Side.BUY,
+                "type": OrderType.MARKET,
+                "quantity": Decimal("0.01"),
+                "status": OrderStatus.FILLED,
+                "attempt": 1,
+                "filled_quantity": Decimal("0.01"),
+                "average_price": Decimal("26850.5"),
+                "fees": {"USDT": "0.268505"},
+                "fee_value": Decimal("0.268505"),
+                "filled_at": NOON,
+                "created_at": NOON,
+                "updated_at": NOON,
+            }
+            | columns
         )
+        await self.add(row)
+        return row
 
     async def closed_position(self, connection: Connection) -> Position:
         """One that took its profit."""
@@ -326,6 +340,26 @@ class Rows:
             protection=Protection.NONE,
             closed_at=NOON,
         )
+
+    async def channel(self, owner: Owner, **columns: Any) -> Channel:
+        """A webhook that carries everything."""
+        row = Channel(
+            **{
+                "id": new_id(),
+                "owner_role": owner.role,
+                "owner_id": owner.id,
+                "name": "Pager",
+                "kind": ChannelKind.WEBHOOK,
+                "types": [each.value for each in NotificationType],
+                "target": "https://you.example/notifications",
+                "next_at": NOON,
+                "created_at": NOON,
+                "updated_at": NOON,
+            }
+            | columns
+        )
+        await self.add(row)
+        return row
 
     async def notification(self, owner: Owner, **columns: Any) -> Notification:
         """Something the owner was told."""

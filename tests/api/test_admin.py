@@ -32,6 +32,26 @@ async def test_lists_over_all_owners(api: Api, rows: Rows) -> None:
     assert len((await api.call(ADMIN_ANN, "GET", "/v1/admin/signals", 200))["items"]) == 3
 
 
+async def test_a_signal_with_what_became_of_it_everywhere(api: Api, rows: Rows) -> None:
+    signal = await rows.signal()
+    owners = (ANN, BOB, ADMIN_ANN)
+    reached = [await rows.execution(await rows.connection(owner), signal) for owner in owners]
+    await rows.execution(await rows.connection(BOB))
+    seen = await api.call(ADMIN_ANN, "GET", f"/v1/admin/signals/{signal.id}", 200)
+    assert [(each["id"], each["owner"]) for each in seen["executions"]] == [
+        (str(row.id), {"role": owner.role, "id": owner.id})
+        for row, owner in zip(reached, owners, strict=True)
+    ]
+    # What is theirs is at the other address, and nothing else.
+    own = await api.call(ADMIN_ANN, "GET", f"/v1/signals/{signal.id}", 200)
+    assert [each["id"] for each in own["executions"]] == [str(reached[2].id)]
+    assert {name: own[name] for name in own if name != "executions"} == {
+        name: seen[name] for name in seen if name != "executions"
+    }
+    await api.call(ADMIN_ANN, "GET", f"/v1/admin/signals/{reached[0].id}", 404)
+    await api.call(ANN, "GET", f"/v1/admin/signals/{signal.id}", 403)
+
+
 async def test_an_admin_never_sees_credentials(api: Api, rows: Rows) -> None:
     sealed = b"sealed-canary"
     await rows.connection(ANN, credentials_sealed=sealed, account_identity="uid-canary")
@@ -45,7 +65,8 @@ async def test_lists_over_all_owners_are_read_only(api: Api, rows: Rows) -> None
     for method in ("POST", "PATCH", "PUT", "DELETE"):
         for path in ("connections", "executions", "positions", "signals", "system"):
             await api.call(ADMIN_ANN, method, f"/v1/admin/{path}", 405)
-            await api.call(ADMIN_ANN, method, f"/v1/admin/{path}/{connection.id}", 404)
+            one = 405 if path == "signals" else 404
+            await api.call(ADMIN_ANN, method, f"/v1/admin/{path}/{connection.id}", one)
 
 
 async def test_the_system_at_rest(api: Api) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from app.api import analytics as resource
+from app.api import trades as resource
 from app.desk import Desk
 from app.domain.owners import Owner
 from app.domain.performance import FORMULAS, Flow, Statistics, Trade, statistics

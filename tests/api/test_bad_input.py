@@ -105,6 +105,7 @@ def _is_refused(name: str, answer: Any) -> None:
         "status=', (SELECT 1)--", "unknown=1", "symbol=%F0%9F",
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("finite_streams")
 async def test_no_bad_query_breaks_a_list(api: Api, query: str) -> None:
     for operation in operations():
         if operation.method == "GET" and operation.is_guarded and not operation.names("path"):

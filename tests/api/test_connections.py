@@ -188,7 +188,7 @@ async def test_a_login_and_a_port_may_be_numbers(
     created = await api.call(ANN, "POST", "/v1/connections", 201, json=draft)
     async with sessions() as session:
         row = await session.get_one(Connection, UUID(created["id"]))
-    opened = desk.vault.unseal(row.credentials_sealed or b"", connection_id=row.id, version=1)
+    opened = desk.vault.unseal(row.credentials_sealed or b"", row_id=row.id, version=1)
     assert opened == {name: str(value) for name, value in given.items()}
     for value in (443.5, True, None, [443], {"port": 443}):
         wrong = draft | {"credentials": given | {"port": value}}

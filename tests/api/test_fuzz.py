@@ -81,12 +81,15 @@ def configured(database: str) -> Settings:
 def served(configured: Settings) -> Iterator[str]:
     """The service as uvicorn runs it, on a loop of its own."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(create_app(configured), port=port, log_config=None))
+    app = create_app(configured)
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
         assert thread.is_alive()
         time.sleep(0.01)
+    # Streams have an end then, which the answers to be looked at need.
+    app.state.feed.stop()
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join()

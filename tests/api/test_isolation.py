@@ -25,6 +25,9 @@ from app.store.connections import Connection
 from tests.api.estate import Estate, fingerprint, settle
 from tests.api.operations import Operation, operations
 from tests.api.scene import ADMIN_ANN, ANN, BOB, NOON, Api, Clock, Platform, Rows
+from tests.api.streams import listening
+
+pytestmark = pytest.mark.usefixtures("finite_streams")
 
 ADMIN_ZOE: Final = Owner(Role.ADMIN, "zoe")
 
@@ -60,9 +63,11 @@ IMPOSTORS: Final[dict[str, Callable[[Platform], dict[str, str]]]] = {
 
 
 @pytest.fixture
-async def estates(rows: Rows) -> dict[Owner, Estate]:
+async def estates(api: Api, rows: Rows) -> dict[Owner, Estate]:
     """What a user owns, and what an admin owns."""
-    return {owner: await settle(rows, owner) for owner in (ANN, ADMIN_ZOE)}
+    async with listening(api.service, api.platform.bearer(ANN)) as stream:
+        await stream.block()
+    return {owner: await settle(rows, owner, stream.last_id) for owner in (ANN, ADMIN_ZOE)}
 
 
 @pytest.mark.parametrize("impostor", IMPOSTORS)
@@ -169,7 +174,9 @@ async def _check_own_list(api: Api, operation: Operation, estate: Estate, header
     for asked in ({}, *({name: value} for name, value in ids.items())):
         options = operation.options()
         options["params"] |= asked
-        answer = await api.http.request(operation.method, operation.path, headers=headers, **options)
+        answer = await api.http.request(
+            operation.method, operation.path, headers=_whole(operation, estate, headers), **options
+        )
         assert answer.status_code == (404 if asked and "/analytics/" in operation.path else 200), operation
         assert not estate.shows_in(answer.text), operation
 
@@ -221,6 +228,16 @@ async def test_owners_are_served(api: Api, rows: Rows) -> None:
         estate = await settle(rows, owner)
         answer = await _ask(api, operation, estate, api.platform.bearer(owner))
         assert answer.is_success, (operation, answer.text)
+
+
+async def test_a_stream_tells_owners_what_it_keeps_from_others(
+    api: Api, estates: dict[Owner, Estate]
+) -> None:
+    """What strangers are asked for above is all there, or it would prove nothing."""
+    [stream] = [operation for operation in _guarded() if "Last-Event-ID" in operation.names("header")]
+    for owner, estate in estates.items():
+        answer = await _ask(api, stream, estate, api.platform.bearer(owner))
+        assert estate.shows_in(answer.text)
 
 
 async def test_what_asks_a_venue_reads_behind_the_second_wall_too(
@@ -288,4 +305,11 @@ def _guarded() -> list[Operation]:
 
 async def _ask(api: Api, operation: Operation, estate: Estate, headers: dict[str, str]) -> Any:
     path = operation.at(estate.for_operation(operation.id))
+    headers = _whole(operation, estate, headers)
     return await api.http.request(operation.method, path, headers=headers, **operation.options())
+
+
+def _whole(operation: Operation, estate: Estate, headers: dict[str, str]) -> dict[str, str]:
+    """Headers by which a stream tells all there is, from before the estate was there."""
+    asks = estate.since and "Last-Event-ID" in operation.names("header")
+    return headers | {"Last-Event-ID": estate.since} if asks else headers

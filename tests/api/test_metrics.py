@@ -8,10 +8,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from app.desk import Sessions
+from app.domain.exits import Protection
+from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
 from app.main import Service
 from app.metrics import Metrics
 from app.store import workers
+from app.store.events import Event, Reception
 from app.store.executions import ExecutionStatus
 from tests.api.scene import ANN, NOON, Clock, Rows
 
@@ -70,15 +73,76 @@ async def test_a_worker_long_silent_is_not_shown(
 async def test_gauges_follow_the_rows(http: httpx.AsyncClient, rows: Rows, clock: Clock) -> None:
     connection = await rows.connection(ANN)
     await rows.execution(connection, await rows.signal(), status=ExecutionStatus.PENDING)
+    await rows.channel(ANN)
+    await rows.notification(ANN)
     clock.move(timedelta(seconds=40))
     seen = await scrape(http)
     assert seen[key("engine_executions_pending")] == 1
-    assert seen[key("engine_queue_age_seconds")] == 40
+    assert seen[key("engine_deliveries_pending")] == 1
+    assert seen[key("engine_queue_age_seconds", kind="entries")] == 40
     assert seen[key("engine_orders_uncertain")] == 0
     assert seen[key("engine_trading", state="active")] == 1
     assert seen[key("engine_trading", state="halted")] == 0
     assert seen[key("engine_positions_unprotected")] == 0
     assert seen[key("engine_positions_unprotected_age_seconds")] == 0
+
+
+async def test_the_oldest_work_of_each_kind_is_shown(
+    http: httpx.AsyncClient, rows: Rows, sessions: Sessions, clock: Clock
+) -> None:
+    connection = await rows.connection(ANN)
+    position = await rows.position(
+        connection, protect_due_at=NOON + timedelta(minutes=5), unprotected_since=NOON
+    )
+    for since, purpose, status in (
+        (10, Purpose.CLOSE, OrderStatus.PENDING),
+        (20, Purpose.PROTECTION, OrderStatus.SENDING),
+        (0, Purpose.CLOSE, OrderStatus.FILLED),
+    ):
+        moment = NOON + timedelta(seconds=since)
+        await rows.order(position, purpose=purpose, status=status, created_at=moment, signed_at=moment)
+    seconds = timedelta(seconds=1)
+    async with sessions.begin() as session:
+        session.add_all(
+            Event(
+                webhook_id=f"e{number}",
+                type="signal.closed",
+                timestamp=NOON,
+                data={},
+                body_sha256=b"",
+                status=Reception.ACCEPTED,
+                received_at=NOON + number * seconds,
+                due_at=due_at,
+            )
+            for number, due_at in ((5, None), (30, NOON), (35, NOON))
+        )
+    clock.move(timedelta(seconds=40))
+    seen = await scrape(http)
+    ages = {"entries": 0, "closes": 30, "protection": 40, "resolution": 20, "events": 10}
+    assert {kind: seen[key("engine_queue_age_seconds", kind=kind)] for kind in ages} == ages
+
+
+async def test_the_oldest_price_our_monitor_goes_by_is_shown(
+    http: httpx.AsyncClient, rows: Rows, clock: Clock
+) -> None:
+    connection, left = await rows.connection(ANN), await rows.connection(ANN, deleted_at=NOON)
+    software, earlier = Protection.SOFTWARE, NOON - timedelta(hours=1)
+    await rows.position(connection, protection=software, marked_at=NOON + timedelta(seconds=30))
+    await rows.position(connection, protection=software, marked_at=NOON + timedelta(seconds=10))
+    await rows.position(connection, protection=Protection.NATIVE, marked_at=earlier)
+    await rows.position(connection, protection=software, marked_at=earlier, status=PositionStatus.CLOSED)
+    await rows.position(left, protection=software, marked_at=earlier)
+    clock.move(timedelta(seconds=40))
+    assert (await scrape(http))[key("engine_software_mark_age_seconds")] == 30
+
+
+async def test_when_each_process_last_looked_is_shown(http: httpx.AsyncClient, sessions: Sessions) -> None:
+    metrics = Metrics()
+    metrics.rounds.labels("sweep").set(NOON.timestamp())
+    async with sessions.begin() as session:
+        await workers.beat(session, "host:1", "1.0", NOON, metrics.snapshot())
+    shown = key("engine_round_timestamp_seconds", process="host:1", round="sweep")
+    assert (await scrape(http))[shown] == NOON.timestamp()
 
 
 async def test_unprotected_positions_are_shown_with_the_oldest(

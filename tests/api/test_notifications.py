@@ -23,6 +23,7 @@ async def test_what_one_was_told(api: Api, rows: Rows) -> None:
                 "position_id": None,
                 "read_at": None,
                 "created_at": "2026-11-24T12:00:00Z",
+                "deliveries": [],
             }
         ],
         "next_cursor": None,

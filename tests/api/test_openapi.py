@@ -113,12 +113,42 @@ def test_every_schema_that_is_referred_to_is_there(document: dict[str, Any]) -> 
     assert names <= set(document["components"]["schemas"])
 
 
+def test_names_are_names_of_classes(document: dict[str, Any]) -> None:
+    """A generated client has a class for each, whose name says what it is."""
+    names = list(document["components"]["schemas"])
+    assert not [name for name in names if not re.fullmatch(r"([A-Z]+[a-z0-9]*)+", name)]
+    assert len({name.lower() for name in names}) == len(names)
+    assert {"Sizing", "SizingInput", "Limits", "LimitsInput", "Kind", "DiscrepancyKind"} <= set(names)
+
+
+def test_a_change_says_that_objects_are_replaced_whole(document: dict[str, Any]) -> None:
+    change = document["components"]["schemas"]["ConnectionChange"]["properties"]
+    objects = ("credentials", "paper", "sizing", "limits", "protection", "symbol_map")
+    for name in objects:
+        assert "A change replaces" in change[name]["description"], name
+
+
+def test_lists_have_one_shape(document: dict[str, Any]) -> None:
+    """What lists things has `items`, and what can be longer than a page, or could become so, `next_cursor`."""
+    for path in ("/exchanges", "/analytics/equity-curve", "/analytics/breakdown", "/analytics/compare"):
+        operation = document["paths"][f"/v1{path}"]["get"]
+        schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        [name] = re.findall(r"#/components/schemas/(\w+)$", schema["$ref"])
+        assert list(document["components"]["schemas"][name]["properties"]) == ["items", "next_cursor"], path
+
+
 def test_credentials_are_written_and_never_read(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     holders = {name for name, schema in schemas.items() if "credentials" in schema.get("properties", {})}
     assert holders == {"ConnectionDraft", "ConnectionChange"}
     for name in holders:
         assert schemas[name]["properties"]["credentials"]["writeOnly"] is True
+
+
+def test_channels_secrets_are_written_and_never_read(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for name, field in (("WebhookDraft", "secret"), ("DiscordDraft", "url")):
+        assert schemas[name]["properties"][field]["anyOf"][0]["writeOnly"] is True
 
 
 def test_amounts_go_out_as_strings(document: dict[str, Any]) -> None:

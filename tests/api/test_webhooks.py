@@ -1054,6 +1054,9 @@ class Witness:
     async def follow(self, event_id: UUID) -> None:
         """Not rung by a published signal."""
 
+    def deliver(self, channel_ids: Iterable[UUID]) -> None:
+        """Not rung by an event."""
+
 
 async def test_the_bell_rings_for_what_is_committed(
     settings: Settings, desk: Desk, clock: Clock, rows: Rows, sessions: Sessions

@@ -48,7 +48,7 @@ def access_of(vault: Vault, exchange: str, market_type: MarketType, keys: Mappin
         leverage=Decimal(1),
         native_protection=True,
         paper=None,
-        credentials_sealed=vault.seal(keys, connection_id=connection_id, version=1),
+        credentials_sealed=vault.seal(keys, row_id=connection_id, version=1),
     )
 
 

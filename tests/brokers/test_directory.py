@@ -87,6 +87,17 @@ async def test_other_credentials_open_another_and_close_the_old(directory: Direc
     assert first is not second
 
 
+async def test_what_is_opened_aside_leaves_the_connections_own_in_use(
+    directory: Directory, shop: Shop
+) -> None:
+    access = access_of(MarketType.SPOT)
+    own = await directory.open(access)
+    async with directory.aside(replace(access, credentials_version=2)) as other:
+        assert other is not own
+        assert await directory.open(access) is own
+    assert [each.is_closed for each in shop.opened] == [False, True]
+
+
 async def test_what_nobody_asks_for_is_let_go_and_what_is_asked_for_stays(
     directory: Directory, shop: Shop, hand: Hand
 ) -> None:

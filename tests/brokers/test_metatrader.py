@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from app.brokers.metatrader import marks, outcomes, rates, wire
-from app.brokers.metatrader.books import Cause, cause_of, history_of_deals, tickets
+from app.brokers.metatrader.books import Cause
 from app.brokers.metatrader.commissions import charged
 from app.brokers.metatrader.credentials import Credentials
 from app.brokers.metatrader.gateway import Gateway
@@ -18,9 +18,11 @@ from app.brokers.metatrader.listings import Listing, candidates, listing_4, list
 from app.brokers.metatrader.marks import Handle
 from app.brokers.metatrader.outcomes import Fault
 from app.brokers.metatrader.platforms import PLATFORMS
+from app.brokers.metatrader.rows import cause_of, history_of_deals, tickets
 from app.brokers.metatrader.session import token_of
 from app.brokers.metatrader.wire import Record, ServerTime, Unreadable
 from app.brokers.port import Refused, Uncertain, Unreachable
+from app.domain.errors import Invalid
 from app.domain.market import Quote
 from app.domain.orders import Side
 
@@ -125,7 +127,8 @@ class TestOutcomes:
             ("mt5", "REQUOTE", Unreachable, None),
             ("mt4", "OFF_QUOTES", Unreachable, None),
             ("mt5", "OFF_QUOTES", Uncertain, None),
-            ("mt5", "INVALID_TOKEN", Unreachable, None),
+            ("mt5", "INVALID_TOKEN", Uncertain, None),
+            ("mt4", "INVALID_TOKEN", Uncertain, None),
             ("mt5", "TIMEOUT", Uncertain, None),
             ("mt4", "TRADE_TIMEOUT", Uncertain, None),
             ("mt4", "ORDER_ACCEPTED", Uncertain, None),
@@ -261,6 +264,28 @@ class TestListings:
         assert (listing.instrument.stop_level, listing.commission) == (D("0.0003"), D(7))
         assert (listing.profit_currency, listing.base_currency) == ("USD", "EUR")
 
+    def test_the_newer_platform_has_a_stop_level_too(self) -> None:
+        group = {**FIVE["symbolGroup"], "sl": 20, "tp": 30}  # type: ignore[dict-item]
+        listing = listing_5("USDJPY", exactly({**FIVE, "symbolGroup": group}), "EUR")
+        assert listing.instrument.stop_level == D("0.03")
+        assert five(stopsLevel=40).instrument.stop_level == D("0.04")
+        assert five().instrument.stop_level == 0
+
+    @pytest.mark.parametrize(
+        ("told", "takes"),
+        [
+            (None, True),
+            ("All", True),
+            ("GTC, Today, Specified, SpecifiedDay", True),
+            ("GTC", False),
+            ("GTC, Today, SpecifiedDay", False),
+        ],
+    )
+    def test_whether_an_order_may_say_when_it_ends(self, told: str | None, takes: bool) -> None:
+        group = {**FIVE["symbolGroup"], "expiration": told}  # type: ignore[dict-item]
+        listing = listing_5("USDJPY", exactly({**FIVE, "symbolGroup": group}), "EUR")
+        assert listing.takes_expiration is takes
+
     def test_futures_count_by_their_tick(self) -> None:
         assert five(calcMode="Futures", tickValue=12.5, tickSize=0.25).unit == 50
 
@@ -282,11 +307,17 @@ class TestRates:
         assert rates.rate(None, None) is None
 
     def test_a_lot_by_profit_and_by_base(self) -> None:
-        found = rates.worth(five(), "EUR", {"JPY": D("0.005"), "USD": D("0.9")}, D(6))
+        found = rates.worth(five(), "EUR", {"JPY": D("0.005"), "USD": D("0.9")}, D(6), D(150))
         assert found is not None
         assert (found.move, found.notional, found.commission) == (D(500), D(90000), D(6))
-        assert rates.worth(five(), "EUR", {"USD": D("0.9")}, D(0)) is None
-        assert rates.worth(five(), "EUR", {"JPY": D("0.005")}, D(0)) is not None
+        assert rates.worth(five(), "EUR", {"USD": D("0.9")}, D(0), D(150)) is None
+        assert rates.worth(five(), "EUR", {"JPY": D("0.005")}, D(0), D(150)) is not None
+
+    def test_a_commission_nobody_has_told_is_assumed(self) -> None:
+        found = rates.worth(five(), "EUR", {"JPY": D("0.005")}, None, D(150))
+        assert found is not None
+        # A ten-thousandth of 100,000 × 150 × 0.005.
+        assert found.commission == D("7.5")
 
     def test_the_symbol_with_least_around_it_is_asked(self) -> None:
         assert rates.symbol_for("EURUSD", ["EURUSD.pro", "EURUSDm", "GBPUSD"]) == "EURUSDm"
@@ -330,6 +361,51 @@ async def test_a_bridge_is_asked_below_its_path(path: str) -> None:
     await gateway.close()
     await runner.cleanup()
     assert asked == [f"{path.rstrip('/')}/CheckConnect"]
+
+
+GIVEN = {"account_id": "5000001", "api_secret": "password-1", "server": "Broker-Live"}
+
+
+class TestCredentials:
+    def test_a_login_is_a_number_and_one_however_it_is_written(self) -> None:
+        one, other = (Credentials.read({**GIVEN, "account_id": login}) for login in ("5000001", "005000001"))
+        assert (other.login, other.identity) == (one.login, one.identity)
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            *("127.1", "0x7f.1", "127.0.0.0x1", "2130706433", "010.0.0.1", "0.0", "127.1.", "127.0.0.1 x"),
+            *(
+                "10.0.0.5",
+                "[::1]",
+                "::ffff:127.0.0.1",
+                "169.254.169.254",
+                "127.0.0.1:80",
+                "a.b/c",
+                "x@a.example",
+            ),
+            *(
+                "localhost",
+                "bridge",
+                "db.internal",
+                "printer.local",
+                "printer.local.",
+                "１２７.1",
+                "1.2.3.4.5",
+            ),
+        ],
+    )
+    def test_no_address_of_a_network_of_ours(self, host: str) -> None:
+        given = {name: value for name, value in GIVEN.items() if name != "server"}
+        with pytest.raises(Invalid, match="public"):
+            Credentials.read({**given, "host": host, "port": "443"})
+
+    @pytest.mark.parametrize(
+        "host", ["8.8.8.8", "[2001:4860:4860::8888]", "mt5-1.broker.example", "a.xn--p1ai."]
+    )
+    def test_a_public_one(self, host: str) -> None:
+        given = {name: value for name, value in GIVEN.items() if name != "server"}
+        assert Credentials.read({**given, "host": host, "port": "443"}).host == host
 
 
 def test_a_session_is_named_beyond_guessing_and_the_same_everywhere() -> None:

@@ -112,6 +112,26 @@ class TestCodes:
             ("bybit", SWAP, bybit(10006), library.RateLimitExceeded, Uncertain, None),
             ("bybit", SWAP, bybit(10002), library.InvalidNonce, Unreachable, None),
             ("bybit", SPOT, bybit(170141), library.InvalidOrder, Uncertain, None),
+            ("bybit", SWAP, bybit(110030), library.InvalidOrder, Uncertain, None),
+            ("bybit", SPOT, bybit(170222), library.RateLimitExceeded, Unreachable, None),
+            ("onetrading", SPOT, {"error": "INTERNAL_ERROR"}, library.AuthenticationError, Uncertain, None),
+            (
+                "onetrading",
+                SPOT,
+                {"error": "MISSING_AUTHENTICATION"},
+                library.AuthenticationError,
+                Refused,
+                "credentials_refused",
+            ),
+            ("p2b", SPOT, {"errorCode": 1016}, library.AuthenticationError, Uncertain, None),
+            ("p2b", SPOT, {"errorCode": 1010}, library.AuthenticationError, Refused, "credentials_refused"),
+            ("bitso", SPOT, {"error": {"code": "0201"}}, library.AuthenticationError, Uncertain, None),
+            ("bitso", SPOT, {"error": {"code": "104"}}, library.InvalidNonce, Uncertain, None),
+            ("blofin", SWAP, {"code": "152407"}, library.InvalidNonce, Uncertain, None),
+            ("blofin", SWAP, {"code": "152405"}, library.InvalidNonce, Unreachable, None),
+            ("krakenfutures", SWAP, {"error": "nonceDuplicate"}, library.InvalidNonce, Uncertain, None),
+            ("kraken", SPOT, {"error": ["EAPI:Invalid nonce"]}, library.InvalidNonce, Uncertain, None),
+            ("okx", SWAP, {"code": "50102"}, library.InvalidNonce, Unreachable, None),
             (
                 "okx",
                 SWAP,
@@ -163,8 +183,28 @@ class TestCodes:
 
     @pytest.mark.parametrize("error", [library.ArgumentsRequired, library.InvalidOrder, AssertionError])
     def test_what_the_class_would_not_send_is_refused(self, error: type[Exception]) -> None:
-        for call in (Call(), Call(methods=["GET"])):
+        for call in (Call(), Call(methods=["GET"], status=200, body={})):
             assert type(of_order(error("text"), call, profile_of("kraken", SPOT))) is Refused
+
+    @pytest.mark.parametrize(
+        ("error", "call"),
+        [
+            (library.ExchangeError, Call(methods=["GET"])),
+            (library.InvalidOrder, Call(methods=["GET"])),
+            (library.InvalidOrder, Call(methods=["GET"], status=200, is_clean=False)),
+            (library.ExchangeError, Call(methods=["GET"], status=200, body={})),
+            (KeyError, Call(methods=["GET"], status=200, body={})),
+        ],
+    )
+    def test_what_a_class_could_not_find_out_beforehand_is_asked_again(
+        self, error: type[Exception], call: Call
+    ) -> None:
+        assert type(of_order(error("text"), call, profile_of("kraken", SPOT))) is Unreachable
+
+    def test_an_answer_without_an_end_is_in_doubt_only_once_the_order_may_have_left(self) -> None:
+        error, profile = Uncertain("It answers without an end."), profile_of("kraken", SPOT)
+        assert type(of_order(error, Call(methods=["GET"], status=200), profile)) is Unreachable
+        assert of_order(error, sent(), profile) is error
 
     def test_where_orders_are_sent_by_get_a_get_may_have_acted(self) -> None:
         call = Call(methods=["GET"])

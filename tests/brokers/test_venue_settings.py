@@ -1,6 +1,7 @@
 """Leverage and margin mode at the simulated exchanges: changed only where they differ and nothing rests on them."""
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
 
 import pytest
 
@@ -122,6 +123,33 @@ async def test_an_order_of_the_owner_keeps_the_settings_as_they_are(
         await buy(stage)
     assert refusal.value.code == "venue_settings_conflict"
     assert _changes(stage) == changed
+
+
+async def test_a_conflict_is_told_before_anything_is_sent_or_set(stage: ExchangeStage) -> None:
+    assert await stage.broker.conflict(stage.symbol) is None
+    assert _changes(stage) == []
+    await buy(stage)
+    assert await stage.broker.conflict(stage.symbol) is None
+    changed = _changes(stage)
+    _account(stage).leverage["BTCUSDT"] = Decimal(50)
+    told = await stage.broker.conflict(stage.symbol)
+    assert told == "BTC/USDT:USDT has a position at the venue, so it cannot be set to a leverage of 5."
+    assert _changes(stage) == changed
+
+
+async def test_what_was_read_is_believed_for_a_minute_and_no_longer(stage: ExchangeStage) -> None:
+    await buy(stage)
+    await stage.broker.place(order(stage, Side.SELL, OrderType.MARKET, reduce_only=True))
+    _account(stage).leverage["BTCUSDT"] = Decimal(50)
+    await stage.advance(61)
+    await buy(stage)
+    assert _account(stage).leverage["BTCUSDT"] == 5
+    # Nor does an answer of the look before an entry count for longer than that.
+    await stage.broker.place(order(stage, Side.SELL, OrderType.MARKET, reduce_only=True))
+    _account(stage).leverage["BTCUSDT"] = Decimal(50)
+    assert await stage.broker.conflict(stage.symbol) is None
+    await buy(stage)
+    assert _account(stage).leverage["BTCUSDT"] == 5
 
 
 async def test_being_told_that_it_is_so_already_is_no_failure(stage: ExchangeStage) -> None:

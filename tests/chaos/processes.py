@@ -164,3 +164,21 @@ class Postgres:
         """Start it again; it recovers first."""
         self.process = await spawn(self.part)
         await until_ready(self.part, self.process)
+
+    def freeze(self) -> None:
+        """Let all of it stand still, as on a machine that hangs: connections stay, and nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Signal the server and its children, each of which leads a group of its own."""
+        os.kill(self.process.pid, number)
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with suppress(ProcessLookupError, FileNotFoundError):
+                    _, _, after_name = (entry / "stat").read_text().rpartition(")")
+                    if int(after_name.split()[1]) == self.process.pid:
+                        os.kill(int(entry.name), number)

@@ -38,6 +38,24 @@ _CLOSES_UNCHECKED: Final = (
     ),
 )
 
+_PAGES_ARE_READ: Final = (
+    Edit(
+        "app/brokers/crypto/exchange.py",
+        'raise library.BadResponse("neither the answer nor an error")',
+        "pass",
+    ),
+)
+
+_SENT_AGAIN: Final = (
+    Edit(
+        "app/engine/placing.py",
+        "        report = await broker.place(order.request())\n    except VenueError as failure:\n",
+        "        try:\n            report = await broker.place(order.request())\n"
+        "        except VenueError:\n            report = await broker.place(order.request())\n"
+        "    except VenueError as failure:\n",
+    ),
+)
+
 RULES: Final = (
     Rule(
         "an order is absent only after the venue's settle time",
@@ -46,7 +64,7 @@ RULES: Final = (
         edits=(
             Edit(
                 "app/engine/resolution.py",
-                "settled = traits is not None and now >= signed_at + traits.settle",
+                "settled = traits is not None and asked_at >= signed_at + traits.settle",
                 "settled = traits is not None",
             ),
             Edit(
@@ -81,11 +99,53 @@ RULES: Final = (
         ),
     ),
     Rule(
+        "a page is not an empty list",
+        scene="pages_for_answers",
+        broken="duplicate",
+        edits=(
+            *_PAGES_ARE_READ,
+            Edit("app/brokers/crypto/exchange.py", "            call.is_clean = False\n", ""),
+        ),
+    ),
+    Rule(
+        "what was acknowledged is never absent",
+        scene="acknowledged_and_unseen",
+        broken="duplicate",
+        edits=(
+            Edit(
+                "app/brokers/crypto/broker.py",
+                "        if acknowledged is None:\n            raise Uncertain(",
+                "        if seen is ABSENT:\n            raise Unreachable(",
+            ),
+        ),
+    ),
+    Rule(
+        "a request is noted before it is sent",
+        scene="lost_answer_on_spot",
+        broken="duplicate",
+        edits=(
+            *_SENT_AGAIN,
+            Edit("app/brokers/crypto/broker.py", "        if name in self._sent:\n", "        if False:\n"),
+        ),
+    ),
+    Rule(
+        "legs are cancelled before anything is sold",
+        scene="stopped_while_closing",
+        broken="double close",
+        edits=(
+            Edit(
+                "app/engine/closing.py",
+                "return [] if broker.traits.native_style is NativeStyle.ATTACHED else trade.live_protection",
+                "return []",
+            ),
+        ),
+    ),
+    Rule(
         "an order is signed with the time of its claim",
         scene="late_sender",
         broken="duplicate",
         edits=(
-            Edit("app/brokers/crypto/broker.py", "        self._check_fresh(request)\n", ""),
+            Edit("app/brokers/crypto/broker.py", "            self._check_fresh(request)\n", ""),
             Edit(
                 "app/brokers/crypto/broker.py",
                 "Call(urgency=_urgency(request), signed_at=request.signed_at)",
@@ -162,15 +222,24 @@ RULES: Final = (
         edits=(
             Edit(
                 "app/engine/intake.py",
-                "    signal_id, execution_ids = await _publish(desk, values)\n",
-                '    __import__("asyncio").get_running_loop().create_task(_publish(desk, values))\n'
-                '    signal_id, execution_ids = values["signal_id"], ()\n',
+                "        signal_id, execution_ids = await _publish(desk, values)\n",
+                '        __import__("asyncio").get_running_loop().create_task(_publish(desk, values))\n'
+                '        signal_id, execution_ids = values["signal_id"], ()\n',
             ),
         ),
     ),
 )
 
 LAST_WALLS: Final = (
+    Rule(
+        "that it was no answer alone keeps a page from proving anything",
+        "pages_for_answers",
+        "",
+        edits=_PAGES_ARE_READ,
+    ),
+    Rule(
+        "the note alone keeps a request from being sent again", "lost_answer_on_spot", "", edits=_SENT_AGAIN
+    ),
     Rule("the index alone keeps a position to one live close", "two_closes", "", edits=_CLOSES_UNCHECKED),
 )
 """What still holds when everything before it is gone."""

@@ -19,14 +19,17 @@ from app.engine import closing
 from app.store.positions import Position
 from tests.chaos.checker import BY_HAND, Account
 from tests.chaos.stage import Process, Stage
-from tests.venues.faults import ANSWER_LOST, Delivery, Fault, late, looks, reject, server_error
+from tests.venues.faults import ANSWER_LOST, HTML, Delivery, Fault, lagging, late, looks, reject, server_error
 from tests.venues.orders import Order
 from tests.venues.wire import Conditions
 
 SWAP: Final = ("binanceusdm", MarketType.SWAP)
 SPOT: Final = ("binance", MarketType.SPOT)
+BYBIT: Final = ("bybit", MarketType.SPOT)
 
 PLACING: Final = "placing.send: before report = await broker.place(order.request())"
+
+SOLD: Final = "closing._carry_out: after if claimed is not None and await placing.send(desk, broker, "
 
 SETTLING: Final = timedelta(seconds=60)
 
@@ -111,6 +114,36 @@ async def unanswered_questions(stage: Stage) -> None:
     await _settled(stage)
 
 
+async def pages_for_answers(stage: Stage) -> None:
+    """The answer is lost, and a proxy's page comes for every answer to the question what became of the order."""
+    account = await stage.open_account(*BYBIT)
+    stage.venue.faults.add(ANSWER_LOST)
+    stage.venue.faults.add(HTML, looks, times=1000)
+    await stage.publish(account, "pages-for-answers")
+    for _ in range(16):
+        await stage.round()
+    stage.venue.faults.clear()
+    await _settled(stage)
+
+
+async def acknowledged_and_unseen(stage: Stage) -> None:
+    """The venue takes an order, says so, and shows it in no query for a while."""
+    account = await stage.open_account(*SPOT)
+    stage.venue.faults.add(lagging(10))
+    await stage.publish(account, "acknowledged-and-unseen")
+    for _ in range(10):
+        await stage.round()
+    await _settled(stage)
+
+
+async def lost_answer_on_spot(stage: Stage) -> None:
+    """The same as `lost_answer` where the id of an order that was filled is taken again."""
+    account = await stage.open_account(*SPOT)
+    stage.venue.faults.add(ANSWER_LOST)
+    await stage.publish(account, "lost-answer-on-spot")
+    await _settled(stage)
+
+
 async def lost_answer(stage: Stage) -> None:
     """An order is executed and the connection breaks before the answer."""
     account = await stage.open_account(*SWAP)
@@ -140,6 +173,26 @@ async def two_closes(stage: Stage) -> None:
     hold.let_go()
     await stopped
     for _ in range(20):
+        await stage.round()
+
+
+async def stopped_while_closing(stage: Stage) -> None:
+    """The price goes through the stop when a close has just sold; the account has coins of its owner's to sell."""
+    account = await stage.open_account(*SPOT)
+    await stage.publish(account, "stopped-while-closing", "ETH", stop_loss="900")
+    await _settled(stage)
+    account.floor(stage.venue).fund(account.ledger(stage.venue), "ETH", Decimal(1))
+    slow = stage.start()
+    hold = slow.life.hold_at(SOLD)
+    await _close(slow, account, await _position_of(stage, account))
+    await stage.venue.advance(2)
+    stopped = slow.begin(_sweep(slow))
+    await hold.is_held()
+    stage.venue.move(account.symbol("ETH"), 890)
+    hold.let_go()
+    await stopped
+    stage.venue.move(account.symbol("ETH"), 1000)
+    for _ in range(5):
         await stage.round()
 
 
@@ -181,8 +234,12 @@ SCENES: Final[Mapping[str, Callable[[Stage], Awaitable[None]]]] = {
         late_recorder,
         unseen_at_first,
         unanswered_questions,
+        pages_for_answers,
+        acknowledged_and_unseen,
         lost_answer,
+        lost_answer_on_spot,
         two_closes,
+        stopped_while_closing,
         closed_by_hand,
         killed_before_the_row,
     )

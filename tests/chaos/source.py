@@ -27,6 +27,7 @@ STEPS: Final = (
     "app/engine/lapsing.py",
     "app/engine/following.py",
     "app/engine/monitoring.py",
+    "app/engine/surveying.py",
     "app/engine/watches.py",
     "app/engine/stops.py",
     "app/engine/sweeping.py",
@@ -44,6 +45,7 @@ STEPS: Final = (
     "app/brokers/crypto/broker.py",
     "app/brokers/crypto/brackets.py",
     "app/brokers/metatrader/broker.py",
+    "app/brokers/metatrader/legs.py",
     "app/brokers/metatrader/session.py",
 )
 """Where points are wanted: on an order's whole way, and on a signal's."""

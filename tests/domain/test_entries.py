@@ -312,7 +312,21 @@ def test_an_entry_that_could_not_be_protected_is_denied() -> None:
 
 
 def test_the_grain_of_an_instrument() -> None:
-    assert grain_of(SPOT) == Grain(D("0.001"), D("0.001"), D(5))
+    assert grain_of(SPOT, netting=False) == Grain(D("0.001"), D("0.001"), D(5))
+    assert grain_of(SPOT, netting=True) == Grain(D("0.001"), D("0.001"), None), (
+        "what only reduces is always taken"
+    )
+
+
+def test_targets_on_a_netting_account_may_be_worth_less_than_an_entry() -> None:
+    signal = replace(BUY, take_profits=(Level(D(110), D("0.05")), Level(D(120), D("0.95"))))
+    small = Sizing(Strategy.FIXED, D("0.1"))
+    on_swap = decided(signal=signal, sizing=small, situation=ON_SWAP)
+    assert isinstance(on_swap, Entry)
+    assert [rung.quantity for rung in on_swap.rungs] == [D("0.005"), D("0.095")]
+    on_spot = decided(signal=signal, sizing=small)
+    assert isinstance(on_spot, Entry)
+    assert [rung.quantity for rung in on_spot.rungs] == [D("0.1")]
 
 
 # For any signal, terms and account
@@ -381,7 +395,11 @@ def test_an_order_that_may_be_sent_can_be_paid_protected_and_left(
         return
     event(f"{entry.type} {signal.direction}")
     instrument, funds, sign = situation.instrument, situation.funds, signal.direction.sign
-    grain, price, quantity = grain_of(instrument), entry.reference_price, Fraction(entry.quantity)
+    grain, price, quantity = (
+        grain_of(instrument, netting=False),
+        entry.reference_price,
+        Fraction(entry.quantity),
+    )
     assert situation.quote is not None
     # The right side of the market, and never a worse limit than the signal's.
     if entry.type is OrderType.MARKET:
@@ -415,7 +433,7 @@ def test_an_order_that_may_be_sent_can_be_paid_protected_and_left(
     for rung in entry.rungs:
         assert rung.price * sign > situation.quote.leaving(signal.direction) * sign
         assert rung.price % instrument.price_tick == 0
-        assert grain.takes(rung.quantity, rung.price)
+        assert grain_of(instrument, netting=situation.netting).takes(rung.quantity, rung.price)
 
 
 @given(signals(), sizings, situations(), open_portions)

@@ -67,7 +67,9 @@ def test_client_order_ids_are_distinct_and_stable(attempts: list[tuple[UUID, int
 
 def test_a_request_is_asked_about_by_its_client_id_and_the_time_of_its_claim() -> None:
     request = OrderRequest("c1", "BTC/USDT", Side.BUY, OrderType.LIMIT, D("0.5"), NOON, price=D(100))
-    assert request.key == OrderKey("c1", None, "BTC/USDT", OrderType.LIMIT, NOON, price=D(100))
+    assert request.key == OrderKey(
+        "c1", None, "BTC/USDT", OrderType.LIMIT, NOON, price=D(100), quantity=D("0.5")
+    )
 
 
 # News

@@ -1,6 +1,6 @@
 """A MetaTrader connection for tests: brokers behind simulated bridges, and a desk that reaches nothing else."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -11,11 +11,13 @@ from app.brokers.metatrader import open_metatrader
 from app.brokers.metatrader.gateway import Patience
 from app.desk import Desk
 from app.domain.market import MarketType
+from app.domain.owners import Owner
 from app.engine import connections, monitoring
 from app.engine.connections import Terms
 from app.store.connections import Connection, Kind
+from app.store.positions import Position
 from tests.desks import START, USER, Clock, opened_desk
-from tests.engine.signals import execute_all, sweep_all
+from tests.engine.signals import execute_all, positions, sweep_all
 from tests.venues.metatrader import Credentials, MetaTraderVenue, Method, running_bridge
 from tests.venues.metatrader.accounts import Login
 
@@ -53,7 +55,9 @@ class Stage:
             **other,
         }
 
-    async def connect(self, credentials: dict[str, str] | None = None, **terms: Any) -> Connection:
+    async def connect(
+        self, credentials: dict[str, str] | None = None, owner: Owner = USER, **terms: Any
+    ) -> Connection:
         """An untested connection; the size is half a lot unless told otherwise."""
         given = {
             "name": "fx",
@@ -63,7 +67,7 @@ class Stage:
         }
         self.connection = await connections.create(
             self.desk,
-            USER,
+            owner,
             kind=Kind.FX,
             exchange=self.platform,
             market_type=MarketType.FX,
@@ -72,12 +76,12 @@ class Stage:
         )
         return self.connection
 
-    async def activate(self, **terms: Any) -> Connection:
+    async def activate(self, owner: Owner = USER, **terms: Any) -> Connection:
         """A tested, active connection."""
-        connection = await self.connect(**terms)
-        examination = await connections.test(self.desk, USER, connection.id)
+        connection = await self.connect(owner=owner, **terms)
+        examination = await connections.test(self.desk, owner, connection.id)
         assert examination.ok, examination.message
-        return await connections.activate(self.desk, USER, connection.id)
+        return await connections.activate(self.desk, owner, connection.id)
 
     async def walk(self, symbol: str, bid: str | None, *, rounds: int = 4, seconds: float = 6) -> None:
         """Move the bid, and let monitor, sweep and bells do their work."""
@@ -89,6 +93,17 @@ class Stage:
             await monitoring.watch(self.desk)
             await execute_all(self.desk)
             await sweep_all(self.desk)
+
+    async def until(
+        self, is_so: Callable[[Position], bool], *, rounds: int = 40, seconds: float = 12
+    ) -> Position:
+        """Go on until something is so of the only position; it must become so."""
+        for _ in range(rounds):
+            await self.walk("EUR/USD", None, rounds=1, seconds=seconds)
+            [position] = await positions(self.desk)
+            if is_so(position):
+                return position
+        raise AssertionError(f"not so after {rounds} rounds")
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.engine.apart import apart
+from app.engine.rooms import apart
 from tests.faults import ProcessDied
 
 

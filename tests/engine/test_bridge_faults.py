@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import cycle, islice
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -18,18 +19,19 @@ from app.domain.exits import CloseReason, Protection
 from app.domain.money import ZERO
 from app.domain.orders import FINAL, Purpose
 from app.domain.positions import PositionStatus
+from app.domain.signals import EventType
 from app.engine import closing, monitoring
 from app.engine.protection import PlanChange, edit_plan
 from app.store.executions import Execution, ExecutionStatus
 from app.store.positions import Position
 from tests.desks import START, USER, Clock, opened_desk
-from tests.engine.metatrader import Stage
-from tests.engine.signals import execute_all, executions, orders, positions, publish, sweep_all
+from tests.engine.metatrader import ACCOUNTS, Stage
+from tests.engine.signals import change, execute_all, executions, orders, positions, publish, sweep_all
 from tests.venues import faults
 from tests.venues.faults import Fault, When
 from tests.venues.metatrader import MetaTraderVenue, Method, refusal, running_bridge
 from tests.venues.metatrader.bridge import Bridge
-from tests.venues.wire import WireRequest
+from tests.venues.wire import Intent, WireRequest
 
 DECIDED = frozenset(
     {
@@ -61,9 +63,18 @@ ACCIDENTS = (
     refusal("CONNECT_ERROR", "Not connected (:5000001)", executed=True),
     refusal("NETWORK_PROBLEM", "Not connected", executed=True),
     refusal("INVALID_TOKEN", "Client with id not found"),
+    refusal("INVALID_TOKEN", "Client with id not found", executed=True),
     refusal("REQUOTE"),
 )
 """What may happen to one order on its way, hangs aside."""
+
+TELLING = (
+    faults.ANSWER_LOST,
+    faults.REQUEST_LOST,
+    refusal("TIMEOUT", executed=True),
+    refusal("INVALID_TOKEN", "Client with id not found", executed=True),
+)
+"""Those of them that the ordinary suite tries at every step of every account."""
 
 HANGS = (faults.HANG, faults.HANG_EXECUTED, faults.dawdling(30))
 
@@ -167,6 +178,16 @@ class Pair:
             await edit_plan(self.desk, USER, position.id, change)
         await execute_all(self.desk)
 
+    async def is_resting(self) -> bool:
+        """Whether one entry waits at every broker, and the engine knows."""
+        waiting = [each for each in await executions(self.desk) if each.status is ExecutionStatus.OPEN]
+        return [len(stage.login.pending) for stage in self.stages] == [1] * len(waiting) != []
+
+    async def is_taken_back(self) -> bool:
+        """Whether no entry waits any more, and the engine knows."""
+        pending = [order for stage in self.stages for order in stage.login.pending]
+        return not pending and await self._is_decided()
+
     async def _is_decided(self) -> bool:
         return all(each.status in DECIDED for each in await executions(self.desk))
 
@@ -182,18 +203,21 @@ class Pair:
 async def opened_pair(
     database_url: str,
     methods: Sequence[tuple[str, Method]] = (("mt4", Method.HEDGING), ("mt5", Method.HEDGING)),
+    *,
+    patience: Patience = IMPATIENT,
+    **terms: Any,
 ) -> AsyncIterator[Pair]:
     """Active accounts of 100,000 USD at brokers that charge commission, trading a hundredth of a lot."""
     async with running_bridge(start=START) as venue, opened_desk(database_url, Clock()) as opened:
         endpoints = {bridge.platform.value: bridge.url for bridge in venue.bridges}
         now = venue.clock.now
-        brokers = Directory({"fx": open_metatrader(opened.vault, endpoints, now, IMPATIENT)})
+        brokers = Directory({"fx": open_metatrader(opened.vault, endpoints, now, patience)})
         desk = replace(opened, brokers=brokers, now=now)
         stages = []
         for platform, method in methods:
             owner = venue.open_account(platform, balance="100000", method=method, commission="3.5")
             stage = Stage(desk, venue, platform, owner)
-            await stage.activate(sizing={"strategy": "fixed", "value": "0.02"})
+            await stage.activate(sizing={"strategy": "fixed", "value": "0.02"}, **terms)
             stages.append(stage)
         yield Pair(desk, venue, stages)
         await brokers.close()
@@ -263,21 +287,44 @@ async def test_every_accident_is_met_and_nothing_happens_twice_or_is_lost(
     assert not [secret for secret in pair.venue.secrets if secret in written]
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("fault", [*ACCIDENTS, *HANGS], ids=named)
-async def test_an_accident_at_every_first_attempt_changes_nothing(pair: Pair, fault: Fault) -> None:
-    for when in (faults.places, faults.modifies, faults.leaves):
-        pair.venue.faults.add(fault, when, times=4)
-    for number in range(2):
-        await publish(pair.desk, f"s{number}", symbol="EUR/USD", stop_loss="1.09", targets=[("1.2", "1")])
-    await execute_all(pair.desk)
-    await pair.settle()
-    await pair.assert_once()
-    await pair.restop("1.095")
-    await pair.until(lambda: pair.is_stopped_at("1.095"))
-    await pair.halve()
-    await pair.until(lambda: pair.remains("0.01"))
-    await pair.leave("1.08")
+@pytest.mark.parametrize("account", ACCOUNTS)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, marks=[] if fault in TELLING else pytest.mark.long)
+        for fault in (*ACCIDENTS, *HANGS)
+    ],
+    ids=named,
+)
+async def test_an_accident_at_every_first_attempt_changes_nothing(
+    database_url: str, account: str, fault: Fault
+) -> None:
+    """Entry, look, new stop, partial close, and the cancelling of an entry that waits."""
+    async with opened_pair(database_url, [ACCOUNTS[account]]) as one:
+        for when in (faults.places, faults.modifies, faults.leaves, faults.cancels, faults.looks):
+            one.venue.faults.add(fault, when)
+        await publish(one.desk, symbol="EUR/USD", stop_loss="1.09", targets=[("1.2", "1")])
+        await execute_all(one.desk)
+        await one.settle()
+        await one.assert_once()
+        await one.restop("1.095")
+        await one.until(lambda: one.is_stopped_at("1.095"))
+        await one.halve()
+        await one.until(lambda: one.remains("0.01"))
+
+        for when in (faults.places, faults.looks, faults.cancels, faults.leaves):
+            one.venue.faults.add(fault, when)
+        resting: dict[str, Any] = {"order_type": "limit", "entry_price": "1.2", "stop_loss": "1.19"}
+        await publish(one.desk, "waits", symbol="GBP/USD", **resting)
+        await execute_all(one.desk)
+        await one.until(one.is_resting)
+        await change(one.desk, EventType.CANCELLED, "waits")
+        await one.until(one.is_taken_back)
+        await one.leave("1.08")
+        [stage] = one.stages
+        assert len(stage.login.orders) == 2
+        struck = {request.intent for _, request in one.venue.faults.struck}
+        assert struck >= {Intent.PLACE, Intent.MODIFY, Intent.LEAVE, Intent.LOOK}
 
 
 @pytest.mark.long

@@ -119,7 +119,7 @@ async def test_credentials_are_sealed_for_their_row(desk: Desk, rows: Rows) -> N
     assert row.credentials_hint == "x7Qp"
     assert row.credentials_sealed is not None
     assert b"canary" not in row.credentials_sealed
-    assert desk.vault.unseal(row.credentials_sealed, connection_id=row.id, version=1) == CREDENTIALS
+    assert desk.vault.unseal(row.credentials_sealed, row_id=row.id, version=1) == CREDENTIALS
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ async def test_other_credentials_have_to_be_tested(desk: Desk, rows: Rows) -> No
     row = await _row(desk, connection)
     assert (row.status, row.credentials_version, row.is_tested) == (ConnectionStatus.INACTIVE, 2, False)
     assert row.credentials_sealed is not None
-    assert desk.vault.unseal(row.credentials_sealed, connection_id=row.id, version=2) == OTHER_CREDENTIALS
+    assert desk.vault.unseal(row.credentials_sealed, row_id=row.id, version=2) == OTHER_CREDENTIALS
 
 
 @pytest.mark.parametrize(
@@ -336,12 +336,11 @@ async def test_credentials_of_the_same_account_take_over_what_is_open(
     assert (row.status, row.credentials_version, row.is_tested) == (ConnectionStatus.INACTIVE, 2, False)
     assert (row.account_identity, row.refused_in_a_row) == ("uid-1", 0)
     assert row.credentials_sealed is not None
-    assert desk.vault.unseal(row.credentials_sealed, connection_id=row.id, version=2) == OTHER_CREDENTIALS
+    assert desk.vault.unseal(row.credentials_sealed, row_id=row.id, version=2) == OTHER_CREDENTIALS
     [asked] = exchange.opened
     assert (asked.connection_id, asked.credentials_version) == (connection.id, 2)
     assert (
-        desk.vault.unseal(asked.credentials_sealed or b"", connection_id=row.id, version=2)
-        == OTHER_CREDENTIALS
+        desk.vault.unseal(asked.credentials_sealed or b"", row_id=row.id, version=2) == OTHER_CREDENTIALS
     ), "the venue was asked with the new ones"
     if status is ConnectionStatus.ACTIVE:
         async with desk.sessions() as session:
@@ -364,7 +363,7 @@ async def test_credentials_that_were_changed_while_accounts_were_compared_stay(
     row = await _row(desk, connection)
     assert row.credentials_version == 2
     assert row.credentials_sealed is not None
-    assert desk.vault.unseal(row.credentials_sealed, connection_id=row.id, version=2) == CREDENTIALS
+    assert desk.vault.unseal(row.credentials_sealed, row_id=row.id, version=2) == CREDENTIALS
 
 
 async def test_an_active_one_whose_account_turns_out_to_be_in_use_has_failed_its_test(

@@ -23,7 +23,7 @@ from app.domain.owners import Owner, Role
 from app.domain.positions import PositionSide
 from app.domain.risk import Mode
 from app.engine import comparing, connections, halting, monitoring
-from app.engine.comparing import Kind
+from app.engine.comparing import DiscrepancyKind
 from app.settings import new_vault_key
 from app.store.connections import Connection
 from app.store.connections import Kind as ConnectionKind
@@ -170,10 +170,10 @@ async def test_the_drill(drill: Drill, database_url: str, restored_url: str, tmp
         }
         tenth = Decimal("0.1")
         assert told == {
-            (Kind.UNKNOWN_HOLDING, ETH, PositionSide.LONG, tenth, None),
-            (Kind.UNKNOWN_ORDER, ETH, Side.SELL, tenth, lost_stop.client_order_id),
-            (Kind.UNKNOWN_ORDER, SOL, Side.BUY, tenth, lost_entry.client_order_id),
-            (Kind.UNKNOWN_FILL, ETH, Side.BUY, tenth, lost_buy.exchange_order_id),
+            (DiscrepancyKind.UNKNOWN_HOLDING, ETH, PositionSide.LONG, tenth, None),
+            (DiscrepancyKind.UNKNOWN_ORDER, ETH, Side.SELL, tenth, lost_stop.client_order_id),
+            (DiscrepancyKind.UNKNOWN_ORDER, SOL, Side.BUY, tenth, lost_entry.client_order_id),
+            (DiscrepancyKind.UNKNOWN_FILL, ETH, Side.BUY, tenth, lost_buy.exchange_order_id),
         }
 
         # What is on the list is settled at the venue, by hand.
@@ -211,8 +211,8 @@ async def test_what_left_after_the_backup_is_missed_and_what_is_not_answered_is_
         assert {
             (each.kind, each.quantity, each.client_order_id, each.status) for each in found.discrepancies
         } == {
-            (Kind.MISSING_ORDER, Decimal("0.1"), stop.client_order_id, OrderStatus.FILLED),
-            (Kind.MISSING_HOLDING, Decimal("0.1"), None, None),
+            (DiscrepancyKind.MISSING_ORDER, Decimal("0.1"), stop.client_order_id, OrderStatus.FILLED),
+            (DiscrepancyKind.MISSING_HOLDING, Decimal("0.1"), None, None),
         }
 
         # A page of a proxy's is no answer: nothing is held to be flat, or equal, on the strength of it.

@@ -26,7 +26,18 @@ from app.store.executions import ExecutionStatus
 from tests.desks import START, USER, Clock, opened_desk
 from tests.engine.signals import change, execute_all, executions, orders, positions, publish, sweep_all
 from tests.venues.exchange import Exchange, Keys, running_exchange
-from tests.venues.faults import ANSWER_LOST, HTML, REQUEST_LOST, TRUNCATED, Fault, any_request, server_error
+from tests.venues.faults import (
+    ANSWER_LOST,
+    HTML,
+    REQUEST_LOST,
+    TRUNCATED,
+    Delivery,
+    Fault,
+    any_request,
+    reject,
+    server_error,
+)
+from tests.venues.wire import Conditions
 
 VENUES = [
     ("binance", MarketType.SPOT),
@@ -240,6 +251,72 @@ class TestPositions:
         venue.audit()
 
 
+async def _bracketed(desk: Desk, venue: Exchange) -> None:
+    """A position of 0.1 on Binance spot with one bracket, in a market so thin that its target fills in parts."""
+    await _activated(desk, venue, "binance", MarketType.SPOT)
+    await publish(desk, stop_loss="19000", targets=[("21000", "1")])
+    await execute_all(desk)
+    venue.thin("BTC/USDT", "0.4")
+    venue.move("BTC/USDT", 21000)
+
+
+def _stops(venue: Exchange) -> Decimal:
+    """How much of the position the venue's stops would sell."""
+    [account] = [each for each in venue.spot.floor.accounts.values() if each.orders]
+    return sum((order.quantity for order in account.live.values() if order.trigger is not None), Decimal(0))
+
+
+class TestBracketsFilledInPart:
+    async def test_the_rest_has_a_stop_at_the_venue_again(self, desk: Desk, venue: Exchange) -> None:
+        await _bracketed(desk, venue)
+        assert _stops(venue) == 0, "the venue has ended it with the target's first fill"
+        [before] = await positions(desk)
+        await _walk(desk, venue, "BTC/USDT", 20500)
+        [position] = await positions(desk)
+        assert position.remaining_quantity == Decimal("0.05994")
+        assert position.protection is Protection.NATIVE
+        assert _stops(venue) == Decimal("0.05994")
+        assert position.unprotected_seconds > before.unprotected_seconds
+        venue.thin("BTC/USDT", "1")
+        await _walk(desk, venue, "BTC/USDT", 18500)
+        [position] = await positions(desk)
+        assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.STOP_LOSS)
+        assert [order.type for order in await orders(desk)] == [
+            OrderType.MARKET,
+            OrderType.OCO,
+            OrderType.OCO,
+        ]
+        venue.audit()
+
+    async def test_what_cannot_be_placed_anew_is_left_by_our_monitor(
+        self, desk: Desk, venue: Exchange
+    ) -> None:
+        await _bracketed(desk, venue)
+        # The target is reached still, so no bracket for the rest would be taken.
+        await _walk(desk, venue, "BTC/USDT", 21000)
+        [position] = await positions(desk)
+        assert position.protection is not Protection.NATIVE
+        assert position.stop_seen_at is None, "a target that stands bare is no stop"
+        venue.thin("BTC/USDT", "1")
+        await _walk(desk, venue, "BTC/USDT", 18000, rounds=8)
+        [position] = await positions(desk)
+        assert position.status is PositionStatus.CLOSED
+        for floor in venue.floors:
+            assert not any(account.live for account in floor.accounts.values())
+        venue.audit()
+
+    async def test_a_list_that_the_venue_takes_for_ended_is_taken_back_by_its_legs(
+        self, desk: Desk, venue: Exchange
+    ) -> None:
+        await _bracketed(desk, venue)
+        gone = reject({"code": -2011, "msg": "Unknown order list sent."})
+        venue.faults.add(gone, lambda asked: (asked.method, asked.path) == ("DELETE", "/api/v3/orderList"))
+        await _walk(desk, venue, "BTC/USDT", 20500)
+        [position] = await positions(desk)
+        assert position.protection is Protection.NATIVE
+        assert _stops(venue) == Decimal("0.05994")
+
+
 @pytest.mark.parametrize(("exchange", "market_type"), VENUES)
 async def test_a_position_that_its_target_ended_is_nobodys_to_protect(
     desk: Desk, venue: Exchange, exchange: str, market_type: MarketType
@@ -290,6 +367,23 @@ async def test_an_accident_at_the_entry_ends_in_one_order_and_a_protected_positi
     assert position.protection is Protection.NATIVE
     assert Decimal("0.0998") <= position.quantity <= Decimal("0.1")
     placed = [order for floor in venue.floors for order in floor.orders if order.trigger is None]
+    assert len(placed) == 1
+
+
+@pytest.mark.parametrize("market_type", [MarketType.SPOT, MarketType.SWAP])
+async def test_an_order_that_only_the_history_tells_of_is_not_sent_again(
+    desk: Desk, venue: Exchange, market_type: MarketType
+) -> None:
+    await _activated(desk, venue, "bybit", market_type)
+    venue.faults.add(Fault("lost", Delivery.DROPPED, conditions=Conditions(fraction=Decimal("0.4"))))
+    await publish(desk, stop_loss="19000")
+    await execute_all(desk)
+    # A new version goes live there before anybody has asked what became of the order.
+    venue.bybit.release()
+    await _walk(desk, venue, _symbol(market_type), 20000, rounds=8)
+    [execution] = await executions(desk)
+    assert (execution.status, execution.attempts) == (ExecutionStatus.PARTIAL, 1)
+    placed = [order for order in venue.bybit.floor.orders if order.trigger is None]
     assert len(placed) == 1
 
 

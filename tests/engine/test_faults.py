@@ -228,7 +228,7 @@ async def test_a_leg_that_goes_wrong_leaves_the_position_watched_and_ends_well(
     desk: Desk, clock: Clock, venue: FaultyVenue, fault: Fault
 ) -> None:
     await add_connection(desk)
-    venue._pick = is_exit
+    venue.pick = is_exit
     venue.faults.append(fault)
     await publish(desk, stop_loss="19500")
     try:
@@ -255,7 +255,7 @@ async def test_a_close_that_goes_wrong_is_carried_out_exactly_once(
     desk: Desk, clock: Clock, venue: FaultyVenue, fault: Fault
 ) -> None:
     await add_connection(desk, protection={"native": False})
-    venue._pick = is_exit
+    venue.pick = is_exit
     venue.faults.append(fault)
     await publish(desk, stop_loss="19500")
     await execute_all(desk)

@@ -1,6 +1,6 @@
 """Fills that arrive when nobody expects any more: taken in, protected, or closed at once."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from app.brokers.directory import Access, Venue
 from app.brokers.paper.tape import Recordings
-from app.brokers.paper.venue import open_paper
+from app.brokers.paper.venue import SETTLE, open_paper
 from app.brokers.port import ABSENT, Broker, Silence
 from app.desk import Desk, open_database, open_sessions
 from app.domain.exits import CloseReason, Protection
@@ -25,7 +25,7 @@ from app.store.notifications import Notification, NotificationType
 from app.store.orders import Order
 from tests.desks import START, USER, Clock, add_connection, opened_desk, write_recording
 from tests.engine.signals import execute_all, executions, orders, positions, publish, sweep_all
-from tests.faults import FaultyBroker, FaultyVenue
+from tests.faults import Fault, FaultyBroker, FaultyVenue
 
 # 20000, after half a minute down to 19800 where it stays: a limit at 19900 is filled on the way.
 CANDLES = [
@@ -41,6 +41,8 @@ class ForgetfulVenue(FaultyVenue):
     forgetful = False
     hasty = False
     """Entries are reported final before all of what is filled is counted."""
+    pause: Callable[[], None] = staticmethod(lambda: None)
+    """What happens between the asking for an order and the answer."""
 
     async def open(self, access: Access) -> Broker:
         """The real broker behind the gap in its memory."""
@@ -52,6 +54,7 @@ class ForgetfulBroker(FaultyBroker):
 
     async def find(self, key: OrderKey) -> OrderReport | Silence:
         """Nothing, cleanly, while the venue is forgetful."""
+        getattr(self._venue, "pause", lambda: None)()
         return ABSENT if getattr(self._venue, "forgetful", False) else await super().find(key)
 
     async def place(self, request: OrderRequest) -> OrderReport:
@@ -213,6 +216,26 @@ async def test_what_is_filled_after_the_position_was_closed_is_closed_at_once(
     assert position.unprotected_since is None
     assert [order.status for order in await orders(desk) if order.is_live] == []
     assert "BTC/USDT:USDT: filled after it was closed" in await errors_told(desk)
+
+
+async def test_a_look_up_asked_for_before_the_settle_time_proves_nothing_however_late_its_answer(
+    desk: Desk, clock: Clock, venue: ForgetfulVenue
+) -> None:
+    await add_connection(desk)
+    venue.faults.append(Fault.REQUEST_LOST)
+    await publish(desk)
+    await execute_all(desk)
+    venue.forgetful, venue.pause = True, lambda: clock.move(4)
+    clock.move(SETTLE.total_seconds() - 2)
+    await sweep_all(desk)
+    [order] = await orders(desk)
+    assert order.signed_at is not None
+    assert clock() > order.signed_at + SETTLE, "the answer came late enough, the question did not"
+    assert order.misses == 0
+    clock.move(2)
+    await sweep_all(desk)
+    [order] = await orders(desk)
+    assert order.misses == 1
 
 
 async def look(desk: Desk, clock: Clock, seconds: float) -> OrderStatus:

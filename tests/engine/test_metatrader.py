@@ -3,6 +3,7 @@
 import io
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import cast
@@ -22,6 +23,7 @@ from tests.desks import USER
 from tests.engine.metatrader import ACCOUNTS, Stage, opened_stage
 from tests.engine.signals import change, execute_all, executions, orders, positions, publish
 from tests.venues import faults
+from tests.venues.faults import Delivery, Fault, Page
 from tests.venues.metatrader import TradeMode, refusal
 
 D = Decimal
@@ -278,6 +280,37 @@ class TestLimitEntries:
         assert stage.login.pending == []
         assert stage.login.positions == {}
 
+    @pytest.mark.parametrize("reason", ["told", "unsaid", "too short"])
+    async def test_where_the_broker_takes_no_end_of_it_we_end_it(self, stage: Stage, reason: str) -> None:
+        server = stage.venue.bridge(stage.platform).server
+        if reason == "too short":
+            server.min_expiration = timedelta(minutes=11)
+        else:
+            server.tells_expirations = reason == "told"
+            for market in server.markets.values():
+                market.listing = replace(market.listing, takes_expiration=False)
+        await stage.activate()
+        ends = stage.desk.now() + timedelta(minutes=10)
+        await publish(stage.desk, symbol="EUR/USD", order_type="limit", entry_price="1.095", expires_at=ends)
+        assert await outcome(stage) == (ExecutionStatus.OPEN, None)
+        [resting] = stage.login.pending
+        assert (resting.price, resting.expiration) == (D("1.095"), None)
+        await stage.walk("EUR/USD", None, rounds=6, seconds=150)
+        assert (await outcome(stage))[0] in (ExecutionStatus.EXPIRED, ExecutionStatus.CANCELLED)
+        assert stage.login.pending == []
+        assert stage.login.positions == {}
+
+    async def test_inside_the_spread_it_waits_for_the_price_to_move(self, stage: Stage) -> None:
+        await stage.activate()
+        await publish(
+            stage.desk, symbol="EUR/USD", order_type="limit", entry_price="1.10005", stop_loss="1.09"
+        )
+        assert (await outcome(stage))[0] is ExecutionStatus.PENDING
+        await stage.walk("EUR/USD", "1.1002")
+        assert (await outcome(stage))[0] is ExecutionStatus.OPEN
+        [resting] = stage.login.pending
+        assert resting.price == D("1.10005")
+
 
 class TestDenials:
     @pytest.mark.parametrize(
@@ -298,12 +331,37 @@ class TestDenials:
         assert (status in (ExecutionStatus.DENIED, ExecutionStatus.REJECTED), told) == (True, code)
         assert stage.login.orders == []
 
-    async def test_a_closed_market_says_so(self, stage: Stage) -> None:
+    @pytest.mark.parametrize("closed", ["EUR/USD", None], ids=["symbol", "weekend"])
+    async def test_a_closed_market_says_so(self, stage: Stage, closed: str | None) -> None:
         await stage.activate()
-        stage.venue.close_session("EUR/USD")
+        stage.venue.close_session(closed)
         await publish(stage.desk, symbol="EUR/USD")
         status, code = await outcome(stage)
         assert (status in (ExecutionStatus.DENIED, ExecutionStatus.REJECTED), code) == (True, "market_closed")
+
+    async def test_a_stop_nearer_than_the_broker_takes(self, stage: Stage) -> None:
+        for market in stage.venue.bridge(stage.platform).server.markets.values():
+            market.listing = replace(market.listing, stops_level=600)
+        await stage.activate()
+        await publish(stage.desk, symbol="EUR/USD", stop_loss="1.095")
+        assert await outcome(stage) == (ExecutionStatus.DENIED, "stop_too_close")
+
+    @pytest.mark.parametrize("hours", ["1", "5"])
+    async def test_a_wrong_time_zone_makes_no_price_fresh(self, stage: Stage, hours: str) -> None:
+        wrong = Fault("time zone", Delivery.REPLACED, page=Page(200, hours, "text/plain"))
+        stage.venue.faults.add(wrong, faults.on("/ServerTimezone"), times=100)
+        await stage.activate()
+        await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09")
+        assert await outcome(stage) == (ExecutionStatus.DENIED, "quote_stale")
+
+    async def test_clocks_that_are_put_forward_hold_nothing_up(self, stage: Stage) -> None:
+        await stage.activate()
+        await publish(stage.desk, "winter", symbol="EUR/USD", stop_loss="1.09")
+        await execute_all(stage.desk)
+        stage.venue.bridge(stage.platform).server.utc_offset += timedelta(hours=1)
+        await publish(stage.desk, "summer", symbol="GBP/USD", stop_loss="1.24")
+        await execute_all(stage.desk)
+        assert {each.status for each in await executions(stage.desk)} == {ExecutionStatus.EXECUTED}
 
     async def test_an_account_whose_figures_are_not_there_yet(self, stage: Stage) -> None:
         if stage.platform == "mt4":

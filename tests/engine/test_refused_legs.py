@@ -45,7 +45,7 @@ class Scene:
 
     def refuse(self, picked: Callable[[OrderRequest], bool]) -> None:
         """Let the exchange refuse these from now on."""
-        self.faulty._pick = picked
+        self.faulty.pick = picked
         self.faulty.faults.extend([Fault.REFUSED] * 1000)
 
     def relent(self) -> None:

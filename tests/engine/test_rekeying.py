@@ -46,7 +46,7 @@ async def sealed(desk: Desk, count: int) -> Sequence[UUID]:
 
 async def reseal(desk: Desk, connection_id: UUID, secret: str, version: int = 1) -> None:
     """Give a connection credentials under the newest key of this desk."""
-    value = desk.vault.seal({"api_secret": secret}, connection_id=connection_id, version=version)
+    value = desk.vault.seal({"api_secret": secret}, row_id=connection_id, version=version)
     async with desk.sessions.begin() as session:
         await session.execute(
             update(Connection)
@@ -61,7 +61,7 @@ async def opened(desk: Desk) -> dict[UUID, str]:
         rows = await session.scalars(select(Connection).where(Connection.credentials_sealed.is_not(None)))
         return {
             row.id: desk.vault.unseal(
-                row.credentials_sealed or b"", connection_id=row.id, version=row.credentials_version
+                row.credentials_sealed or b"", row_id=row.id, version=row.credentials_version
             )["api_secret"]
             for row in rows
         }
@@ -133,7 +133,7 @@ async def test_a_process_without_a_key_in_use_is_told_which(desk: Desk) -> None:
     await sealed(desk, 2)
     await rekeying.check_keys(desk)
     with pytest.raises(
-        MissingKeys, match=rf"ENGINE_VAULT_KEYS.*{desk.vault.sealing_key_id} \(2 connections\)"
+        MissingKeys, match=rf"ENGINE_VAULT_KEYS.*{desk.vault.sealing_key_id} \(2 credentials\)"
     ):
         await rekeying.check_keys(replace(desk, vault=Vault.open([NEW])))
 

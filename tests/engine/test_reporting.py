@@ -11,7 +11,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, select, update
 
 from app.brokers.directory import Access
 from app.brokers.port import Account, Balance, Broker, Permissions, Refused, Uncertain, Unreachable
@@ -49,6 +49,8 @@ class Accounts:
     """A venue that only knows accounts: by connection, what asking for one brings."""
 
     answers: dict[UUID, Answer] = field(default_factory=dict)
+    silent: dict[UUID, asyncio.Event] = field(default_factory=dict)
+    """Connections whose accounts are told only when this has happened."""
     asked: int = 0
     most_at_once: int = 0
     now_asked: int = 0
@@ -61,6 +63,8 @@ class Accounts:
             self.now_asked += 1
             self.most_at_once = max(self.most_at_once, self.now_asked)
             await asyncio.sleep(0)
+            if (told := self.silent.get(access.connection_id)) is not None:
+                await told.wait()
             self.now_asked -= 1
             return self.answers[access.connection_id]()
 
@@ -462,6 +466,68 @@ async def test_only_active_connections_are_asked_and_not_all_at_once(
         venue.answers[connection.id] = lambda: account_of({"USDT": "1"}, {}, clock())
     assert await snapshot_balances(desk, day(1)) == 10
     assert (venue.asked, venue.most_at_once) == (10, 3)
+
+
+async def test_what_one_venue_says_is_kept_while_another_says_nothing(
+    desk: Desk, venue: Accounts, clock: Clock
+) -> None:
+    clock.moment = at(2, 0)
+    answering, silent = connection_of(), connection_of()
+    await save(desk.sessions, answering, silent)
+    for each in (answering, silent):
+        venue.answers[each.id] = lambda: account_of({"USDT": "8"}, {}, clock())
+    told = venue.silent[silent.id] = asyncio.Event()
+    taking = asyncio.create_task(snapshot_balances(desk, day(1)))
+    async with asyncio.timeout(60):
+        while not await rows(desk.sessions, connection_id=answering.id):
+            await asyncio.sleep(0.05)
+    assert await rows(desk.sessions, connection_id=silent.id) == []
+    told.set()
+    assert await taking == 2
+    assert {row.balance for row in await rows(desk.sessions)} == {D(8)}
+
+
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize(
+    "meanwhile",
+    [{"status": ConnectionStatus.ERROR}, {"credentials_version": 2}],
+    ids=["it broke", "other credentials"],
+)
+async def test_what_became_of_a_connection_while_its_venue_was_asked_stays(
+    desk: Desk, venue: Accounts, clock: Clock, meanwhile: dict[str, Any], *, answers: bool
+) -> None:
+    connection = connection_of()
+    await save(desk.sessions, connection)
+    venue.answers[connection.id] = (
+        (lambda: account_of({"USDT": "8"}, {}, clock())) if answers else refuse(Unreachable("away"))
+    )
+    told = venue.silent[connection.id] = asyncio.Event()
+    checking = asyncio.create_task(reporting.check_health(desk))
+    async with asyncio.timeout(60):
+        while not venue.asked:
+            await asyncio.sleep(0.05)
+    async with desk.sessions.begin() as session:
+        await session.execute(update(Connection).values(last_error="The key is refused.", **meanwhile))
+    told.set()
+    await checking
+    async with desk.sessions() as session:
+        kept = await session.get_one(Connection, connection.id)
+    assert (kept.last_error, kept.balances_at) == ("The key is refused.", None)
+
+
+async def test_an_account_that_cannot_be_reached_says_so_until_it_can(
+    desk: Desk, venue: Accounts, clock: Clock
+) -> None:
+    connection = connection_of()
+    await save(desk.sessions, connection)
+    for answer, said in (
+        (refuse(Unreachable("away")), reporting.UNREACHABLE),
+        (lambda: account_of({"USDT": "8"}, {}, clock()), None),
+    ):
+        venue.answers[connection.id] = answer
+        await reporting.check_health(desk)
+        async with desk.sessions() as session:
+            assert (await session.get_one(Connection, connection.id)).last_error == said
 
 
 # Days that were missed

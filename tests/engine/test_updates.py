@@ -284,7 +284,7 @@ async def test_a_close_waits_for_one_that_is_under_way_and_is_applied_once(desk:
     await publish(desk, stop_loss="19000")
     await execute_all(desk)
     await closing.request_close(desk, USER, (await held(desk)).id, Decimal("0.5"), idempotency_key=None)
-    await change(desk, EventType.CLOSED)
+    await change(desk, EventType.CLOSED, portion="0.5")
     queue: Any = desk.queue
     queue.rung.reverse()
     await execute_all(desk)
@@ -292,6 +292,19 @@ async def test_a_close_waits_for_one_that_is_under_way_and_is_applied_once(desk:
     for _ in range(4):
         clock.move(5)
         await sweep_all(desk)
+    assert (await held(desk)).remaining_quantity == Decimal("0.025")
+    assert await outcomes(desk) == [(None, "closed")]
+
+
+async def test_a_close_of_everything_takes_over_one_of_a_part_that_is_not_on_its_way_yet(desk: Desk) -> None:
+    await add_connection(desk)
+    await publish(desk, stop_loss="19000")
+    await execute_all(desk)
+    await closing.request_close(desk, USER, (await held(desk)).id, Decimal("0.5"), idempotency_key=None)
+    await change(desk, EventType.CLOSED)
+    queue: Any = desk.queue
+    queue.rung.reverse()
+    await execute_all(desk)
     position = await held(desk)
     assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.SIGNAL)
     assert await outcomes(desk) == [(None, "closed")]

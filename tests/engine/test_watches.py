@@ -30,7 +30,7 @@ async def desk(database_url: str, clock: Clock) -> AsyncIterator[Desk]:
 async def test_what_one_worker_watches_another_leaves_alone(desk: Desk) -> None:
     one, two = [(await add_connection(desk)).id for _ in range(2)]
     async with watches.held(desk, [one]) as first, watches.held(desk, [one, two]) as second:
-        assert (first, second) == ({one}, {two})
+        assert (first.held, second.held) == ({one}, {two})
 
 
 async def test_a_round_that_ends_leaves_its_connections_to_the_next(desk: Desk, clock: Clock) -> None:
@@ -38,10 +38,10 @@ async def test_a_round_that_ends_leaves_its_connections_to_the_next(desk: Desk, 
     async with watches.held(desk, [known]):
         clock.move(3)
     async with watches.held(desk, [known]) as too_soon:
-        assert too_soon == set()
+        assert too_soon.held == set()
     clock.move((desk.monitor_every / 2).total_seconds())
     async with watches.held(desk, [known]) as taken:
-        assert taken == {known}
+        assert taken.held == {known}
 
 
 async def test_a_dead_workers_connections_are_taken_over_and_what_it_does_late_changes_nothing(
@@ -49,13 +49,13 @@ async def test_a_dead_workers_connections_are_taken_over_and_what_it_does_late_c
 ) -> None:
     known = (await add_connection(desk)).id
     async with AsyncExitStack() as stopped:
-        assert await stopped.enter_async_context(watches.held(desk, [known])) == {known}
+        assert (await stopped.enter_async_context(watches.held(desk, [known]))).held == {known}
         clock.move(watches.LEASE.total_seconds() - 1)
         async with watches.held(desk, [known]) as too_soon:
-            assert too_soon == set()
+            assert too_soon.held == set()
         clock.move(1)
         async with watches.held(desk, [known]) as taken_over:
-            assert taken_over == {known}
+            assert taken_over.held == {known}
             until = desk.now() + watches.LEASE
             await stopped.aclose()
             assert await _taken_until(desk) == until, "it has given away what was another's"
@@ -71,7 +71,7 @@ async def test_a_long_round_keeps_its_connections(desk: Desk, clock: Clock) -> N
                 await asyncio.sleep(0.05)
         clock.move(2)
         async with watches.held(desk, [known]) as other:
-            assert other == set()
+            assert other.held == set()
 
 
 async def test_a_row_that_somebody_stands_still_with_keeps_nobody_from_the_others(desk: Desk) -> None:
@@ -80,10 +80,10 @@ async def test_a_row_that_somebody_stands_still_with_keeps_nobody_from_the_other
         await connections.locked(session, one)
         async with asyncio.timeout(4):
             async with watches.held(desk, [one, two]) as taken:
-                assert taken == {two}
+                assert taken.held == {two}
     async with desk.sessions.begin() as session:
         async with watches.held(desk, [one, two]) as taken:
-            assert taken == {one}
+            assert taken.held == {one}
             await connections.locked(session, one)
             stuck = await _until(desk, one)
         assert await _until(desk, one) == stuck, "its lease ends by itself"

@@ -305,18 +305,23 @@ async def test_an_owner_sees_their_own_connections_and_the_deleted_ones(sessions
         mine.id: True,
         gone.id: False,
     }
-    assert [history.key.connection_id for history in await histories(sessions, Scope(ALICE, gone.id))] == [
+    assert [history.key.connection_id for history in await histories(sessions, Scope(ALICE, (gone.id,)))] == [
         gone.id
     ]
-    assert await histories(sessions, Scope(ALICE, theirs.id)) == []
-    assert await histories(sessions, Scope(ALICE, admins.id)) == []
+    assert await histories(sessions, Scope(ALICE, (theirs.id,))) == []
+    assert await histories(sessions, Scope(ALICE, (admins.id,))) == []
 
 
 async def test_whose_a_connection_is(sessions: Sessions) -> None:
     mine, theirs = connection_of(), connection_of(BOB)
     await save(sessions, mine, theirs)
     async with sessions() as session:
-        scopes = [Scope(ALICE), Scope(ALICE, mine.id), Scope(ALICE, theirs.id), Scope(ADMIN_ALICE, mine.id)]
+        scopes = [
+            Scope(ALICE),
+            Scope(ALICE, (mine.id,)),
+            Scope(ALICE, (theirs.id,)),
+            Scope(ADMIN_ALICE, (mine.id,)),
+        ]
         assert [await analytics.is_owned(session, scope) for scope in scopes] == [True, True, False, False]
 
 
@@ -504,9 +509,14 @@ async def test_rows_and_traded_days_are_paged_newest_first(sessions: Sessions) -
         assert list(seen.items()) == list(expected.items())
     async with sessions() as session:
         assert await analytics.page_of_days(session, Scope(BOB), None, day(9), after=None, limit=9) == {}
-        only = await analytics.page_of_days(session, Scope(ALICE, two.id), None, day(9), after=None, limit=9)
+        only = await analytics.page_of_days(
+            session, Scope(ALICE, (two.id,)), None, day(9), after=None, limit=9
+        )
         assert list(only) == [DayKey(day(4), "USDT"), DayKey(day(3), "USDT")]
-        assert await analytics.snapshots_on(session, Scope(ALICE), day(3)) == {"USDT": Snapshot(D(30), None)}
+        assert await analytics.snapshots_on(session, Scope(ALICE), day(3)) == {
+            HistoryKey(one.id, "USDT"): Snapshot(D(10), D(11)),
+            HistoryKey(two.id, "USDT"): Snapshot(D(20), None),
+        }
         assert await analytics.snapshots_on(session, Scope(BOB), day(3)) == {}
 
 

@@ -24,8 +24,8 @@ from tests.servers import Databases, running_server
 
 ADMIN_ZOE: Final = Owner(Role.ADMIN, "zoe")
 
-NOBODYS: Final = {"execution_events", "execution_trading", "execution_workers"}
-"""What has no owner: events of the platform, the kill switch, heartbeats."""
+NOBODYS: Final = {"execution_chores", "execution_events", "execution_trading", "execution_workers"}
+"""What has no owner: chores, events of the platform, the kill switch, heartbeats."""
 
 TABLES: Final = (tables, book)
 """Importing them is what fills the metadata."""

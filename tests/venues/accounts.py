@@ -83,6 +83,20 @@ class Charge:
     time: int
 
 
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a position was charged or paid for being held: `amount` is below zero for what was paid."""
+
+    number: int
+    position: Position
+    quantity: Decimal
+    rate: Decimal
+    amount: Decimal
+    time: int
+    visible: int
+    """When queries begin to show it."""
+
+
 @dataclass(slots=True, eq=False)
 class Account:
     """One account at one exchange, behind one API key."""
@@ -104,6 +118,7 @@ class Account:
     by_client_id: dict[str, list[Order]] = field(default_factory=dict)
     fills: list[Fill] = field(default_factory=list)
     charges: list[Charge] = field(default_factory=list)
+    settlements: list[Settlement] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Count the deposits in."""
@@ -209,6 +224,9 @@ class Account:
                 balances[currency] = balances.get(currency, ZERO) + amount
         for charge in self.charges:
             balances[charge.currency] = balances.get(charge.currency, ZERO) - charge.amount
+        for settled in self.settlements:
+            currency = settled.position.market.listing.quote
+            balances[currency] = balances.get(currency, ZERO) + settled.amount
         assert {k: v for k, v in balances.items() if v} == {k: v for k, v in self.balances.items() if v}
         assert {k: v for k, v in held.items() if v} == {
             key: position.quantity for key, position in self.positions.items() if position.quantity

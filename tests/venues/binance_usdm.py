@@ -524,23 +524,31 @@ class BinanceUsdm(BinanceApi):
         ]
 
     def income(self, call: Call) -> list[dict[str, Any]]:
-        """What came in and went out beside trades: here, charges for the insurance fund alone."""
-        if call.params.get("incomeType") not in (None, "INSURANCE_CLEAR"):
-            return []
-        return [
-            {
-                "symbol": charge.market.id,
-                "incomeType": "INSURANCE_CLEAR",
-                "income": plain(-charge.amount, 8),
-                "asset": charge.currency,
-                "time": charge.time,
-                "info": "INSURANCE_CLEAR",
-                "tranId": number,
-                "tradeId": "",
-            }
-            for number, charge in enumerate(call.account.charges, 9_000_001)
-            if call.params.get("symbol") in (None, charge.market.id)
+        """What came in and went out beside trades: funding, and charges for the insurance fund; oldest first."""
+        params, account = call.params, call.account
+        now = self.clock.milliseconds()
+        charges = [
+            income_row(charge.market, "INSURANCE_CLEAR", -charge.amount, charge.time, number)
+            for number, charge in enumerate(account.charges, 9_000_001)
         ]
+        settled = [
+            income_row(each.position.market, "FUNDING_FEE", each.amount, each.time, each.number)
+            for each in account.settlements
+            if each.visible <= now
+        ]
+        since, until = params.integer("startTime"), params.integer("endTime")
+        if since is None and until is None:
+            since = now - 7 * DAY
+        found = [
+            row
+            for row in sorted(charges + settled, key=lambda row: row["time"])
+            if params.get("incomeType") in (None, row["incomeType"])
+            and params.get("symbol") in (None, row["symbol"])
+            and (since or 0) <= row["time"] <= (now if until is None else until)
+        ]
+        size = min(params.integer("limit") or 100, 1000)
+        skipped = size * ((params.integer("page") or 1) - 1)
+        return found[skipped : skipped + size]
 
     def query_algo(self, call: Call) -> dict[str, Any]:
         """One conditional order; one that triggered says `FINISHED`, nothing filled, and whom to ask."""
@@ -733,6 +741,20 @@ class BinanceUsdm(BinanceApi):
             "triggerTime": order.triggered,
             "goodTillDate": order.until or 0,
         }
+
+
+def income_row(market: Market, kind: str, amount: Decimal, time: int, number: int) -> dict[str, Any]:
+    """One line of what came in and went out."""
+    return {
+        "symbol": market.id,
+        "incomeType": kind,
+        "income": plain(amount, 8),
+        "asset": market.listing.quote,
+        "time": time,
+        "info": kind,
+        "tranId": number,
+        "tradeId": "",
+    }
 
 
 def algo_word(order: Order) -> str:

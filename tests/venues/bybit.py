@@ -11,7 +11,7 @@ from typing import Any
 
 from app.domain.money import ZERO, exact, floor_to_step
 from app.domain.orders import Side
-from tests.venues.accounts import Account, FeeRates, Position, grains
+from tests.venues.accounts import Account, FeeRates, Position, Settlement, grains
 from tests.venues.clock import Clock
 from tests.venues.floor import Floor, Rejection, Why, quantity_for, trigger_for
 from tests.venues.limits import Bans, Window
@@ -38,6 +38,10 @@ UNLIMITED = 10**9
 AHEAD = 1000
 RECENT = 500
 """How many closed orders the realtime endpoint still knows."""
+
+DAY = 86_400_000
+WEEK = 7 * DAY
+"""How much of the past one request for history is answered for, in milliseconds."""
 
 BOOKS = {"0": Book.BOTH, "1": Book.LONG, "2": Book.SHORT}
 INDEXES = {book: int(index) for index, book in BOOKS.items()}
@@ -96,6 +100,8 @@ class Bybit:
         self.per_address = Window(UNLIMITED, 5)
         """Requests per address in five seconds; beyond it 403, for `bans.seconds`."""
         self.bans = Bans(patience=0, seconds=600)
+        self.cleared: set[str] = set()
+        """Closed orders that the realtime endpoint has forgotten with a release."""
         self.routes = {
             ("GET", "/v5/market/time"): Route(Intent.PUBLIC, self.time, signed=False),
             ("GET", "/v5/market/instruments-info"): Route(Intent.PUBLIC, self.instruments, signed=False),
@@ -104,6 +110,7 @@ class Bybit:
             ("GET", "/v5/user/query-api"): Route(Intent.ACCOUNT, self.key_info),
             ("GET", "/v5/account/info"): Route(Intent.ACCOUNT, self.account_info),
             ("GET", "/v5/account/wallet-balance"): Route(Intent.ACCOUNT, self.wallet),
+            ("GET", "/v5/account/transaction-log"): Route(Intent.ACCOUNT, self.transaction_log),
             ("GET", "/v5/account/fee-rate"): Route(Intent.ACCOUNT, self.fee_rates),
             ("POST", "/v5/account/set-margin-mode"): Route(Intent.SET, self.set_margin_mode),
             ("GET", "/v5/asset/coin/query-info"): Route(Intent.ACCOUNT, lambda _: {"rows": []}),
@@ -295,6 +302,35 @@ class Bybit:
             ]
         }
 
+    def transaction_log(self, call: Call) -> dict[str, Any]:
+        """Funding alone, newest first, of a week at most."""
+        params, now = call.params, self.clock.milliseconds()
+        since, until = self.window(params)
+        found = [
+            settlement_row(each)
+            for each in reversed(call.account.settlements)
+            if each.visible <= now and since <= each.time <= until
+        ]
+        if params.get("type") not in (None, "", "SETTLEMENT") or params.get("category") not in (
+            None,
+            "",
+            "linear",
+        ):
+            found = []
+        skipped, size = int(params.get("cursor") or 0), min(params.integer("limit") or 20, 50)
+        rest = found[skipped:]
+        return {"list": rest[:size], "nextPageCursor": str(skipped + size) if rest[size:] else ""}
+
+    def window(self, params: Params) -> tuple[int, int]:
+        """The time that a question about the past is for: a week, unless it says another one. Raises Refusal."""
+        now = self.clock.milliseconds()
+        since, until = params.integer("startTime"), params.integer("endTime")
+        if since is not None and until is not None and until - since > WEEK:
+            raise refused(10001, "The interval between startTime and endTime must be within 7 days.")
+        if since is None:
+            since = (now if until is None else until) - WEEK
+        return since, since + WEEK if until is None else until
+
     def positions(self, call: Call) -> dict[str, Any]:
         """The position of a symbol even when it is empty, or all open ones."""
         account, params = call.account, call.params
@@ -481,18 +517,31 @@ class Bybit:
         account, params = call.account, call.params
         if kind_of(params) is Kind.SWAP and not (params.keys() & {"symbol", "baseCoin", "settleCoin"}):
             raise refused(10001, "params error: symbol, baseCoin or settleCoin is required")
-        closed = params.get("openOnly") == "1"
-        if params.get("orderId") or params.get("orderLinkId"):
-            every = list(account.orders.values())
-            recent = {order.id for order in [o for o in every if not o.is_live][-RECENT:]}
-            found = [o for o in every if o.is_live or o.id in recent]
-        else:
-            found = [o for o in account.orders.values() if o.is_live or closed]
-        return self.page(call, found)
+        closed = params.get("openOnly") == "1" or params.get("orderId") or params.get("orderLinkId")
+        ended = [o for o in account.orders.values() if not o.is_live and o.id not in self.cleared]
+        recent = {order.id for order in ended[-RECENT:]} if closed else set[str]()
+        return self.page(call, (o for o in account.orders.values() if o.is_live or o.id in recent))
+
+    def release(self) -> None:
+        """Go live with a new version: what was closed before is in the history alone."""
+        self.cleared |= {order.id for order in self.floor.orders if not order.is_live}
 
     def history(self, call: Call) -> dict[str, Any]:
-        """What is closed."""
-        return self.page(call, (o for o in call.account.orders.values() if not o.is_live))
+        """What is closed, of the last week or of one week; what ended without a fill is kept for a day."""
+        params, now = call.params, self.clock.milliseconds()
+        since, until = self.window(params)
+        wanted = params.get("orderStatus")
+        return self.page(
+            call,
+            (
+                order
+                for order in call.account.orders.values()
+                if not order.is_live
+                and since <= order.created <= until
+                and wanted in (None, "", status_word(order))
+                and (order.filled or now - order.updated <= DAY)
+            ),
+        )
 
     def page(self, call: Call, orders: Iterable[Order]) -> dict[str, Any]:
         """Those of the orders that a request describes, newest first."""
@@ -995,6 +1044,33 @@ def execution_row(fill: Fill) -> dict[str, Any]:
         "closedSize": "",
         "blockTradeId": "",
         "seq": fill.number,
+    }
+
+
+def settlement_row(settled: Settlement) -> dict[str, Any]:
+    """What is said of funding: above zero was received."""
+    market, quantity = settled.position.market, settled.quantity
+    return {
+        "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"settlement {settled.number}")),
+        "symbol": market.id,
+        "side": "Buy" if quantity > 0 else "Sell",
+        "funding": plain(settled.amount),
+        "orderLinkId": "",
+        "orderId": str(settled.number),
+        "fee": "0",
+        "change": plain(settled.amount),
+        "cashFlow": "0",
+        "transactionTime": str(settled.time),
+        "type": "SETTLEMENT",
+        "feeRate": plain(settled.rate if quantity > 0 else -settled.rate),
+        "bonusChange": "",
+        "size": plain(quantity),
+        "qty": plain(abs(quantity)),
+        "cashBalance": "0",
+        "currency": market.listing.quote,
+        "category": "linear",
+        "tradePrice": plain(market.mark),
+        "tradeId": str(settled.number),
     }
 
 

@@ -120,6 +120,12 @@ class Exchange:
                     if position.market.listing.symbol == symbol:
                         dialect.force(account, position, force)
 
+    def settle_funding(self, symbol: str, rate: Decimal | str) -> None:
+        """Let a funding time pass for a symbol, at all exchanges: above zero, longs pay shorts."""
+        for floor in self.floors:
+            if (market := floor.market_of(symbol)) is not None:
+                floor.settle(market, Decimal(rate))
+
     def delist(self, symbol: str, *, gone: bool = False) -> None:
         """Stop trading a symbol, at all exchanges; with `gone` they do not even describe it any more."""
         for floor in self.floors:

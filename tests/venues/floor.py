@@ -7,7 +7,7 @@ from itertools import count
 
 from app.domain.money import ZERO, exact, floor_to_step
 from app.domain.orders import Side
-from tests.venues.accounts import Account, Charge, FeeRates, FeesIn, Position, grains, spot_claim
+from tests.venues.accounts import Account, Charge, FeeRates, FeesIn, Position, Settlement, grains, spot_claim
 from tests.venues.clock import Clock
 from tests.venues.orders import Attached, Book, Fill, Force, Kind, Listing, Market, Order, Status, Trigger
 
@@ -45,12 +45,15 @@ class Floor:
         self.accounts: dict[str, Account] = {}
         self.read_lag = 0.0
         """For how many seconds a new order stays out of every query."""
+        self.settlement_lag = 0.0
+        """For how many seconds funding stays out of every query."""
         self.forgets: Callable[[Order], bool] = lambda _: False
         """Which old orders queries show no more."""
         self._id_of = id_of
         self._numbers = count(100_001)
         self._trades = count(700_001)
         self._groups = count(4_001)
+        self._settlements = count(5_000_001)
         self._resting: dict[Market, dict[Order, Account]] = {market: {} for market in self.markets.values()}
         self._dated: dict[Order, Account] = {}
 
@@ -175,6 +178,28 @@ class Floor:
             account.change(currency, -taken)
             account.charges.append(Charge(position.market, currency, taken, self.clock.milliseconds()))
         return order
+
+    @exact
+    def settle(self, market: Market, rate: Decimal) -> None:
+        """Charge and pay everybody who holds the market: above zero, longs pay shorts."""
+        now = self.clock.milliseconds()
+        for account in self.accounts.values():
+            for position in account.open_positions:
+                if position.market is not market:
+                    continue
+                amount = grains(-position.notional * rate)
+                account.change(market.listing.quote, amount)
+                account.settlements.append(
+                    Settlement(
+                        next(self._settlements),
+                        position,
+                        position.quantity,
+                        rate,
+                        amount,
+                        now,
+                        now + int(self.settlement_lag * 1000),
+                    )
+                )
 
     @exact
     def close_market(self, market: Market, *, gone: bool) -> None:

@@ -57,6 +57,14 @@ async def test_a_ring_is_a_job_that_carries_one_id(redis: Redis) -> None:
         assert 0 < await redis.pttl(key) <= queue.EXPIRES_MS
 
 
+async def test_what_is_rung_for_in_passing_has_rung_when_the_queue_is_closed(redis: Redis) -> None:
+    bell, ids = RedisQueue(redis), [new_id(), new_id()]
+    bell.deliver(ids)
+    bell.deliver(ids[:1])
+    await bell.close()
+    assert await rung(redis) == {f"deliver:{each}": (str(each),) for each in ids}
+
+
 async def test_ringing_twice_is_one_job_and_ringing_for_nothing_is_none(redis: Redis) -> None:
     bell, id_ = RedisQueue(redis), new_id()
     await bell.execute([id_])

@@ -310,6 +310,7 @@ async def test_plain_arq_works_as_well(desk: Desk, environment: dict[str, str], 
         await until(lambda: is_watched(desk))
         [seen] = await alive(desk)
         assert seen.name.endswith(f":{worker.process.pid}")
+        assert seen.metrics, "what it has counted goes with it"
         assert await worker.stop() == 0
 
 
@@ -346,7 +347,7 @@ async def test_a_worker_without_a_vault_key_in_use_refuses_to_start(
     desk: Desk, environment: dict[str, str], tmp_path: Path
 ) -> None:
     connection = await add_connection(desk)
-    sealed = desk.vault.seal({"api_key": "k"}, connection_id=connection.id, version=1)
+    sealed = desk.vault.seal({"api_key": "k"}, row_id=connection.id, version=1)
     async with desk.sessions.begin() as session:
         await session.execute(update(Connection).values(credentials_sealed=sealed))
     async with working({**environment, "ENGINE_VAULT_KEYS": new_vault_key()}, tmp_path) as worker:

@@ -3,7 +3,18 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-_CODE_KEYS: Final = ("code", "retCode", "ret_code", "err-code", "err_code", "sCode", "label", "error_code")
+_CODE_KEYS: Final = (
+    "code",
+    "retCode",
+    "ret_code",
+    "err-code",
+    "err_code",
+    "sCode",
+    "label",
+    "error_code",
+    "errorCode",
+    "error",
+)
 
 
 def code_in(body: Any) -> str | None:
@@ -21,4 +32,4 @@ def parts(body: Any) -> list[Mapping[str, Any]]:
         return [part for each in body[:1] for part in parts(each)]
     if not isinstance(body, dict):
         return []
-    return [*parts(body.get("data")), body]
+    return [*parts(body.get("data")), *parts(body.get("error")), body]

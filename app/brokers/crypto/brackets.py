@@ -4,8 +4,11 @@ A list is our client order id with two legs of that id and a letter; what became
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
+
+import ccxt.async_support as library
 
 from app.brokers.crypto.requests import number
 from app.brokers.port import Refused, Uncertain
@@ -61,13 +64,21 @@ def list_id_of(client_order_id: str) -> str:
 
 
 async def cancel(exchange: Any, symbol: str, client_order_id: str) -> None:
-    """Take both legs back."""
+    """Take both legs back; where the venue takes the list for ended, whichever leg still stands."""
     market = exchange.market(symbol)
-    await exchange.privateDeleteOrderList({"symbol": market["id"], "listClientOrderId": client_order_id})
+    try:
+        await exchange.privateDeleteOrderList({"symbol": market["id"], "listClientOrderId": client_order_id})
+    except library.OrderNotFound:
+        for letter in LEGS:
+            with suppress(library.OrderNotFound):
+                await exchange.cancel_order("", symbol, {"origClientOrderId": client_order_id + letter})
 
 
 def merged(client_order_id: str, list_id: str, legs: Sequence[OrderReport]) -> OrderReport:
-    """One report of both legs: the one that was filled speaks, and while one is open so is the bracket."""
+    """One report of both legs: the one that was filled speaks, and while one is open so is the bracket.
+
+    With the first fill of the target the venue ends the stop: a bracket that is filled in part has none any more.
+    """
     filled = [leg for leg in legs if leg.filled_quantity > ZERO]
     if len(filled) > 1:
         raise Uncertain("Both legs of a bracket were filled.")
@@ -77,10 +88,10 @@ def merged(client_order_id: str, list_id: str, legs: Sequence[OrderReport]) -> O
         else max(legs, key=lambda leg: (leg.status is OrderStatus.CANCELLED, str(leg.time)))
     )
     is_open = any(leg.status is OrderStatus.OPEN for leg in legs)
-    stops = [leg.trigger_price for leg in legs if leg.trigger_price is not None]
+    stops = (leg for leg in legs if leg.trigger_price is not None and leg.status is OrderStatus.OPEN)
     return replace(
         spoken,
-        trigger_price=next(iter(stops), None),
+        trigger_price=next((leg.trigger_price for leg in stops), None),
         # A stop that sells at market has no price of its own.
         price=next((leg.price for leg in legs if leg.trigger_price is None), None),
         client_order_id=client_order_id,

@@ -13,7 +13,9 @@ from uuid import UUID
 import ccxt.async_support as library
 
 from app.brokers.crypto import brackets
+from app.brokers.crypto.balances import balances_of, coins_of, equity_of, positions_of
 from app.brokers.crypto.exchange import Call, Surroundings, calling
+from app.brokers.crypto.funding import payments_of
 from app.brokers.crypto.history import fills_of, symbols_held
 from app.brokers.crypto.markets import Listed, amount, decimal
 from app.brokers.crypto.outcomes import is_not_found, of_order, of_read
@@ -36,7 +38,6 @@ from app.brokers.port import (
     ABSENT,
     CANNOT_SAY,
     Account,
-    Balance,
     Holding,
     Refused,
     Resting,
@@ -48,7 +49,7 @@ from app.brokers.port import (
     identity_of_key,
 )
 from app.domain.exits import NativeStyle
-from app.domain.holdings import Fill
+from app.domain.holdings import Fill, Payment
 from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import ZERO, exact, floor_to_step, text, trimmed
 from app.domain.orders import (
@@ -61,7 +62,6 @@ from app.domain.orders import (
     TriggerSource,
     client_order_id,
 )
-from app.domain.positions import PositionSide
 
 T = TypeVar("T")
 
@@ -78,6 +78,9 @@ PASSED: Final = "order would trigger immediately"
 
 LOOK_BACK: Final = timedelta(minutes=1)
 """Clock skew allowed for when listings are asked for since the claim."""
+
+TOLD_OF_THE_PAST: Final = timedelta(days=7)
+"""How much of it one listing of closed orders is answered for, where orders are found in filtered listings."""
 
 _MOST: Final = 500
 
@@ -118,7 +121,7 @@ class CryptoBroker:
         self._exchange = exchange
         self._market = market
         self._surroundings = surroundings
-        self._venue_settings = VenueSettings(exchange, profile, terms.wanted)
+        self._venue_settings = VenueSettings(exchange, profile, terms.wanted, surroundings.now)
         self._key: tuple[datetime, Key] | None = None
         self._name: str | None = None
         self._sent: dict[str, datetime] = {}
@@ -159,8 +162,8 @@ class CryptoBroker:
                 balance = await self._exchange.fetch_balance(self._balance_params())
                 key = await self._known_key()
                 identity = await self._identity(key)
-                balances = _balances(_told(balance, call))
-                equity = {each: _equity(balance, each, held.total) for each, held in balances.items()}
+                balances = balances_of(_told(balance, call))
+                equity = {each: equity_of(balance, each, held.total) for each, held in balances.items()}
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
                 raise of_read(error, call) from None
         return Account(
@@ -171,21 +174,37 @@ class CryptoBroker:
             as_of=as_of,
         )
 
+    async def conflict(self, symbol: str) -> str | None:
+        """Why leverage or margin mode are in the way of an entry, in words; None where not. Raises VenueError."""
+        if self._terms.market_type is not MarketType.SWAP:
+            return None
+        await self._ready()
+        with calling(Call(urgency=Urgency.ENTRY)) as call:
+            try:
+                return _told(await self._venue_settings.conflict(symbol), call)
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+
     async def place(self, request: OrderRequest) -> OrderReport:
         """Send one order, once, and report what the venue then shows. Raises Refused, Unreachable or Uncertain."""
-        listed = await self._listed(request.symbol)
-        self._check_fresh(request)
-        _check_size(request, listed.instrument)
-        is_hedged = await self._settle_terms(request, listed)
-        if await self._is_passed(request):
-            raise Refused(PASSED)
-        quote = await self._reckoning_quote(request)
+        began = self._surroundings.now()
+        try:
+            listed = await self._listed(request.symbol)
+            self._check_fresh(request)
+            _check_size(request, listed.instrument)
+            is_hedged = await self._settle_terms(request, listed)
+            if await self._is_passed(request):
+                raise Refused(PASSED)
+            quote = await self._reckoning_quote(request)
+        except Uncertain as failure:
+            # What is in doubt is a question; the order has not been sent.
+            raise Unreachable(failure.message, code=failure.code) from None
         self._note_sending(request)
         with calling(Call(urgency=_urgency(request), signed_at=request.signed_at)) as call:
             try:
                 acknowledged = await self._send(request, listed, quote, is_hedged=is_hedged)
             except Exception as error:  # noqa: BLE001 - as above; a cancelled task passes through and stays unknown
-                raise of_order(error, call, self._profile) from None
+                raise self._unless_switched(of_order(error, call, self._profile), began) from None
         return await self._unless_passed(request, await self._truth(request, acknowledged))
 
     async def cancel(self, key: OrderKey) -> OrderReport:
@@ -227,22 +246,26 @@ class CryptoBroker:
         found = await asyncio.gather(*(self._look(key, Urgency.POLL) for key in rest))
         return resting | {key.client_order_id: each for key, each in zip(rest, found, strict=True)}
 
-    async def holdings(self) -> Sequence[Holding]:
+    async def holdings(self, handles: Collection[str] = ()) -> Sequence[Holding]:
         """Everything the account holds, in base units. Raises VenueError; empty means flat."""
+        del handles  # positions have no names here
         listings = await self._ready()
         known = await self._market.known()
         with calling(Call()) as call:
             try:
                 if self._terms.market_type is MarketType.SWAP:
                     held = symbols_held(await self._all_positions(), self._exchange.markets)
-                    return _positions(_told(held, call), known)
+                    return positions_of(_told(held, call), known)
                 balance = await self._exchange.fetch_balance(self._balance_params())
-                return _coins(_balances(_told(balance, call)), listings)
+                return coins_of(balances_of(_told(balance, call)), listings)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
 
-    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+    async def fills(
+        self, symbol: str, since: datetime, ours: Sequence[OrderKey], handle: str | None = None
+    ) -> Sequence[Fill]:
         """The newest trades of the account in a symbol without those of `ours`. Raises VenueError."""
+        del handle
         await self._ready()
         listed = (await self._market.known()).get(symbol)
         if listed is None:
@@ -251,6 +274,20 @@ class CryptoBroker:
             try:
                 known = {name for key in ours for name in await self._venue_ids(key)}
                 return _told(await fills_of(self._exchange, self._profile, listed, since, known), call)
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+
+    async def payments(self, since: datetime) -> Sequence[Payment]:
+        """The funding charged and paid from `since` on, oldest first. Raises VenueError."""
+        records = self._profile.funding
+        if records is None:
+            raise Refused("The venue does not list what it charges for holding.")
+        await self._ready()
+        clock = self._surroundings.clock
+        with calling(Call()) as call:
+            try:
+                until = clock.at(self._surroundings.now())
+                return _told(await payments_of(self._exchange, records, clock.at(since), until), call)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
 
@@ -305,7 +342,7 @@ class CryptoBroker:
     async def _all_positions(self) -> Sequence[Answer]:
         """Every position the venue tells of. Raises ccxt's errors."""
         if not self._profile.settle_coins:
-            found: Sequence[Answer] = await self._exchange.fetch_positions()
+            found: Sequence[Answer] = await self._exchange.fetch_positions(None, {})
             return found
         asked = [{"settleCoin": coin} for coin in self._profile.settle_coins]
         return [each for params in asked for each in await self._exchange.fetch_positions(None, params)]
@@ -378,20 +415,23 @@ class CryptoBroker:
         with calling(Call(urgency=_urgency(request))) as call:
             try:
                 if not request.reduce_only:
-                    await self._venue_settings.prepare(request.symbol)
+                    await self._venue_settings.prepare(request.symbol, call)
                 return await self._venue_settings.is_hedged(request.symbol)
-            except Exception as error:  # noqa: BLE001 - as above; nothing of the order has been sent
-                failure = of_read(error, call)
-                raise failure if isinstance(failure, Refused) else Unreachable(failure.message) from None
+            except Exception as error:  # noqa: BLE001 - as above
+                raise of_read(error, call) from None
+
+    def _unless_switched(self, failure: VenueError, began: datetime) -> VenueError:
+        """A refusal; one for a position mode that the account no longer has may be tried again in the present one."""
+        words = self._profile.mode_words
+        if not isinstance(failure, Refused) or words is None or words not in failure.message:
+            return failure
+        return Unreachable(failure.message) if self._venue_settings.doubt_mode(began) else failure
 
     async def _reckoning_quote(self, request: OrderRequest) -> Quote | None:
         """The quote by which a market buy is told what it may cost, where the venue takes no quantity for it."""
         if not is_bought_for_money(request, self._profile):
             return None
-        try:
-            quote = (await self.quotes([request.symbol])).get(request.symbol)
-        except Uncertain as failure:
-            raise Unreachable(failure.message) from None
+        quote = (await self.quotes([request.symbol])).get(request.symbol)
         if quote is None:
             raise Unreachable("There is no price to reckon the cost by; it was not sent.")
         return quote
@@ -475,12 +515,23 @@ class CryptoBroker:
             case LookUp.ONE:
                 return await self._order_or_none(key.exchange_order_id or "", key.symbol, params)
             case LookUp.FILTERED:
-                for ask in (self._exchange.fetch_open_orders, self._exchange.fetch_closed_orders):
-                    if found := _named(await ask(key.symbol, None, None, dict(params)), key):
-                        return found
-                return None
+                return await self._filtered_order(key, params)
             case LookUp.LISTED:
                 return await self._listed_order(key)
+
+    async def _filtered_order(self, key: OrderKey, params: dict[str, Any]) -> Answer | None:
+        """Of the open orders, then of those of the past: whatever they ended as, however long ago they were placed."""
+        exchange = self._exchange
+        if found := _named(await exchange.fetch_open_orders(key.symbol, None, None, dict(params)), key):
+            return found
+        # Without a start the venue answers for the last days alone, with one for the days from there on.
+        is_old = self._surroundings.now() - key.signed_at > TOLD_OF_THE_PAST - LOOK_BACK
+        for since in (None, self._since(key)) if is_old else (None,):
+            # The class would ask for closed orders with the status of filled ones.
+            told = await exchange.fetch_canceled_and_closed_orders(key.symbol, since, None, dict(params))
+            if found := _named(told, key):
+                return found
+        return None
 
     async def _order_or_none(self, order_id: str, symbol: str, params: dict[str, Any]) -> Answer | None:
         try:
@@ -561,7 +612,7 @@ class CryptoBroker:
         if self._profile.trades_by is not None:
             found = await exchange.fetch_my_trades(key.symbol, None, _MOST, {self._profile.trades_by: name})
         elif exchange.has["fetchOrderTrades"] is True:
-            found = await exchange.fetch_order_trades(name, key.symbol)
+            found = await exchange.fetch_order_trades(name, key.symbol, None, None, {})
         elif exchange.has["fetchMyTrades"]:
             since = self._since(key)
             found = await exchange.fetch_my_trades(key.symbol, since, None, {})
@@ -673,69 +724,3 @@ def _check_size(request: OrderRequest, instrument: Instrument) -> None:
         )
     if floor_to_step(quantity, instrument.quantity_step) != quantity:
         raise Refused(f"{text(quantity)} {unit} is no multiple of the step {text(instrument.quantity_step)}.")
-
-
-@exact
-def _balances(balance: Answer) -> dict[str, Balance]:
-    """What is held of each currency; those of which there is nothing are left out."""
-    held: dict[str, Balance] = {}
-    for currency, part in balance.items():
-        if not isinstance(part, Mapping) or currency in ("info", "free", "used", "total", "debt"):
-            continue
-        total, free = amount(part.get("total")), amount(part.get("free"))
-        if total != ZERO or free != ZERO:
-            held[currency] = Balance(free=free, total=total)
-    return held
-
-
-@exact
-def _equity(balance: Answer, currency: str, total: Decimal) -> Decimal:
-    """The wallet with unrealised profit: where a unified account tells it by coin, that; else the total."""
-    info = balance.get("info")
-    result = info.get("result") if isinstance(info, Mapping) else None
-    for wallet in result.get("list", ()) if isinstance(result, Mapping) else ():
-        for coin in wallet.get("coin", ()):
-            if coin.get("coin") == currency and coin.get("equity") not in (None, ""):
-                return amount(coin["equity"])
-    return total
-
-
-@exact
-def _positions(positions: Sequence[Answer], listings: Mapping[str, Listed]) -> list[Holding]:
-    held = []
-    for position in positions:
-        listed = listings.get(str(position.get("symbol")))
-        contracts = amount(position.get("contracts"))
-        if listed is None or contracts == ZERO:
-            continue
-        side = PositionSide.SHORT if position.get("side") == "short" else PositionSide.LONG
-        held.append(Holding(listed.instrument.symbol, side, abs(listed.base(contracts))))
-    return held
-
-
-MONEY: Final = (
-    "USDT",
-    "USDC",
-    "USD",
-    "EUR",
-    "GBP",
-    "FDUSD",
-    "TUSD",
-    "DAI",
-    "BUSD",
-    "USDE",
-    "PYUSD",
-    "TRY",
-    "BRL",
-)
-"""Currencies that coins are bought with, in the order in which a coin's symbol is chosen."""
-
-
-def _coins(balances: Mapping[str, Balance], listings: Mapping[str, Listed]) -> list[Holding]:
-    """Coins by their symbol in the first currency they are listed against."""
-    held = []
-    for coin, balance in balances.items():
-        symbol = next((f"{coin}/{money}" for money in MONEY if f"{coin}/{money}" in listings), None)
-        if coin not in MONEY and symbol is not None and balance.total > ZERO:
-            held.append(Holding(symbol, PositionSide.LONG, balance.total))
-    return held

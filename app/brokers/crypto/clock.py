@@ -49,7 +49,7 @@ class VenueClock:
     async def _measure(self, exchange: Any, now: Callable[[], datetime]) -> None:
         asked_at = self._asked_at = now()
         try:
-            told = await exchange.fetch_time()
+            told = await exchange.fetch_time({})
         except Exception as error:  # noqa: BLE001 - classes raise anything; the time that was known still is
             log.warning("venue_time_unknown", exchange=exchange.id, reason=type(error).__name__)
             return

@@ -32,7 +32,19 @@ _REFUSALS: Final[Mapping[type[Exception], str]] = {
     library.AccountSuspended: CREDENTIALS_REFUSED,
     library.AccountNotEnabled: CREDENTIALS_REFUSED,
 }
-"""Exactly these classes, none of their children, mean no whichever venue raised them."""
+"""Exactly these classes, none of their children, mean no whichever venue raised them, but for what a profile says."""
+
+_SAYING_NO: Final = (
+    AssertionError,
+    library.ArgumentsRequired,
+    library.AuthenticationError,
+    library.BadRequest,
+    library.InsufficientFunds,
+    library.InvalidOrder,
+    library.NotSupported,
+    library.OperationRejected,
+)
+"""What a class raises of an order that it will not send, whatever the venue has answered before."""
 
 _TEXT_KEYS: Final = ("msg", "retMsg", "ret_msg", "err-msg", "err_msg", "sMsg", "message", "error", "detail")
 
@@ -43,11 +55,13 @@ def of_order(error: Exception, call: Call, profile: Profile) -> VenueError:
 
 
 def _of_order(error: Exception, call: Call, profile: Profile) -> VenueError:
+    has_left = call.may_have_acted(profile)
     if isinstance(error, VenueError):
-        return error
+        is_certain = has_left or not isinstance(error, Uncertain)
+        return error if is_certain else Unreachable(error.message, code=error.code)
     code, words = code_in(call.body), words_of(error, call)
-    if not call.may_have_acted(profile):
-        return _before_sending(error, words)
+    if not has_left:
+        return _before_sending(error, call, words)
     if code in profile.uncertain:
         return Uncertain(words)
     if code in profile.not_executed | profile.ban_codes or call.status in profile.not_executed_statuses:
@@ -59,7 +73,7 @@ def _of_order(error: Exception, call: Call, profile: Profile) -> VenueError:
         return Refused(words, code=profile.refusals[code])
     if any(each in words for each in profile.refusing_words):
         return Refused(words)
-    if type(error) is library.InvalidNonce:
+    if type(error) is library.InvalidNonce and profile.dates_requests:
         return Unreachable(words)
     return Uncertain(words)
 
@@ -93,9 +107,15 @@ def _marked(failure: VenueError, call: Call) -> VenueError:
     return failure
 
 
-def _before_sending(error: Exception, words: str) -> VenueError:
-    """Nothing that acts had left: either we could not get through to it, or the class would not send this."""
+def _before_sending(error: Exception, call: Call, words: str) -> VenueError:
+    """Nothing that acts had left: either we could not get through to it, or the class would not send this.
+
+    The class asks some venues first; an answer that did not come, or that it could not use, says nothing of the order.
+    """
     if isinstance(error, library.OperationFailed | library.ExchangeClosedByUser):
+        return Unreachable(words)
+    is_answered = call.status is not None and call.is_clean and isinstance(error, _SAYING_NO)
+    if call.methods and not is_answered:
         return Unreachable(words)
     return Refused(words, code=_REFUSALS.get(type(error), "rejected_by_venue"))
 

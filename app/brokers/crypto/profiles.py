@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final
 
 from app.domain.exits import NativeStyle
@@ -41,7 +42,7 @@ class LookUp(StrEnum):
     ONE = "one"
     """One request for the order of this id; the class tells "not found" from a failure."""
     FILTERED = "filtered"
-    """Open, then closed orders, filtered by the venue."""
+    """Open, then closed and cancelled orders, filtered by the venue."""
     LISTED = "listed"
     """Open, then closed orders, searched here."""
 
@@ -104,6 +105,26 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True)
+class Records:
+    """How a venue lists the funding it charged and paid; the fields are those of a row of the list."""
+
+    method: str
+    """The method of the class that asks for it."""
+    params: Mapping[str, str]
+    id: str
+    amount: str
+    """What was received; negative was paid."""
+    currency: str
+    time: str
+    limit: int
+    """Of rows in one answer."""
+    path: tuple[str, ...] = ()
+    """Where an answer holds the rows."""
+    cursor: tuple[str, ...] | None = None
+    """Where it names the page that follows; None where pages are counted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """One venue's ways on one of its markets."""
 
@@ -157,12 +178,17 @@ class Profile:
     """The same for statuses of HTTP."""
     uncertain: frozenset[str] = frozenset()
     """Codes that say nothing, whatever error the class makes of them."""
+    dates_requests: bool = False
+    """Whether what the class calls an invalid nonce is a time outside the window, so that nothing was executed.
+    Elsewhere nonces count up, and one that was used before may have come with this very order."""
     forced_types: tuple[str, ...] = ()
     """Under which `execType` each the venue lists trades that it forced; other trades are listed without them."""
     forced_orders: str | None = None
     """The method of the class that lists the orders by which the venue closed positions."""
     forced_charges: tuple[str, str] | None = None
     """The method that lists incomes, and the type of those that a forced order costs beside its fees."""
+    funding: Records | None = None
+    """How funding is told of; None on swap is not at all."""
     settle_coins: tuple[str, ...] = ()
     """Positions are told for one settle coin at a time; these are asked for."""
     read_lag: timedelta = timedelta(seconds=30)
@@ -173,6 +199,12 @@ class Profile:
     """Whether every order says its margin mode, so that there is none to set."""
     one_margin_mode: bool = False
     """Whether the margin mode is the account's, not a symbol's."""
+    leverage_beside_mode: str | None = None
+    """What of the venue's own answer about a symbol's margin mode is its leverage, where both are told together."""
+    unchanged: frozenset[str] = frozenset()
+    """Codes by which the venue calls it an error that a setting is so already."""
+    mode_words: str | None = None
+    """What a refusal says of an order that is for another position mode than the account's."""
     side_field: str | None = None
     """What of a position's row is not zero where the account is hedged, if the class does not tell otherwise."""
     holds_hedged: bool = False
@@ -241,8 +273,20 @@ _BINANCE_SWAP: Final = replace(
     },
     rooms={OrderType.STOP: {"trigger": True}},
     real_order=("actualOrderId",),
+    leverage_beside_mode="leverage",
+    unchanged=frozenset({"-4046", "-4059"}),
+    mode_words="position side does not match",
     forced_orders="fapiPrivateGetForceOrders",
     forced_charges=("fapiPrivateGetIncome", "INSURANCE_CLEAR"),
+    funding=Records(
+        "fapiPrivateGetIncome",
+        {"incomeType": "FUNDING_FEE"},
+        id="tranId",
+        amount="income",
+        currency="asset",
+        time="time",
+        limit=1000,
+    ),
     refusals={
         **_BINANCE_REFUSALS,
         **_codes(_POOR, -2018, -2019),
@@ -266,11 +310,11 @@ _BYBIT: Final = Profile(
     fee_detail="cumFeeDetail",
     refusals={
         **_codes(_REJECTED, 10001, 10003, 10004, 10005, 10010, 10024, 33004, 110003, 110008, 110013, 110017),
-        **_codes(_REJECTED, 110018, 110023, 110028, 110030, 110092, 110093, 110095, 110096, 110097),
+        **_codes(_REJECTED, 110018, 110023, 110028, 110092, 110093, 110095, 110096, 110097),
         **_codes(
             _REJECTED, 170115, 170116, 170117, 170130, 170132, 170133, 170134, 170135, 170136, 170137, 170193
         ),
-        **_codes(_REJECTED, 170194, 170196, 170198, 170220, 170221, 170222, 170344, 170348),
+        **_codes(_REJECTED, 170194, 170196, 170198, 170220, 170221, 170344, 170348),
         **_codes("symbol_unknown", 170121),
         **_codes(_SMALL, 170124),
         **_codes(_POOR, 110004, 110006, 110007, 110012, 110014, 110044, 110045, 110052, 170033, 170131),
@@ -278,7 +322,7 @@ _BYBIT: Final = Profile(
     },
     credential_codes=frozenset({"10003", "10004", "10005", "10010", "33004"}),
     ban_codes=frozenset({"10009"}),
-    not_executed=frozenset({"10002"}),
+    not_executed=frozenset({"10002", "170222"}),
     uncertain=frozenset(
         _codes(
             "",
@@ -289,6 +333,7 @@ _BYBIT: Final = Profile(
             10019,
             10403,
             10429,
+            110030,
             110072,
             170001,
             170005,
@@ -318,9 +363,22 @@ _BYBIT_SWAP: Final = replace(
         TriggerSource.INDEX: Trigger({"triggerBy": "IndexPrice"}, "fetch_tickers", "indexPrice"),
     },
     forced_types=("BustTrade", "AdlTrade"),
+    funding=Records(
+        "privateGetV5AccountTransactionLog",
+        {"accountType": "UNIFIED", "category": "linear", "type": "SETTLEMENT"},
+        id="id",
+        amount="funding",
+        currency="currency",
+        time="transactionTime",
+        limit=50,
+        path=("result", "list"),
+        cursor=("result", "nextPageCursor"),
+    ),
     settle_coins=("USDT", "USDC"),
     holds_hedged=True,
     one_margin_mode=True,
+    unchanged=frozenset({"110025", "110026", "110043"}),
+    mode_words="position idx not match",
     side_field="positionIdx",
 )
 
@@ -394,9 +452,13 @@ _ANY: Final[Mapping[str, Profile]] = {
     "bitstamp": _sent_as("client_order_id"),
     "delta": _sent_as("client_order_id"),
     "bithumb": _sent_as("client_order_id"),
-    "onetrading": _sent_as("client_id"),
+    "onetrading": _sent_as("client_id", uncertain=frozenset({"INTERNAL_ERROR"})),
+    # Their classes take a nonce that was used before for a key that is not accepted.
+    "bitso": Profile(uncertain=frozenset({"0201"})),
+    "p2b": Profile(uncertain=frozenset({"1016"})),
     "btse": _sent_as("clOrderID"),
-    "blofin": Profile(margin_in_orders=True),
+    # The code is for a nonce that was used before.
+    "blofin": Profile(margin_in_orders=True, uncertain=frozenset({"152407"})),
     "deepcoin": _sent_as("clOrdId", margin_in_orders=True),
     "woo": _sent_as("clientOrderId", Shape.INTEGER63),
     "woofipro": _sent_as("clientOrderId"),
@@ -435,7 +497,9 @@ _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
     ("bybit", MarketType.SPOT): _BYBIT_SPOT,
     ("bybit", MarketType.SWAP): _BYBIT_SWAP,
     **{
-        (exchange, kind): replace(profile, is_proven=False, settle=CAUTIOUS_SETTLE, style=NativeStyle.NONE)
+        (exchange, kind): replace(
+            profile, is_proven=False, settle=CAUTIOUS_SETTLE, style=NativeStyle.NONE, funding=None
+        )
         for exchange in ("bybiteu", "bybitid")
         for kind, profile in ((MarketType.SPOT, _BYBIT_SPOT), (MarketType.SWAP, _BYBIT_SWAP))
     },
@@ -459,9 +523,19 @@ _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
 }
 
 
+_DATE_REQUESTS: Final = (
+    "aster binance binancecoinm binanceus binanceusdm bitget bitrue blofin bybit bybiteu bybitid coinbase "
+    "cryptocom digifinex grvt hashkey hollaex kucoin kucoinfutures latoken mexc myokx okx okxus revolutx "
+    "tokocrypto "
+)
+"""Exchanges whose class calls nothing but a time outside the window an invalid nonce."""
+
+
+@cache
 def profile_of(exchange: str, market_type: MarketType) -> Profile:
     """The ways of a venue on one of its markets; the cautious ones where the table has none."""
-    return _PROFILES.get((exchange, market_type)) or _ANY.get(exchange) or Profile()
+    known = _PROFILES.get((exchange, market_type)) or _ANY.get(exchange) or Profile()
+    return replace(known, dates_requests=exchange in _DATE_REQUESTS.split())
 
 
 _SAME_VENUE: Final[Mapping[str, str]] = {"binanceusdm": "binance", "kucoinfutures": "kucoin"}

@@ -15,14 +15,18 @@ from app.brokers.crypto.markets import Listed, decimal, known_of, listings_of
 from app.brokers.crypto.outcomes import of_read
 from app.brokers.crypto.profiles import Trigger
 from app.brokers.limits.buckets import Urgency
-from app.brokers.port import Uncertain
+from app.brokers.port import Refused, Uncertain, Unreachable, VenueError
 from app.domain.market import Instrument, Quote
 
 Bar = tuple[Decimal, Decimal, Decimal, Decimal]
 """Open, high, low, close."""
 
 REFRESH: Final = timedelta(hours=1)
-"""How old a market table may be; symbols are listed and suspended all the time."""
+"""How old a market table may be before it is asked for again; symbols are listed and suspended all the time."""
+
+FIRST_PAUSE: Final = timedelta(seconds=30)
+LONGEST_PAUSE: Final = timedelta(minutes=15)
+"""How long a venue that did not tell its table is left alone: twice as long each time."""
 
 
 class PublicMarket:
@@ -34,16 +38,25 @@ class PublicMarket:
         self._surroundings = surroundings
         self._listings: Mapping[str, Listed] = {}
         self._known: Mapping[str, Listed] = {}
-        self._loaded_at: datetime | None = None
-        self._loading = asyncio.Lock()
+        self._due_at: datetime | None = None
+        """When the table is asked for again; None while there is none."""
+        self._failures = 0
+        """How often in a row it was asked for in vain."""
+        self._loading: asyncio.Task[VenueError | None] | None = None
 
     async def listings(self) -> Mapping[str, Listed]:
-        """Everything open for trading, by unified symbol. Raises VenueError while nothing was loaded yet."""
-        if self._is_fresh():
-            return self._listings
-        async with self._loading:
-            if not self._is_fresh():
-                await self._load()
+        """Everything open for trading, by unified symbol. Raises VenueError while nothing was loaded yet.
+
+        A table that is older than it should be is answered all the same, while another one is on its way.
+        """
+        if self._due_at is None or self._surroundings.now() >= self._due_at:
+            if self._loading is None or self._loading.done():
+                self._loading = asyncio.create_task(self._load())
+            if self._due_at is None:
+                # All who wait share the attempt; that one of them gives up ends it for nobody.
+                failure = await asyncio.shield(self._loading)
+                if failure is not None:
+                    raise failure
         return self._listings
 
     async def known(self) -> Mapping[str, Listed]:
@@ -80,11 +93,11 @@ class PublicMarket:
         known = [symbol for symbol in symbols if symbol in listings]
         with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
-                answers = await getattr(self._exchange, trigger.method)(known) if known else {}
+                answers = await getattr(self._exchange, trigger.method)(known, {}) if known else {}
+                found = {symbol: _price(answers.get(symbol), trigger.field) for symbol in known}
             except Exception as error:  # noqa: BLE001 - as above
-                raise of_read(error, call) from None
-        found = {symbol: decimal(answers.get(symbol, {}).get(trigger.field)) for symbol in known}
-        return {symbol: price for symbol, price in found.items() if price}
+                raise _failure(error, call) from None
+        return {symbol: price for symbol, price in found.items() if price is not None}
 
     async def minutes(self, symbol: str, since: datetime, until: datetime) -> Mapping[datetime, Bar]:
         """The one-minute candles that open in [since, until): open, high, low, close by opening time.
@@ -95,46 +108,67 @@ class PublicMarket:
             return {}
         with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
-                rows = await self._exchange.fetch_ohlcv(symbol, "1m", since=int(since.timestamp() * 1000))
+                start = int(since.timestamp() * 1000)
+                rows = await self._exchange.fetch_ohlcv(symbol, "1m", start, None, {})
                 bars = {datetime.fromtimestamp(int(row[0]) / 1000, UTC): _bar(row) for row in rows}
             except Exception as error:  # noqa: BLE001 - as above
-                raise of_read(error, call) from None
+                raise _failure(error, call) from None
         return {opened: bar for opened, bar in bars.items() if since <= opened < until}
 
     async def close(self) -> None:
         """Let go of the exchange object; the session is shared."""
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.wait([self._loading])
         await self._exchange.close()
 
-    def _is_fresh(self) -> bool:
-        return self._loaded_at is not None and self._surroundings.now() - self._loaded_at < REFRESH
-
-    async def _load(self) -> None:
+    async def _load(self) -> VenueError | None:
+        """Ask for the market table, and say when to ask again; what went wrong, if anything did."""
         with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
-                markets = await self._exchange.load_markets(True)
+                markets = await self._exchange.load_markets(True, {})
                 listings = listings_of(markets, self._exchange.precisionMode)
                 known = known_of(markets, self._exchange.precisionMode)
+                if not call.is_clean or not listings:
+                    raise Uncertain("The venue's market table cannot be read.")
             except Exception as error:  # noqa: BLE001 - classes raise anything; each is told as what it proves
-                failure = of_read(error, call)
-                if self._loaded_at is None:
-                    raise failure from None
-                return
+                if self._due_at is not None:
+                    pause = min(FIRST_PAUSE * (1 << min(self._failures, 10)), LONGEST_PAUSE)
+                    self._due_at = self._surroundings.now() + pause
+                self._failures += 1
+                return _failure(error, call)
         self._listings, self._known = listings, {**self._known, **known}
-        self._loaded_at = self._surroundings.now()
+        self._due_at, self._failures = self._surroundings.now() + REFRESH, 0
+        return None
 
     async def _tickers(self, symbols: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         exchange = self._exchange
         with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 if exchange.has["fetchBidsAsks"] is True:
-                    return dict(await exchange.fetch_bids_asks(list(symbols)))
+                    return dict(await exchange.fetch_bids_asks(list(symbols), {}))
                 if exchange.has["fetchTickers"] is True and len(symbols) > 1:
-                    return dict(await exchange.fetch_tickers(list(symbols)))
+                    return dict(await exchange.fetch_tickers(list(symbols), {}))
                 if exchange.has["fetchTicker"]:
-                    return {symbol: await exchange.fetch_ticker(symbol) for symbol in symbols}
+                    return {symbol: await exchange.fetch_ticker(symbol, {}) for symbol in symbols}
             except Exception as error:  # noqa: BLE001 - as above
-                raise of_read(error, call) from None
+                raise _failure(error, call) from None
         raise Uncertain(f"{exchange.name} does not tell its prices.")
+
+
+def _failure(error: Exception, call: Call) -> VenueError:
+    """What an error means for a question that was asked without a key: nothing that any account was refused."""
+    failure = of_read(error, call)
+    return Unreachable(failure.message) if isinstance(failure, Refused) else failure
+
+
+def _price(answer: Any, field: str) -> Decimal | None:
+    """A price above zero in an answer; None where there is none that can be read."""
+    try:
+        price = decimal(answer[field])
+    except (ArithmeticError, KeyError, TypeError):
+        return None
+    return price if price is not None and price > 0 else None
 
 
 def _bar(row: Sequence[Any]) -> Bar:
@@ -144,12 +178,12 @@ def _bar(row: Sequence[Any]) -> Bar:
 
 def _quote(ticker: Mapping[str, Any], asked_at: datetime, clock: VenueClock) -> Quote | None:
     """None without both sides, or where they cannot be read. What carries no time is as old as the question."""
+    bid, ask = _price(ticker, "bid"), _price(ticker, "ask")
+    if bid is None or ask is None:
+        return None
     try:
-        bid, ask = decimal(ticker.get("bid")), decimal(ticker.get("ask"))
         moment = ticker.get("timestamp")
         told_at = clock.ours(datetime.fromtimestamp(int(moment) / 1000, UTC)) if moment else asked_at
-    except (ArithmeticError, ValueError, TypeError, OSError):
+    except (ValueError, TypeError, OSError, OverflowError):
         return None
-    if bid is None or ask is None or bid <= 0 or ask <= 0:
-        return None
-    return Quote(symbol=ticker["symbol"], bid=bid, ask=ask, time=told_at)
+    return Quote(symbol=str(ticker.get("symbol")), bid=bid, ask=ask, time=told_at)

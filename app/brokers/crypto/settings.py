@@ -1,19 +1,26 @@
-"""Venue settings: leverage, margin mode, position mode. Read, compared, changed only where nothing rests on them."""
+"""Venue settings: leverage, margin mode, position mode. Read, compared, changed only where nothing rests on them.
 
-from collections.abc import Sequence
+Owners change them by hand, so what was read is believed for a minute at most.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
 import ccxt.async_support as library
 
+from app.brokers.crypto.answers import code_in
+from app.brokers.crypto.exchange import Call, calling
 from app.brokers.crypto.markets import amount, decimal
 from app.brokers.crypto.profiles import Profile
 from app.brokers.port import Refused
 from app.domain.money import ZERO, exact, text
 
-_UNCHANGED: Final = ("not modified", "no need to change", "not been modified", "same", "110043")
-"""Words in the answers of venues that call "it is so already" an error."""
+BELIEVED_FOR: Final = timedelta(minutes=1)
+"""How long an answer about an account's settings counts."""
 
 _CONFLICT: Final = "venue_settings_conflict"
 
@@ -26,117 +33,184 @@ class Wanted:
     margin_mode: str | None = None
 
 
-class VenueSettings:
-    """What an account is set to, as far as it was asked or set in this process."""
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """What of a symbol's settings is, or may be, other than the connection asks for; None where nothing is."""
 
-    def __init__(self, exchange: Any, profile: Profile, wanted: Wanted) -> None:
+    margin_mode: str | None
+    leverage: Decimal | None
+    is_told: bool
+    """Whether the venue has told the leverage; else it has to be set to be certain of it."""
+
+
+class VenueSettings:
+    """What an account is set to, as far as it was asked or set in the last minute."""
+
+    def __init__(self, exchange: Any, profile: Profile, wanted: Wanted, now: Callable[[], datetime]) -> None:
         self._exchange = exchange
         self._profile = profile
         self._wanted = wanted
-        self._prepared: set[str] = set()
-        self._hedged: bool | None = None
+        self._now = now
+        self._agreed: dict[str, datetime] = {}
+        """When each symbol was last seen, or made, to be as the connection asks for."""
+        self._hedged: tuple[datetime, bool] | None = None
 
     async def is_hedged(self, symbol: str) -> bool:
         """Whether the account holds a long and a short side of one symbol. Adapted to, never switched."""
-        if self._hedged is None:
-            if self._exchange.has["fetchPositionMode"] is True:
-                mode = await self._exchange.fetch_position_mode()
-                self._hedged = bool(mode.get("hedged"))
-            elif self._profile.side_field is not None:
-                rows = await self._positions(symbol)
-                sides = {str((row.get("info") or {}).get(self._profile.side_field) or 0) for row in rows}
-                self._hedged = bool(sides - {"0"})
-            else:
-                self._hedged = False
-        return self._hedged
+        if self._hedged is None or self._now() - self._hedged[0] > BELIEVED_FOR:
+            asked_at = self._now()
+            self._hedged = (asked_at, await self._told_mode(symbol))
+        return self._hedged[1]
 
-    async def prepare(self, symbol: str) -> None:
-        """Make leverage and margin mode what the connection asks for, before the first entry in a symbol.
+    def doubt_mode(self, since: datetime) -> bool:
+        """The venue says that the position mode is another one; whether what was known of it is older than `since`."""
+        was_old = self._hedged is not None and self._hedged[0] < since
+        self._hedged = None
+        return was_old
+
+    async def conflict(self, symbol: str) -> str | None:
+        """Why an entry in a symbol cannot have what the connection asks for, in words. Asks, and changes nothing."""
+        asked_at = self._now()
+        difference = await self._difference(symbol)
+        if difference is None:
+            self._agree(symbol, asked_at)
+            return None
+        self._agreed.pop(symbol, None)
+        return await self._obstacle(symbol, difference)
+
+    async def prepare(self, symbol: str, call: Call) -> None:
+        """Make leverage and margin mode what the connection asks for, before an entry in a symbol.
 
         Raises Refused `venue_settings_conflict` where they differ and the symbol has a position or an order.
         """
-        if symbol in self._prepared:
+        agreed_at = self._agreed.get(symbol)
+        if agreed_at is not None and self._now() - agreed_at <= BELIEVED_FOR:
             return
-        positions = await self._positions(symbol) if self._exchange.has["fetchPositions"] is True else []
-        margin_mode = await self._differing_mode(symbol, positions)
-        leverage = await self._differing_leverage(symbol, positions)
-        if margin_mode is not None:
-            if self._exchange.has["setMarginMode"] is not True:
-                raise Refused(f"The venue cannot be told to use {margin_mode} margin.", code=_CONFLICT)
-            await self._check_unused(
-                None if self._profile.one_margin_mode else symbol, f"{margin_mode} margin"
-            )
-            await self._set(self._exchange.set_margin_mode(margin_mode, symbol))
-        if leverage is not None:
-            await self._check_unused(symbol, f"a leverage of {text(leverage)}")
-            await self._set(
-                self._exchange.set_leverage(_whole_or_exact(leverage), symbol, self._leverage_params())
-            )
-        self._prepared.add(symbol)
+        asked_at = self._now()
+        difference = await self._difference(symbol)
+        if difference is not None:
+            obstacle = await self._obstacle(symbol, difference)
+            if obstacle is not None:
+                raise Refused(obstacle, code=_CONFLICT)
+            await self._change(symbol, difference, call)
+        self._agree(symbol, asked_at)
 
-    async def _differing_mode(self, symbol: str, positions: Sequence[Any]) -> str | None:
-        """The margin mode to be set; None where it is so already, or where every order says it."""
-        wanted = self._wanted.margin_mode
-        if wanted is None or self._profile.margin_in_orders:
+    def _agree(self, symbol: str, asked_at: datetime) -> None:
+        known = self._agreed.items()
+        self._agreed = {name: at for name, at in known if asked_at - at <= BELIEVED_FOR} | {symbol: asked_at}
+
+    async def _told_mode(self, symbol: str) -> bool:
+        if self._exchange.has["fetchPositionMode"] is True:
+            return bool((await self._exchange.fetch_position_mode(None, {})).get("hedged"))
+        if self._profile.side_field is None:
+            return False
+        rows = await self._positions(symbol)
+        sides = {str((row.get("info") or {}).get(self._profile.side_field) or 0) for row in rows}
+        return bool(sides - {"0"})
+
+    async def _difference(self, symbol: str) -> _Difference | None:
+        """None where everything is told to be as the connection asks for, or cannot be told apart."""
+        exchange, wanted = self._exchange, self._wanted
+        asks_for_mode = wanted.margin_mode is not None and not self._profile.margin_in_orders
+        beside = self._profile.leverage_beside_mode
+        row: dict[str, Any] = {}
+        if exchange.has["fetchMarginMode"] and (asks_for_mode or beside is not None):
+            row = await exchange.fetch_margin_mode(symbol, {})
+        positions: Sequence[Any] = ()
+        if beside is None and exchange.has["fetchPositions"] is True:
+            positions = await self._positions(symbol)
+        mode = row.get("marginMode") or next(
+            (each["marginMode"] for each in positions if each.get("marginMode")), None
+        )
+        told = {decimal(each.get("leverage")) for each in positions} - {None, ZERO}
+        if beside is not None:
+            told = {decimal((row.get("info") or {}).get(beside))} - {None, ZERO}
+        # What can neither be told nor set is left as it is.
+        knows_leverage = bool(told) or exchange.has["setLeverage"] is True
+        margin_mode = wanted.margin_mode if asks_for_mode and mode != wanted.margin_mode else None
+        leverage = wanted.leverage if knows_leverage and told != {wanted.leverage} else None
+        if margin_mode is None and leverage is None:
             return None
-        if self._exchange.has["fetchMarginMode"]:
-            told = (await self._exchange.fetch_margin_mode(symbol)).get("marginMode")
-        else:
-            told = next((each["marginMode"] for each in positions if each.get("marginMode")), None)
-        return None if told == wanted else wanted
+        return _Difference(margin_mode, leverage, bool(told))
 
-    async def _differing_leverage(self, symbol: str, positions: Sequence[Any]) -> Decimal | None:
-        """The leverage to be set; None where it is so already, or cannot be set."""
-        if self._exchange.has["setLeverage"] is not True:
-            return None
-        told = next((known for each in positions if (known := decimal(each.get("leverage")))), None)
-        if told is None and _is_held(positions) and self._exchange.has["fetchLeverage"]:
-            told = decimal((await self._exchange.fetch_leverage(symbol)).get("longLeverage"))
-        return None if told == self._wanted.leverage else self._wanted.leverage
+    async def _obstacle(self, symbol: str, difference: _Difference) -> str | None:
+        """Why a difference cannot be mended, in words; None where it can."""
+        has, mode = self._exchange.has, difference.margin_mode
+        if mode is not None:
+            if has["setMarginMode"] is not True:
+                return f"The venue cannot be told to use {mode} margin."
+            used = await self._use(None if self._profile.one_margin_mode else symbol)
+            if used is not None:
+                return f"{used}, so it cannot be set to {mode} margin."
+        if difference.leverage is not None:
+            leverage = text(difference.leverage)
+            if has["setLeverage"] is not True:
+                return f"{symbol} has another leverage at the venue, which cannot be told to use {leverage}."
+            used = await self._use(symbol)
+            if used is not None and (difference.is_told or not await self._is_leverage(symbol)):
+                return f"{used}, so it cannot be set to a leverage of {leverage}."
+        return None
 
-    async def _check_unused(self, symbol: str | None, what: str) -> None:
-        """Nothing is held or rests in the symbol, or in the account where it has one setting. Raises Refused."""
+    async def _use(self, symbol: str | None) -> str | None:
+        """What is held or rests in the symbol, or in the account where it has one setting, in words."""
         where = "The account" if symbol is None else symbol
         exchange = self._exchange
         if exchange.has["fetchPositions"] is not True or exchange.has["fetchOpenOrders"] is not True:
-            raise Refused(
-                f"The venue does not say whether {where} is in use; it is not set to {what}.", code=_CONFLICT
-            )
-        if _is_held(await self._positions(symbol)):
-            raise Refused(
-                f"{where} has a position at the venue, so it cannot be set to {what}.", code=_CONFLICT
-            )
+            return f"The venue does not say whether {where} is in use"
+        if any(amount(each.get("contracts")) != ZERO for each in await self._positions(symbol)):
+            return f"{where} has a position at the venue"
         rooms: list[dict[str, Any]] = [{}]
         for room in self._profile.rooms.values():
             if dict(room) not in rooms:
                 rooms.append(dict(room))
         for room in rooms:
             if await exchange.fetch_open_orders(symbol, None, None, dict(room)):
-                raise Refused(
-                    f"{where} has an order at the venue, so it cannot be set to {what}.", code=_CONFLICT
-                )
+                return f"{where} has an order at the venue"
+        return None
+
+    async def _change(self, symbol: str, difference: _Difference, call: Call) -> None:
+        """Set what differs; what the venue says is so already is as good. Raises ccxt's errors."""
+        mode, leverage = difference.margin_mode, difference.leverage
+        if mode is not None:
+            try:
+                await self._exchange.set_margin_mode(mode, symbol, {})
+            except library.ExchangeError as error:
+                if not self._is_unchanged(error, call):
+                    raise
+        if leverage is not None:
+            try:
+                await self._exchange.set_leverage(_whole_or_exact(leverage), symbol, self._leverage_params())
+            except library.ExchangeError as error:
+                if self._is_unchanged(error, call):
+                    return
+                # What the answer to the question looks like is nothing about the one that failed.
+                with calling(Call(urgency=call.urgency)):
+                    is_set = await self._is_leverage(symbol)
+                if not is_set:
+                    raise
+
+    def _is_unchanged(self, error: Exception, call: Call) -> bool:
+        """Whether an error says that it is so already."""
+        return isinstance(error, library.NoChange) or code_in(call.body) in self._profile.unchanged
+
+    async def _is_leverage(self, symbol: str) -> bool:
+        """Whether the venue says, when asked for nothing else, that the leverage is what the connection asks for."""
+        if not self._exchange.has["fetchLeverage"]:
+            return False
+        with suppress(library.NotSupported):
+            row = await self._exchange.fetch_leverage(symbol, self._leverage_params())
+            told = {decimal(row.get("longLeverage")), decimal(row.get("shortLeverage"))} - {None}
+            return told == {self._wanted.leverage}
+        return False
 
     async def _positions(self, symbol: str | None) -> list[Any]:
-        rows = await self._exchange.fetch_positions(None if symbol is None else [symbol])
+        rows = await self._exchange.fetch_positions(None if symbol is None else [symbol], {})
         return [row for row in rows if symbol is None or row.get("symbol") == symbol]
 
     def _leverage_params(self) -> dict[str, Any]:
         """Where leverage is kept by margin mode, the one that orders will say."""
         in_orders = self._profile.margin_in_orders and self._wanted.margin_mode is not None
         return {"marginMode": self._wanted.margin_mode} if in_orders else {}
-
-    async def _set(self, change: Any) -> None:
-        try:
-            await change
-        except (library.NoChange, library.BadRequest, library.OperationRejected) as error:
-            if not isinstance(error, library.NoChange) and not any(
-                word in str(error).lower() for word in _UNCHANGED
-            ):
-                raise
-
-
-def _is_held(positions: Sequence[Any]) -> bool:
-    return any(amount(each.get("contracts")) != ZERO for each in positions)
 
 
 @exact

@@ -13,7 +13,7 @@ from app.brokers.crypto.broker import CryptoBroker, Terms, digest_of
 from app.brokers.crypto.credentials import for_class
 from app.brokers.crypto.exchange import Surroundings, exchange_of
 from app.brokers.crypto.markets import amount
-from app.brokers.crypto.profiles import VALIDITY, profile_of
+from app.brokers.crypto.profiles import VALIDITY, Profile, profile_of
 from app.brokers.crypto.public import PublicMarket
 from app.brokers.crypto.settings import Wanted
 from app.brokers.crypto.tariffs import Toll, tariff_of
@@ -22,7 +22,7 @@ from app.brokers.directory import Access
 from app.brokers.limits.gate import Gate
 from app.brokers.limits.ledger import Ledger
 from app.brokers.metering import waits
-from app.brokers.port import TERMS_NOT_SERVED, Refused, Traits
+from app.brokers.port import TERMS_NOT_SERVED, Funding, Refused, Traits
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
 from app.domain.money import ZERO
@@ -82,6 +82,7 @@ class CryptoVenue:
             trigger_sources=tuple(profile.triggers),
             read_lag=profile.read_lag,
             expires_orders=False,
+            funding=_funding(profile, access.market_type),
         )
         wanted = Wanted(access.leverage, access.margin_mode)
         terms = Terms(access.exchange, access.market_type, wanted, account)
@@ -95,7 +96,7 @@ class CryptoVenue:
         try:
             plain = self._vault.unseal(
                 access.credentials_sealed,
-                connection_id=access.connection_id,
+                row_id=access.connection_id,
                 version=access.credentials_version,
             )
         except CannotOpen:
@@ -165,6 +166,12 @@ def _check_served(exchange: str, market_type: MarketType) -> None:
         raise Refused(f"There is no exchange {exchange!r}.", code=TERMS_NOT_SERVED)
     if market_type not in (MarketType.SPOT, MarketType.SWAP):
         raise Refused(f"Exchanges trade spot and swap, not {market_type}.", code=TERMS_NOT_SERVED)
+
+
+def _funding(profile: Profile, market_type: MarketType) -> Funding:
+    if market_type is not MarketType.SWAP:
+        return Funding.NONE
+    return Funding.UNTOLD if profile.funding is None else Funding.TOLD
 
 
 def _stated_fee(exchange: Any, market_type: MarketType) -> Decimal:

@@ -3,25 +3,27 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
 import structlog
 
-from app.brokers.metatrader import books, lookups, marks
-from app.brokers.metatrader.books import Cause, History, Ticket
-from app.brokers.metatrader.commissions import history
+from app.brokers.metatrader import lookups, marks, rows
+from app.brokers.metatrader.books import Cause
 from app.brokers.metatrader.credentials import Credentials
-from app.brokers.metatrader.lookups import LEGS, LOOK_BACK, Books
+from app.brokers.metatrader.legs import Legs
+from app.brokers.metatrader.lookups import LEGS
 from app.brokers.metatrader.market import AccountMarket
 from app.brokers.metatrader.marks import Handle
-from app.brokers.metatrader.outcomes import GONE, UNCHANGED
+from app.brokers.metatrader.outcomes import GONE, NO_END, TOO_NEAR
 from app.brokers.metatrader.session import OrderFault, Session
+from app.brokers.metatrader.statements import Statements
 from app.brokers.metatrader.wire import Record
 from app.brokers.port import (
     ABSENT,
+    AMBIGUOUS,
     CANNOT_SAY,
     Account,
     Balance,
@@ -35,7 +37,7 @@ from app.brokers.port import (
     Unreachable,
     VenueError,
 )
-from app.domain.holdings import Fill
+from app.domain.holdings import Fill, Payment
 from app.domain.market import Instrument, Quote
 from app.domain.money import ZERO, exact, text
 from app.domain.orders import (
@@ -47,17 +49,14 @@ from app.domain.orders import (
     Side,
     TriggerSource,
 )
-from app.domain.positions import PositionSide
 
 log = structlog.get_logger(__name__)
 
 PATIENCE: Final = (0.0, 0.2, 0.5, 1.0)
 """Seconds before each look at an order that was just sent: it may be shown a moment later."""
 
-_FAR_BACK: Final = timedelta(days=2)
-"""How long ago a position may have ended that we still think open."""
-
 _GOOD: Final = "Specified"
+_HEDGING: Final = "hedging"
 _MAY_DRIFT: Final = Decimal("0.0005")
 """How far an expected price may be missed, as a fraction of it, where a broker fills at a price or not at all."""
 
@@ -75,6 +74,8 @@ class MetaTraderBroker:
         self._now = now
         self._platform = session.platform
         self._market = AccountMarket(session, now)
+        self._statements = Statements(session, self._market, now)
+        self._legs = Legs(session, self._statements)
         self._sent: dict[str, datetime] = {}
 
     @property
@@ -111,7 +112,9 @@ class MetaTraderBroker:
         currency = summary.text("currency").upper()
         if not currency:
             raise Uncertain("The bridge's answer shows no account.")
-        self._traits = replace(self._traits, netting=summary.text("method").lower() == "netting")
+        # "Default" may be either, as may be what is not told: an account that may net is held for one that does.
+        nets = self._platform.has_deals and summary.text("method").lower() != _HEDGING
+        self._traits = replace(self._traits, netting=nets)
         is_investor = summary.flag("isInvestor") is True
         barred: str | None = None
         if is_investor:
@@ -146,7 +149,8 @@ class MetaTraderBroker:
         A close names its position by `handle`; a stop and target are set on it, again and again if need be.
         """
         if request.handle is not None and request.type in LEGS:
-            return await self._attach(request, Handle.read(request.handle))
+            handle = Handle.read(request.handle)
+            return await self._legs.attach(request.key, handle, lambda: self._check_fresh(request))
         if request.reduce_only and request.handle is None:
             raise Refused("An order that only reduces says which position it is for.")
         try:
@@ -158,94 +162,84 @@ class MetaTraderBroker:
         self._check_fresh(request)
         self._note_sending(request)
         try:
-            answer = await self._session.act(*order.paths, **order.parameters)
-            ticket = Record.of(answer).whole("ticket")
+            answer = await self._acted(request, order)
+            taken = rows.order_in(Record.of(answer))
         except OrderFault as fault:
             if isinstance(fault.verdict, Uncertain):
                 return await self._in_doubt(request, fault.verdict)
             raise fault.verdict from None
         except Uncertain as doubt:
             return await self._in_doubt(request, doubt)
-        if ticket <= 0:
+        if taken <= 0:
             return await self._in_doubt(request, Uncertain("The bridge's answer has no ticket."))
-        return await self._truth(request)
+        return await self._truth(request, str(taken))
 
     async def cancel(self, key: OrderKey) -> OrderReport:
         """Take an order back and report what became of it. Raises VenueError; Refused without such an order."""
         if key.handle is not None and key.type in LEGS:
-            return await self._detach(key, Handle.read(key.handle))
-        seen = await self._look(key)
+            return await self._legs.detach(key, Handle.read(key.handle))
+        seen = await self._statements.find(key)
         if seen is ABSENT:
             raise Refused("The broker has no such order.")
         if isinstance(seen, Silence):
             raise Uncertain("The broker cannot say which order that is.")
         if seen.status is not OrderStatus.OPEN:
             return seen
-        path = "OrderDelete" if self._platform.deletes else "OrderClose"
+        # Only where the bridge has no request for pending orders alone: it closes what the order has opened meanwhile.
+        # The comment makes that close ours.
+        comment = {"comment": key.client_order_id} if self._platform.has_deals else {}
         try:
-            await self._session.act(path, ticket=int(seen.exchange_order_id))
+            await self._session.act(*self._platform.deletes, ticket=int(seen.exchange_order_id), **comment)
         except OrderFault as fault:
             if fault.bridge_code not in GONE:
                 raise fault.verdict from None
-        after = await self._look(replace(key, exchange_order_id=seen.exchange_order_id))
-        if isinstance(after, OrderReport):
-            if after.status is OrderStatus.OPEN:
-                raise Uncertain("The order is still there.")
-            return after
-        if after is CANNOT_SAY:
-            raise Uncertain("The broker does not show what became of the order.")
-        return lookups.cancelled(key, seen.exchange_order_id)
+        return await self._ended(replace(key, exchange_order_id=seen.exchange_order_id))
 
     async def find(self, key: OrderKey) -> OrderReport | Silence:
         """What the broker knows of one order. ABSENT only on a session that is proven healthy."""
         try:
-            return await self._look(key)
+            return await self._statements.find(key)
         except VenueError:
             return CANNOT_SAY
 
     async def survey(self, keys: Sequence[OrderKey]) -> Mapping[str, OrderReport | Silence]:
-        """The same for many orders: what rests untouched is seen in one look at all that is open."""
-        if not keys:
-            return {}
+        """The same for many orders, in as few requests as there are."""
         try:
-            open_books = await self._books(History())
-            answers = {key.client_order_id: open_books.report(key) for key in keys}
-            if all(_rests(answer) for answer in answers.values()):
-                return answers
-            oldest = min(key.signed_at for key in keys if not _rests(answers[key.client_order_id]))
-            whole = await self._books(await self._history(oldest), answers=open_books.tickets)
-            is_proven = await self._session.is_healthy()
+            return await self._statements.survey(keys)
         except VenueError:
             return dict.fromkeys((key.client_order_id for key in keys), CANNOT_SAY)
-        return {key.client_order_id: _believed(whole.report(key), is_proven=is_proven) for key in keys}
 
-    async def holdings(self) -> Sequence[Holding]:
-        """Open lots by symbol and side. Raises VenueError; empty means flat."""
-        tickets = await self._tickets()
-        if not tickets and not await self._session.is_healthy():
-            raise Unreachable("The bridge shows an empty account on a session that is not sound.")
-        total: dict[tuple[str, Side], Decimal] = {}
-        for each in tickets:
-            if not each.is_pending:
-                total[each.symbol, each.side] = _sum(total.get((each.symbol, each.side), ZERO), each.lots)
-        return [Holding(symbol, PositionSide.opened_by(side), lots) for (symbol, side), lots in total.items()]
+    async def holdings(self, handles: Collection[str] = ()) -> Sequence[Holding]:
+        """Open lots, position by position. Raises VenueError; empty means flat."""
+        return await self._statements.holdings(handles)
 
-    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+    async def conflict(self, symbol: str) -> str | None:
+        """None: leverage and margin mode are the account's, and orders do with them."""
+        del symbol
+        return None
+
+    async def fills(
+        self, symbol: str, since: datetime, ours: Sequence[OrderKey], handle: str | None = None
+    ) -> Sequence[Fill]:
         """What left positions in a symbol from `since` on, oldest first, without what our own exits took.
 
         Raises VenueError.
         """
         # An entry is no exit, and on MetaTrader 4 the ticket it opened is what is closed later.
         known = {key.exchange_order_id for key in ours if key.handle is not None}
-        past = await history(self._session, since - LOOK_BACK, self._now())
-        guarded = {Handle.read(key.handle).ticket for key in ours if key.handle and key.type in LEGS}
+        entries = [key.client_order_id for key in ours if key.handle is None]
+        shown = await self._statements.positions(since)
+        legs = [Handle.read(key.handle) for key in ours if key.handle and key.type in LEGS]
+        guarded = frozenset[int]().union(*map(shown.family, legs))
+        family = None if handle is None else shown.family(Handle.read(handle))
         currency = await self._market.currency()
         left = [
             (part.at, part)
-            for part in past.parts
+            for part in shown.history.parts
             if part.symbol == symbol
             and part.at is not None
             and part.at >= since
+            and (family is None or part.position in family)
             and str(part.order) not in known
             and not (part.position in guarded and part.cause in (Cause.STOP, Cause.TARGET))
         ]
@@ -260,9 +254,16 @@ class MetaTraderBroker:
                 forced=part.cause is Cause.FORCED,
                 profit=part.profit,
                 funding=part.swap,
+                # On MetaTrader 4 a closed ticket has the comment of its entry whoever closed it.
+                ours=self._platform.has_deals and any(marks.names(part.comment, name) for name in entries),
             )
             for at, part in sorted(left, key=lambda one: one[0])
         ]
+
+    async def payments(self, since: datetime) -> Sequence[Payment]:
+        """None: swap is booked with what leaves a position."""
+        del since
+        return []
 
     async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
         """Every pending order in these symbols, or in all; ours are told by their comment. Raises VenueError."""
@@ -274,7 +275,7 @@ class MetaTraderBroker:
                 side=ticket.side,
                 quantity=ticket.lots,
             )
-            for ticket in await self._tickets()
+            for ticket in await self._statements.tickets()
             if ticket.is_pending and (symbols is None or ticket.symbol in symbols)
         ]
 
@@ -302,7 +303,7 @@ class MetaTraderBroker:
             if price.entering(request.side) * request.side.sign > request.price * request.side.sign:
                 parameters["operation"] += "Limit"
                 parameters["price"] = text(request.price)
-                if request.expires_at is not None:
+                if request.expires_at is not None and listing.takes_expiration:
                     parameters["expiration"] = server.text(request.expires_at)
                     if self._platform.has_deals:
                         parameters["expirationType"] = _GOOD
@@ -313,10 +314,26 @@ class MetaTraderBroker:
             parameters |= await self._expected(request, listing.point)
         return _Sending(_SEND, parameters)
 
+    async def _acted(self, request: OrderRequest, order: "_Sending") -> Any:
+        """The answer to an order. One that waits goes without its end where the broker takes none: we end it then.
+
+        Raises VenueError.
+        """
+        try:
+            return await self._session.act(*order.paths, **order.parameters)
+        except OrderFault as fault:
+            if order.waits and fault.bridge_code in TOO_NEAR:
+                raise Unreachable(fault.message) from None
+            endless = order.endless()
+            if endless is None or fault.bridge_code not in NO_END:
+                raise
+        self._check_fresh(request)
+        return await self._acted(request, endless)
+
     async def _leaving(self, request: OrderRequest) -> "_Sending":
         """How a part of a position is closed. Raises VenueError, while nothing has been sent."""
         handle = Handle.read(request.handle or "")
-        ticket = (await self._books(History())).position(handle)
+        ticket = (await self._statements.open_positions()).ticket(handle)
         if ticket is None:
             raise await self._why_gone(handle)
         parameters: dict[str, Any] = {
@@ -334,8 +351,8 @@ class MetaTraderBroker:
 
     async def _why_gone(self, handle: Handle) -> VenueError:
         """Why a position that is not open cannot be closed. Raises VenueError."""
-        shown = await self._books(await self._history(self._now() - _FAR_BACK))
-        if shown.is_unaccounted(handle):
+        shown = await self._statements.lately()
+        if shown.ticket(handle) is not None or shown.is_unaccounted(handle):
             return Unreachable("The position is not open, and the broker does not show yet how it ended.")
         return Refused("The position is not open at the broker.")
 
@@ -363,100 +380,37 @@ class MetaTraderBroker:
             return seen
         raise doubt from None
 
-    async def _truth(self, request: OrderRequest) -> OrderReport:
-        """What the account shows of an order that the bridge has taken."""
+    async def _truth(self, request: OrderRequest, taken: str) -> OrderReport:
+        """What the account shows of an order that the bridge has taken under a number."""
+        key = request.key
         for pause in PATIENCE:
             await asyncio.sleep(pause)
-            seen = await self.find(request.key)
-            if isinstance(seen, OrderReport):
-                return seen
+            try:
+                shown = await self._statements.books(key.signed_at)
+            except VenueError:
+                continue
+            seen = shown.report(key)
+            if seen is AMBIGUOUS:
+                raise Uncertain("The account shows more than one order that may be this one.")
+            numbered = shown.report(replace(key, exchange_order_id=taken))
+            for each in (numbered, seen):
+                if isinstance(each, OrderReport):
+                    return each
+        if request.handle is None:
+            # It has been taken, whatever the lists show: it is there, and never to be sent again.
+            return lookups.resting(key, taken)
         raise Uncertain("The bridge took the order, and the account does not show it yet.")
 
-    async def _attach(self, request: OrderRequest, handle: Handle) -> OrderReport:
-        """Give a position its stop and target, in place of those it has."""
-        key = request.key
-        try:
-            standing = await self._standing(key, handle)
-        except Uncertain as failure:
-            raise Unreachable(failure.message) from None
-        if isinstance(standing, OrderReport):
-            return standing
-        if lookups.is_attached(key, standing):
-            return lookups.leg_on(key, standing)
-        self._check_fresh(request)
-        try:
-            await self._modify(standing, request.trigger_price, request.price)
-        except Uncertain as doubt:
-            seen = await self.find(key)
-            if isinstance(seen, OrderReport) and (seen.trigger_price, seen.price) == (
-                key.trigger_price,
-                key.price,
-            ):
+    async def _ended(self, key: OrderKey) -> OrderReport:
+        """What became of an order that was taken back; it may be shown as it was for a moment. Raises Uncertain."""
+        for pause in PATIENCE:
+            await asyncio.sleep(pause)
+            seen = await self._statements.find(key)
+            if isinstance(seen, OrderReport) and seen.status is not OrderStatus.OPEN:
                 return seen
-            raise doubt from None
-        return lookups.attached(key, standing, key.trigger_price, key.price)
-
-    async def _detach(self, key: OrderKey, handle: Handle) -> OrderReport:
-        """Take stop and target off a position, unless it carries others by now."""
-        standing = await self._standing(key, handle, refuse=False)
-        if isinstance(standing, OrderReport):
-            return standing
-        if lookups.is_attached(key, standing):
-            await self._modify(standing, None, None)
-        return lookups.cancelled(key, str(standing.number))
-
-    async def _standing(self, key: OrderKey, handle: Handle, *, refuse: bool = True) -> Ticket | OrderReport:
-        """The open position of a leg; else what became of the leg. Raises VenueError."""
-        shown = await self._books(History())
-        ticket = shown.position(handle)
-        if ticket is not None:
-            return ticket
-        report = await self._look(key)
-        if isinstance(report, OrderReport):
-            return report
-        if report is CANNOT_SAY:
-            raise Uncertain("The broker does not show what became of the position.")
-        if refuse:
-            raise Refused("The position is not open at the broker.")
-        return lookups.cancelled(key, key.exchange_order_id or str(handle.ticket))
-
-    async def _modify(self, ticket: Ticket, stop: Decimal | None, target: Decimal | None) -> None:
-        """Set both: to send one alone takes the other away. Raises Refused, Unreachable, Uncertain."""
-        try:
-            await self._session.act(
-                "OrderModifySafe",
-                "OrderModify",
-                ticket=ticket.number,
-                stoploss=text(stop or ZERO),
-                takeprofit=text(target or ZERO),
-            )
-        except OrderFault as fault:
-            if fault.bridge_code not in UNCHANGED:
-                raise fault.verdict from None
-
-    async def _look(self, key: OrderKey) -> OrderReport | Silence:
-        """What the books show of an order. Raises VenueError."""
-        shown = await self._books(await self._history(key.signed_at))
-        return _believed(shown.report(key), is_proven=await self._session.is_healthy())
-
-    async def _books(self, past: History, answers: Sequence[Ticket] | None = None) -> Books:
-        tickets = await self._tickets() if answers is None else answers
-        return Books(tickets, past, await self._market.currency(), self._platform.has_deals)
-
-    async def _tickets(self) -> list[Ticket]:
-        server = await self._session.server_time()
-        return books.tickets(await self._session.ask("OpenedOrders"), server)
-
-    async def _history(self, since: datetime) -> History:
-        """What happened since an order was signed, ended pending orders included. Raises VenueError."""
-        now = self._now()
-        past = await history(self._session, since - LOOK_BACK, now)
-        if not self._platform.has_deals:
-            return past
-        server = await self._session.server_time()
-        period = {"from": server.text(since - LOOK_BACK), "to": server.text(now + timedelta(days=1))}
-        told = await self._session.has("PendingOrderHistory", **period)
-        return past if told is None else replace(past, ended=books.ended_of(told))
+            if seen is ABSENT:
+                return lookups.cancelled(key, key.exchange_order_id or "")
+        raise Uncertain("The broker does not show yet what became of the order.")
 
 
 class _Sending:
@@ -465,6 +419,19 @@ class _Sending:
     def __init__(self, paths: Sequence[str], parameters: Mapping[str, Any]) -> None:
         self.paths = paths
         self.parameters = parameters
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is a pending order."""
+        return str(self.parameters.get("operation")).endswith("Limit")
+
+    def endless(self) -> "_Sending | None":
+        """The same without its end; None where it has none."""
+        ends = {"expiration", "expirationType"}
+        if ends.isdisjoint(self.parameters):
+            return None
+        kept = {name: value for name, value in self.parameters.items() if name not in ends}
+        return _Sending(self.paths, kept)
 
 
 _SEND: Final = ("OrderSendSafe", "OrderSend")
@@ -483,13 +450,3 @@ def _points(price: Decimal, point: Decimal) -> int:
 @exact
 def _sum(one: Decimal, other: Decimal) -> Decimal:
     return one + other
-
-
-def _rests(answer: OrderReport | Silence) -> bool:
-    """Whether an order stands as it was placed: nothing more has to be asked."""
-    return isinstance(answer, OrderReport) and answer.status is OrderStatus.OPEN
-
-
-def _believed(answer: OrderReport | Silence, *, is_proven: bool) -> OrderReport | Silence:
-    """An absence counts only where the session is sound."""
-    return CANNOT_SAY if answer is ABSENT and not is_proven else answer

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from app.brokers.metatrader.books import History, Opening, Part, history_of_deals, history_of_tickets
+from app.brokers.metatrader.books import History, Opening, Part
+from app.brokers.metatrader.rows import history_of_deals, history_of_tickets
 from app.brokers.metatrader.session import Session
 from app.domain.money import ZERO, exact
 

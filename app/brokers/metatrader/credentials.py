@@ -1,6 +1,7 @@
 """Credentials: how an account at a broker is named and opened, in the words of a connection."""
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -12,6 +13,9 @@ KNOWN_FIELDS: Final = frozenset({*REQUIRED, "server", "host", "port", "api_key"}
 """Login and password; the server by name, or host and port; the key of a gateway that asks for one."""
 
 _HIGHEST_PORT: Final = 65535
+
+_NAME: Final = re.compile(r"(?:[a-z0-9_-]+\.)+[a-z][a-z0-9-]*")
+"""A host's name. One that ends in a number is an address in one of its shorter forms: `127.1`, `0x7f.1`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Credentials:
         check(given)
         port = given.get("port")
         return cls(
-            login=given["account_id"],
+            login=given["account_id"].lstrip("0") or "0",
             password=given["api_secret"],
             server=given.get("server") or None,
             host=given.get("host") or None,
@@ -82,4 +86,5 @@ def _is_private(host: str) -> bool:
     try:
         return not ipaddress.ip_address(host.strip("[]")).is_global
     except ValueError:
-        return "." not in host.strip(".") or host.lower().endswith((".local", ".internal", ".localhost"))
+        name = host.lower().removesuffix(".")
+        return _NAME.fullmatch(name) is None or name.endswith((".local", ".internal", ".localhost"))

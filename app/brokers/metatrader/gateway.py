@@ -15,11 +15,12 @@ import httpx
 
 from app.brokers.metatrader import wire
 from app.brokers.metatrader.outcomes import fault_in
-from app.brokers.port import Uncertain, Unreachable
+from app.brokers.port import CREDENTIALS_REFUSED, Refused, Uncertain, Unreachable
 
 _NEVER_LEFT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 _KEY_HEADER: Final = "ApiKey"
 _NOT_FOUND: Final = 404
+_NOT_LET_IN: Final = (401, 403)
 
 MAX_SIZE: Final = 32 * 1024 * 1024
 """Bytes of an answer, unpacked: no list of symbols or deals is near that."""
@@ -44,7 +45,7 @@ PATIENCE: Final = Patience()
 
 
 class NoSuchRoute(Exception):
-    """This bridge does not have that request; nothing was done."""
+    """Nobody has that request here; nothing was done. While a bridge is deployed, a proxy says so of every one."""
 
 
 class Gateway:
@@ -60,7 +61,7 @@ class Gateway:
         self._ordering = httpx.AsyncHTTPTransport(verify=tls, retries=0, limits=fresh)
 
     async def ask(self, path: str, parameters: Mapping[str, Any], *, key: str | None) -> Any:
-        """The answer to a question. Raises Unreachable when there is none, NoSuchRoute."""
+        """The answer to a question. Raises Unreachable when there is none, Refused for the key, NoSuchRoute."""
         try:
             return await self._get(self._reading, path, parameters, key, self._patience.read)
         except httpx.HTTPError as error:
@@ -69,7 +70,7 @@ class Gateway:
     async def act(self, path: str, parameters: Mapping[str, Any], *, key: str | None) -> Any:
         """The answer to an order, sent once.
 
-        Raises Unreachable when it never left, Uncertain without an answer, NoSuchRoute.
+        Raises Unreachable when it never left, Refused for the key, Uncertain without an answer, NoSuchRoute.
         """
         try:
             return await self._get(self._ordering, path, parameters, key, self._patience.order)
@@ -108,6 +109,12 @@ class Gateway:
                 status, body = await _answer(transport, request)
         except TimeoutError:
             raise httpx.ReadTimeout("The answer did not end.") from None
+        if status in _NOT_LET_IN:
+            # Bridges do not answer so, whatever they mean: it was stopped at the gate before them.
+            raise Refused(
+                "The gateway before the bridge does not let us in; its key is api_key.",
+                code=CREDENTIALS_REFUSED,
+            )
         answer = wire.parsed(body)
         if status == _NOT_FOUND and fault_in(answer, ()) is None:
             raise NoSuchRoute

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
-from app.brokers.metatrader.books import positive
+from app.brokers.metatrader.rows import positive
 from app.brokers.metatrader.wire import Record, ServerTime, Unreadable
 from app.domain.market import BOTH_SIDES, Instrument, MarketType, QuantityUnit
 from app.domain.money import ZERO, exact
@@ -17,6 +17,7 @@ from app.domain.symbols import read
 _NOT_A_NAME: Final = re.compile(r"[^A-Z0-9]")
 _BY_TICK: Final = frozenset({"futures", "exchangefutures", "fortsfutures"})
 _AT_A_PRICE: Final = frozenset({"instant", "request"})
+_LEVELS: Final = ("stopsLevel", "freezeLevel", "sl", "tp")
 _MOST: Final = 12
 """How many symbols one text may mean before it means nothing."""
 
@@ -49,6 +50,8 @@ class Listing:
     """Of one lot in and out, in the account's currency; None where the broker does not tell."""
     trade_sessions: tuple[tuple[tuple[int, int], ...], ...] = ()
     """Minutes of the broker's day, by weekday from Sunday; empty where the broker does not tell."""
+    takes_expiration: bool = True
+    """Whether a pending order may say when it ends; true where the broker does not tell."""
 
     @property
     @exact
@@ -105,7 +108,7 @@ def listing_5(name: str, params: Record, currency: str) -> Listing:
         positive(info, "tickSize") or point,
         currency,
         _OPENS.get(group.text("tradeMode").lower(), BOTH_SIDES),
-        ZERO,
+        _level(point, info, group),
     )
     return Listing(
         instrument=instrument,
@@ -116,6 +119,7 @@ def listing_5(name: str, params: Record, currency: str) -> Listing:
         by_tick=_by_tick(info.text("calcMode"), positive(info, "tickValue"), positive(info, "tickSize")),
         needs_price=group.text("tradeType").lower() in _AT_A_PRICE,
         commission=None,
+        takes_expiration=_takes_expiration(group.text("expiration")),
     )
 
 
@@ -135,7 +139,7 @@ def listing_4(name: str, params: Record, currency: str) -> Listing:
         positive(more, "tick_size") or point,
         currency,
         _opens_4(more),
-        _level(info, point),
+        _level(point, info),
     )
     return Listing(
         instrument=instrument,
@@ -166,8 +170,9 @@ def _point(info: Record) -> Decimal:
 
 
 @exact
-def _level(info: Record, point: Decimal) -> Decimal:
-    return max(info.whole("stopsLevel"), info.whole("freezeLevel")) * point
+def _level(point: Decimal, *told: Record) -> Decimal:
+    """How near to the price a stop may be. MetaTrader 5's groups call their two levels `sl` and `tp`."""
+    return max(each.whole(name) for each in told for name in _LEVELS) * point
 
 
 @exact
@@ -189,6 +194,12 @@ def _commission_4(group: Record) -> Decimal | None:
     if base is None or group.whole("comm_type") != _BY_MONEY or group.whole("comm_lots") != _PER_LOT:
         return None
     return abs(base)
+
+
+def _takes_expiration(told: str) -> bool:
+    """Whether it may end at a moment, by the modes there are: `GTC, Today, Specified`; `All` is all of them."""
+    modes = {each.strip().lower() for each in told.split(",")}
+    return not modes.isdisjoint({"", "all", "specified"})
 
 
 def _sessions(more: Record) -> tuple[tuple[tuple[int, int], ...], ...]:

@@ -29,6 +29,9 @@ COMMISSIONS_SINCE: Final = timedelta(days=30)
 QUIET: Final = timedelta(seconds=60)
 """A quote this old raises the question whether its market is open; and no money is converted by it."""
 
+AHEAD: Final = timedelta(seconds=60)
+"""A broker's clock may be so far ahead of ours; time zones are further apart."""
+
 
 class AccountMarket:
     """Symbols and quotes of one account."""
@@ -83,12 +86,12 @@ class AccountMarket:
         commissions = await self._known_commissions(listings)
         return {
             listing.instrument.symbol: replace(
-                told[listing.instrument.symbol],
-                worth=rates.worth(listing, currency, by_currency, commissions[listing.instrument.symbol]),
-                is_session=await self._is_session(listing, told[listing.instrument.symbol]),
+                quote,
+                worth=rates.worth(listing, currency, by_currency, commissions[quote.symbol], quote.ask),
+                is_session=await self._is_session(listing, quote),
             )
             for listing in listings
-            if listing.instrument.symbol in told
+            if (quote := told.get(listing.instrument.symbol)) is not None
         }
 
     async def price(self, symbol: str) -> Quote:
@@ -120,26 +123,32 @@ class AccountMarket:
 
     async def _told(self, symbols: Collection[str]) -> Mapping[str, Quote]:
         """Quotes as the broker tells them."""
-        server = await self._session.server_time()
-        wanted = sorted(symbols)
+        rows = await self._rows(sorted(symbols))
+        quotes = self._read(rows, await self._session.server_time())
+        if any(each.time - self._now() > AHEAD for each in quotes):
+            quotes = self._read(rows, await self._session.server_time(anew=True))
+        return {each.symbol: replace(each, time=self._past(each.time)) for each in quotes}
+
+    async def _rows(self, wanted: Sequence[str]) -> Sequence[Record]:
         if len(wanted) > 1:
             told = await self._session.has("GetQuoteMany", symbols=wanted)
             if told is not None:
-                return self._read(wire.records(told), server)
+                return wire.records(told)
         path = self._session.platform.quote
         answers = await asyncio.gather(*(self._session.ask(path, symbol=each) for each in wanted))
-        return self._read([Record.of(answer) for answer in answers], server)
+        return [Record.of(answer) for answer in answers]
 
-    def _read(self, told: Iterable[Record], server: ServerTime) -> Mapping[str, Quote]:
-        quotes = {}
-        for each in told:
-            moment = server.read(each.text("time"))
-            if moment is not None:
-                symbol = each.text("symbol")
-                # A broker's clock may be a moment ahead of ours.
-                at = min(moment, self._now())
-                quotes[symbol] = Quote(symbol, each.amount("bid"), each.amount("ask"), at)
-        return quotes
+    def _read(self, told: Iterable[Record], server: ServerTime) -> Sequence[Quote]:
+        return [
+            Quote(each.text("symbol"), each.amount("bid"), each.amount("ask"), moment)
+            for each in told
+            if (moment := server.read(each.text("time"))) is not None
+        ]
+
+    def _past(self, moment: datetime) -> datetime:
+        """When a quote was made. What is too far ahead counts as old: how old, a wrong clock does not say."""
+        now = self._now()
+        return now - (moment - now) if moment - now > AHEAD else min(moment, now)
 
     async def _is_session(self, listing: Listing, quote: Quote) -> bool:
         """Whether the symbol trades; asked only where the quote makes one wonder."""
@@ -156,19 +165,19 @@ class AccountMarket:
             return True
         return told is not False
 
-    async def _known_commissions(self, listings: Sequence[Listing]) -> Mapping[str, Decimal]:
-        """Of one lot in and out, by symbol: as the broker states it, else as it last charged it, else 0."""
+    async def _known_commissions(self, listings: Sequence[Listing]) -> Mapping[str, Decimal | None]:
+        """Of one lot in and out, by symbol: as the broker states it, else as it last charged it, else unknown."""
         if any(each.commission is None for each in listings):
             now = self._now()
             if self._commissions is None or now - self._commissions[0] > COMMISSIONS_LAST:
                 try:
                     self._commissions = (now, await per_lot(self._session, now - COMMISSIONS_SINCE, now))
                 except VenueError as failure:
-                    # Quotes are what exits wait for; a size without its commission is a little too large, once.
+                    # Quotes are what exits wait for.
                     log.warning("commissions_unknown", reason=failure.message)
         charged = self._commissions[1] if self._commissions else {}
         return {
-            each.instrument.symbol: charged.get(each.instrument.symbol, ZERO)
+            each.instrument.symbol: charged.get(each.instrument.symbol)
             if each.commission is None
             else each.commission
             for each in listings

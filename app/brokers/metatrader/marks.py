@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Final, Self
 from uuid import UUID
 
-from app.domain.money import text
+from app.domain.money import ZERO, text
 
 _PREFIX: Final = "te"
 _LENGTH: Final = 16
@@ -43,6 +43,12 @@ def may_be(comment: str, client_order_id: str) -> bool:
     return found[0].startswith(client_order_id) or client_order_id.startswith(found[0])
 
 
+def names(comment: str, client_order_id: str) -> bool:
+    """Whether a comment can only be that of this order: ours, whole, cut or extended."""
+    found = _OURS.match(comment.strip())
+    return found is not None and len(found[0]) >= _SHORTEST and may_be(comment, client_order_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Handle:
     """How later orders name a position: its ticket at the time, the number it carries, and what was left of it then.
@@ -53,14 +59,18 @@ class Handle:
     ticket: int
     magic: int
     lots: Decimal
+    """Ours."""
     last_deal: int = 0
+    beside: Decimal = ZERO
+    """Lots under the same ticket that were not ours: accounts that net put them together."""
 
     @classmethod
     def read(cls, written: str) -> Self:
         """From `OrderReport.handle`."""
-        ticket, magic, lots, last_deal = written.split("/")
-        return cls(int(ticket), int(magic), Decimal(lots), int(last_deal))
+        ticket, magic, lots, last_deal, *beside = written.split("/")
+        return cls(int(ticket), int(magic), Decimal(lots), int(last_deal), *map(Decimal, beside))
 
     def text(self) -> str:
         """As an order keeps it."""
-        return f"{self.ticket}/{self.magic}/{text(self.lots)}/{self.last_deal}"
+        written = f"{self.ticket}/{self.magic}/{text(self.lots)}/{self.last_deal}"
+        return f"{written}/{text(self.beside)}" if self.beside else written

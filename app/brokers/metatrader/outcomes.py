@@ -25,6 +25,10 @@ UNCHANGED: Final = frozenset({"NO_CHANGES", "SAME_PARAMS"})
 """Codes of a change to what is so already: it is done."""
 GONE: Final = frozenset({"INVALID_TICKET", "POSITION_NOT_EXISTS"})
 """Codes that say that a ticket is not open."""
+TOO_NEAR: Final = frozenset({"INVALID_PRICE", "INVALID_PRICES"})
+"""Codes of a pending order that cannot wait where the price is now, as inside the spread."""
+NO_END: Final = frozenset({"INVALID_EXPIRATION", "EXPIRATION_DISABLED", "INVALID_PARAM"})
+"""Codes of a pending order whose end the broker does not take: none at all, or none so near."""
 
 _SHUT_OUT: Final = "TOO_FREQUENT_FAIL_CONNECT"
 _UNKNOWN: Final = "client with id"
@@ -40,14 +44,14 @@ class Fault:
     message: str
 
     @property
-    def is_unknown_session(self) -> bool:
-        """Whether the bridge does not know the session. It finds that out before anything is passed on."""
-        return self.code == NO_TOKEN or _UNKNOWN in self.message.lower()
-
-    @property
     def is_session(self) -> bool:
-        """Whether the session has to be opened again. A line that broke may have carried an order before."""
-        return self.is_unknown_session or _BROKEN in self.message.lower()
+        """Whether the session has to be opened again.
+
+        That proves nothing about an order: a line that broke may have carried it before, and a session that ends
+        tells so to whatever is under way on it.
+        """
+        words = self.message.lower()
+        return self.code == NO_TOKEN or _UNKNOWN in words or _BROKEN in words
 
 
 def fault_in(answer: Any, secrets: Iterable[str]) -> Fault | None:
@@ -70,7 +74,7 @@ def redacted(words: str, secrets: Iterable[str]) -> str:
 
 def of_order(fault: Fault, platform: Platform) -> VenueError:
     """What an error proves about the order that was to be sent, closed or changed."""
-    if fault.is_unknown_session or fault.code in platform.not_executed:
+    if fault.code in platform.not_executed:
         return Unreachable(fault.message)
     if fault.code in platform.refusals:
         return Refused(fault.message, code=platform.refusals[fault.code])

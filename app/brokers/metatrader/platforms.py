@@ -46,8 +46,8 @@ class Platform:
     """The request that says on which server an account is; None where nothing says so."""
     has_deals: bool
     """Whether a position keeps its ticket and every fill of it is a deal; else a partial close makes a new ticket."""
-    deletes: bool
-    """Whether a pending order is deleted; else it is closed like a position."""
+    deletes: tuple[str, ...]
+    """The requests that take a pending order back, the first that a bridge has."""
     refusals: Mapping[str, str]
     """What certainly was not done and would not be a moment later, and our code for each."""
     not_executed: frozenset[str]
@@ -63,7 +63,7 @@ _PLATFORM_5: Final = Platform(
     symbols="SymbolList",
     details="AccountDetails",
     has_deals=True,
-    deletes=False,
+    deletes=("OrderCancelTask", "OrderClose"),
     refusals={
         **_CANNOT_LOG_IN,
         **_codes(
@@ -83,7 +83,7 @@ _PLATFORM_5: Final = Platform(
         **_codes("insufficient_balance", "NO_MONEY"),
     },
     not_executed=frozenset(
-        {"REQUOTE", "PRICES", "PRICE_CHANGED", "NO_PRICES", "TOO_MANY_TRADE_REQUESTS", "INVALID_TOKEN"}
+        {"REQUOTE", "PRICES", "PRICE_CHANGED", "NO_PRICES", "TOO_MANY_TRADE_REQUESTS"}
         | {"TOO_FREQUENT_REQUEST", "MAX_SESSIONS_REACHED"}
     ),
 )
@@ -97,7 +97,7 @@ _PLATFORM_4: Final = Platform(
     symbols="Symbols",
     details=None,
     has_deals=False,
-    deletes=True,
+    deletes=("OrderDelete",),
     refusals={
         **_CANNOT_LOG_IN,
         **_codes(
@@ -115,7 +115,7 @@ _PLATFORM_4: Final = Platform(
     },
     not_executed=frozenset(
         {"PRICE_CHANGED", "OFF_QUOTES", "BROKER_BUSY", "REQUOTE", "TOO_MANY_REQUESTS", "TRADE_CONTEXT_BUSY"}
-        | {"SERVER_BUSY", "TOO_FREQUENT_REQUEST", "TOO_FREQUENT_REQUESTS", "INVALID_TOKEN"}
+        | {"SERVER_BUSY", "TOO_FREQUENT_REQUEST", "TOO_FREQUENT_REQUESTS"}
     ),
 )
 

@@ -3,10 +3,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
 from app.brokers.metatrader.listings import Listing
 from app.domain.market import Quote, Worth
 from app.domain.money import ZERO, exact
+
+ASSUMED_COMMISSION: Final = Decimal("0.0001")
+"""In and out, of the notional: more than most charge. A first position is then rather too small than too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,17 @@ def rate(direct: Quote | None, inverse: Quote | None) -> Decimal | None:
 
 
 @exact
-def worth(listing: Listing, currency: str, rates: Mapping[str, Decimal], commission: Decimal) -> Worth | None:
+def worth(
+    listing: Listing,
+    currency: str,
+    rates: Mapping[str, Decimal],
+    commission: Decimal | None,
+    price: Decimal,
+) -> Worth | None:
     """What one lot comes to in the account's currency, by rates of other currencies; None without the rate it takes.
 
     A price move counts in the profit currency. The notional is that of the base currency, where it has a rate.
+    A commission that is not known is assumed of what a lot is worth at `price`.
     """
     to_account = {currency: Decimal(1), **rates}
     profit = to_account.get(listing.profit_currency)
@@ -56,8 +67,9 @@ def worth(listing: Listing, currency: str, rates: Mapping[str, Decimal], commiss
     by_base = (
         base is not None and listing.by_tick is None and listing.base_currency != listing.profit_currency
     )
+    move = listing.unit * profit
     return Worth(
-        move=listing.unit * profit,
+        move=move,
         notional=listing.contract_size * base if by_base and base is not None else None,
-        commission=commission,
+        commission=move * price * ASSUMED_COMMISSION if commission is None else commission,
     )

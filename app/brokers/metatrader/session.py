@@ -35,7 +35,6 @@ TIME_ZONE_LASTS: Final = timedelta(minutes=15)
 _CHECK: Final = "CheckConnect"
 _OFF_HOURS: Final = "SERVICE_NOT_AVAILABLE"
 _OK: Final = "OK"
-_TOKEN_LENGTH: Final = range(8, 129)
 
 
 def token_of(connection_id: UUID, version: int, credentials: Credentials) -> str:
@@ -61,6 +60,8 @@ class Session:
         self._token = token
         self._now = now
         self._is_open = False
+        self._lacking: set[str] = set()
+        """Requests that the bridge of this session has not."""
         self._opening = asyncio.Lock()
         self._refused: tuple[datetime, VenueError] | None = None
         self._server_time: tuple[datetime, ServerTime] | None = None
@@ -83,9 +84,16 @@ class Session:
 
     async def has(self, path: str, **parameters: Any) -> Any:
         """The same for a request that not every bridge has; None where it has not."""
+        if path in self._lacking:
+            return None
         try:
             return await self._asked(path, parameters)
         except NoSuchRoute:
+            await self._prove()
+        try:
+            return await self._asked(path, parameters)
+        except NoSuchRoute:
+            self._lacking.add(path)
             return None
 
     async def act(self, *paths: str, **parameters: Any) -> Any:
@@ -93,6 +101,7 @@ class Session:
 
         Raises Refused, Unreachable when it certainly was not executed, Uncertain.
         """
+        was_lacking = self._lacking.issuperset(paths)
         for path in paths:
             try:
                 answer = await self._gateway.act(path, self._signed(parameters), key=self._key)
@@ -104,12 +113,17 @@ class Session:
             if fault.is_session:
                 self._is_open = False
             raise OrderFault(fault.code, outcomes.of_order(fault, self.platform))
-        raise Refused("This bridge has no request for that.")
+        if was_lacking:
+            raise Refused("This bridge has no request for that.")
+        # Certain only once it says so again: by the time it has proven itself the order may be stale.
+        await self._prove()
+        self._lacking.update(paths)
+        raise Unreachable("This bridge does not seem to have a request for that.")
 
-    async def server_time(self) -> ServerTime:
-        """The broker's clock. Raises VenueError."""
+    async def server_time(self, *, anew: bool = False) -> ServerTime:
+        """The broker's clock; asked `anew` when it has been found wrong. Raises VenueError."""
         now = self._now()
-        if self._server_time is None or now - self._server_time[0] > TIME_ZONE_LASTS:
+        if anew or self._server_time is None or now - self._server_time[0] > TIME_ZONE_LASTS:
             self._server_time = (now, ServerTime.of_hours(await self.ask("ServerTimezone")))
         return self._server_time[1]
 
@@ -159,24 +173,45 @@ class Session:
     async def _open(self) -> None:
         if self._refused is not None and self._now() - self._refused[0] < REFUSAL_LASTS:
             raise self._refused[1]
-        if not (await self._answers(_CHECK) or await self._answers("ConnectByToken")):
+        if not (await self._is_alive() or await self._is_remembered()):
             await self._log_in()
         self._is_open = True
         self._refused = None
+        self._lacking.clear()
         if self._beating is None or self._beating.done():
             self._beating = asyncio.create_task(self._beat())
 
-    async def _answers(self, path: str) -> bool:
-        """Whether a session that the bridge may still know is alive by this request."""
+    async def _is_alive(self) -> bool:
+        """Whether the bridge has the session.
+
+        Raises Refused, Unreachable where no bridge answers: whatever does is not told the password.
+        """
         try:
-            answer = await self._ask(path, {})
-        except (Unreachable, NoSuchRoute):
-            return False
+            answer = await self._ask(_CHECK, {})
+        except NoSuchRoute:
+            raise Unreachable("No bridge answers where it should be.") from None
+        if answer == _OK:
+            return True
         fault = self._fault_in(answer)
-        if fault is not None:
-            # While the market is closed brokers take no connections; the session is there all the same.
-            return path == _CHECK and fault.code == _OFF_HOURS
-        return answer == _OK or _is_token(answer)
+        if fault is None:
+            raise Unreachable("What answers in the bridge's place is no bridge.")
+        # While the market is closed brokers take no connections; the session is there all the same.
+        return fault.code == _OFF_HOURS
+
+    async def _prove(self) -> None:
+        """Make sure that a bridge answers: while it is deployed, a proxy says of every request that there is none.
+
+        Raises Refused, Unreachable.
+        """
+        await self._is_alive()
+
+    async def _is_remembered(self) -> bool:
+        """Whether the bridge opens the session again by our own name for it."""
+        try:
+            return _is_token(answer := await self._ask("ConnectByToken", {})) and _same(answer, self._token)
+        except (Unreachable, NoSuchRoute):
+            # Some bridges cannot; this one has just answered for itself.
+            return False
 
     async def _log_in(self) -> None:
         given = self._credentials
@@ -191,6 +226,7 @@ class Session:
         try:
             answer = await self._ask(path, parameters)
         except NoSuchRoute:
+            await self._prove()
             raise Refused(f"This bridge opens no accounts by {path}.") from None
         fault = self._fault_in(answer)
         if fault is not None:
@@ -206,9 +242,16 @@ class Session:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            if self._is_open and not await self._answers(_CHECK):
+            if self._is_open and not await self._is_kept():
                 self._is_open = False
                 log.info("session_lost", platform=self.platform.id)
+
+    async def _is_kept(self) -> bool:
+        """The same of a session that is only to be kept alive."""
+        try:
+            return await self._is_alive()
+        except VenueError:
+            return False
 
 
 class OrderFault(VenueError):
@@ -221,6 +264,12 @@ class OrderFault(VenueError):
 
 
 def _is_token(answer: Any) -> bool:
-    return (
-        isinstance(answer, str) and len(answer) in _TOKEN_LENGTH and " " not in answer and "<" not in answer
-    )
+    """Whether it is a UUID, as every token is: the words of a proxy would be one token for all accounts."""
+    try:
+        return isinstance(answer, str) and _same(answer, str(UUID(answer)))
+    except ValueError:
+        return False
+
+
+def _same(one: str, other: str) -> bool:
+    return one.lower() == other.lower()

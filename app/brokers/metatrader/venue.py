@@ -51,7 +51,7 @@ class MetaTraderVenue:
         session = Session(self._gateway(platform), platform, credentials, token, self._now)
         style = NativeStyle.ATTACHED if access.native_protection else NativeStyle.NONE
         traits = Traits(
-            netting=False,
+            netting=platform.has_deals,
             native_protection=access.native_protection,
             native_style=style,
             fee_rate=ZERO,
@@ -81,7 +81,7 @@ class MetaTraderVenue:
         try:
             plain = self._vault.unseal(
                 access.credentials_sealed,
-                connection_id=access.connection_id,
+                row_id=access.connection_id,
                 version=access.credentials_version,
             )
             return Credentials.read(plain)

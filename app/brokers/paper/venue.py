@@ -40,7 +40,7 @@ from app.brokers.port import (
     Uncertain,
     Unreachable,
 )
-from app.domain.holdings import Fill
+from app.domain.holdings import Fill, Payment
 from app.domain.market import Instrument, MarketType, Quote
 from app.domain.money import ZERO
 from app.domain.orders import OrderKey, OrderReport, OrderRequest, OrderStatus, TriggerSource, client_order_id
@@ -254,8 +254,14 @@ class PaperBroker:
             return dict.fromkeys(names, CANNOT_SAY)
         return {name: tickets[name].report() if name in tickets else ABSENT for name in names}
 
-    async def holdings(self) -> Sequence[Holding]:
+    async def conflict(self, symbol: str) -> str | None:
+        """None: the book takes the connection's leverage and asks for no margin mode."""
+        del symbol
+        return None
+
+    async def holdings(self, handles: Collection[str] = ()) -> Sequence[Holding]:
         """Coins on spot, by their symbol in the account's currency; net positions on swap."""
+        del handles  # positions have no names here
         async with self._visit() as visit:
             ledger = visit.books.ledger
         if self._terms.market_type is MarketType.SWAP:
@@ -272,14 +278,22 @@ class PaperBroker:
             if total > ZERO and coin not in money
         ]
 
-    async def fills(self, symbol: str, since: datetime, ours: Sequence[OrderKey]) -> Sequence[Fill]:
+    async def fills(
+        self, symbol: str, since: datetime, ours: Sequence[OrderKey], handle: str | None = None
+    ) -> Sequence[Fill]:
         """What other orders than `ours` have filled since then: an order here is filled as one trade."""
+        del handle
         async with self._visit():
             pass  # what the prices did until now is written down
         async with self._book() as session:
             tickets = await filled_since(session, self._connection_id, symbol, since)
         known = {key.client_order_id for key in ours}
         return [ticket.as_fill() for ticket in tickets if ticket.request.client_order_id not in known]
+
+    async def payments(self, since: datetime) -> Sequence[Payment]:
+        """None: this venue charges nothing for holding."""
+        del since
+        return []
 
     async def resting(self, symbols: Sequence[str] | None) -> Sequence[Resting]:
         """Every order that rests in these symbols, or in all."""

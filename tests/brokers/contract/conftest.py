@@ -9,12 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.domain.market import MarketType
 from tests.brokers.contract.exchanges import STARTED_AT, exchange_stage
-from tests.brokers.contract.metatrader import BITCOIN, metatrader_stage
+from tests.brokers.contract.metatrader import BITCOIN, TENS, metatrader_stage
 from tests.brokers.contract.metatrader import STARTED_AT as BRIDGED_AT
 from tests.brokers.contract.paper import paper_stage
 from tests.brokers.contract.stage import Stage
 from tests.venues.exchange import running_exchange
-from tests.venues.metatrader import Method, running_bridge
+from tests.venues.metatrader import Listing, Method, running_bridge
 
 Setting = tuple[async_sessionmaker[AsyncSession], Path]
 OpenStage = Callable[[Setting], AbstractAsyncContextManager[Stage]]
@@ -46,13 +46,13 @@ def simulated(exchange: str, market_type: MarketType) -> OpenStage:
     return open_stage
 
 
-def bridged(platform: str, method: Method = Method.HEDGING) -> OpenStage:
+def bridged(platform: str, method: Method = Method.HEDGING, listing: Listing = BITCOIN) -> OpenStage:
     """A MetaTrader broker behind its bridge, simulated on the wire."""
 
     @asynccontextmanager
     async def open_stage(setting: Setting) -> AsyncIterator[Stage]:
         del setting
-        async with running_bridge(start=BRIDGED_AT, listings=[BITCOIN]) as venue:
+        async with running_bridge(start=BRIDGED_AT, listings=[listing]) as venue:
             stage = await metatrader_stage(venue, platform, method)
             yield stage
             await stage.close()
@@ -72,6 +72,8 @@ STAGES = {
     "mt4": bridged("mt4"),
     "mt5-hedging": bridged("mt5"),
     "mt5-netting": bridged("mt5", Method.NETTING),
+    "mt4-tens": bridged("mt4", listing=TENS),
+    "mt5-tens": bridged("mt5", listing=TENS),
 }
 
 

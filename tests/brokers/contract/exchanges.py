@@ -41,6 +41,11 @@ class ExchangeStage:
     handles: Handles = field(default_factory=Handles)
 
     @property
+    def contract(self) -> Decimal:
+        """Quantities are coins."""
+        return Decimal(1)
+
+    @property
     def currency(self) -> str:
         """Of the account."""
         return "USDT"
@@ -72,6 +77,11 @@ class ExchangeStage:
         """Let time pass."""
         await self.venue.advance(seconds)
 
+    def thin(self, fraction: str) -> bool:
+        """At every exchange."""
+        self.venue.thin(self.symbol, fraction)
+        return True
+
     async def restart(self) -> None:
         """Open the account anew, in a process that knows nothing."""
         await self.close()
@@ -98,7 +108,7 @@ class ExchangeStage:
             leverage=self.leverage,
             native_protection=self.native,
             paper=None,
-            credentials_sealed=self.vault.seal(credentials, connection_id=self.connection_id, version=1),
+            credentials_sealed=self.vault.seal(credentials, row_id=self.connection_id, version=1),
             margin_mode=self.margin_mode,
         )
 

@@ -1,7 +1,7 @@
 """Simulated MetaTrader brokers under the contract's hand, reached through their REST bridges."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID, uuid4
@@ -33,6 +33,9 @@ BITCOIN = Listing(
     forex=False,
 )
 """A CFD of which one lot is one coin, so that lots are what other venues call base units."""
+
+TENS = replace(BITCOIN, contract_size=Decimal(10))
+"""The same with ten coins to the lot."""
 
 COMMISSION = Decimal("2.5")
 
@@ -66,6 +69,11 @@ class MetaTraderStage:
         return "BTCUSD"
 
     @property
+    def contract(self) -> Decimal:
+        """What the listing says of a lot."""
+        return self.venue.bridge(self.exchange).server.markets[self.symbol].listing.contract_size
+
+    @property
     def currency(self) -> str:
         """Of the account."""
         return "USD"
@@ -86,6 +94,11 @@ class MetaTraderStage:
     async def advance(self, seconds: int) -> None:
         """Let time pass."""
         await self.venue.advance(seconds)
+
+    def thin(self, fraction: str) -> bool:
+        """A dealer fills whatever it takes."""
+        del fraction
+        return False
 
     async def restart(self) -> None:
         """Open the account anew, in a process that knows nothing."""
@@ -118,7 +131,7 @@ class MetaTraderStage:
             leverage=Decimal(1),
             native_protection=self.native,
             paper=None,
-            credentials_sealed=self.vault.seal(credentials, connection_id=self.connection_id, version=1),
+            credentials_sealed=self.vault.seal(credentials, row_id=self.connection_id, version=1),
         )
 
 

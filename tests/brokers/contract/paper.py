@@ -64,6 +64,11 @@ class PaperStage:
     handles: Handles = field(default_factory=Handles)
 
     @property
+    def contract(self) -> Decimal:
+        """Quantities are coins."""
+        return Decimal(1)
+
+    @property
     def currency(self) -> str:
         """Of the account."""
         return "USDT"
@@ -102,6 +107,11 @@ class PaperStage:
         for _ in range(seconds):
             self._record(self.last)
         await self.restart()
+
+    def thin(self, fraction: str) -> bool:
+        """A recording says nothing of who else traded."""
+        del fraction
+        return False
 
     async def restart(self) -> None:
         """Open a new venue on the same book."""

@@ -52,6 +52,10 @@ class Stage(Protocol):
     """What was opened through `place` and is held still."""
 
     @property
+    def contract(self) -> Decimal:
+        """How many coins one unit of quantity is: one, where quantities are not lots."""
+
+    @property
     def currency(self) -> str:
         """What money is counted in."""
 
@@ -78,6 +82,9 @@ class Stage(Protocol):
 
     async def advance(self, seconds: int) -> None:
         """Let time pass while the price stands still."""
+
+    def thin(self, fraction: str) -> bool:
+        """Let one point of the price fill this fraction of an order only; False where orders are filled whole."""
 
     async def restart(self) -> None:
         """Close the broker and open another one on the same account."""

@@ -327,6 +327,31 @@ class TestProtection:
         assert legs == {near.client_order_id: Leg.TARGET, far.client_order_id: Leg.STOP}
         assert await held(stage) == ZERO
 
+    async def test_a_bracket_whose_target_is_filled_in_part_has_no_stop_any_more(self, stage: Stage) -> None:
+        brackets_or_skip(stage)
+        await buy(stage)
+        if not stage.thin("0.4"):
+            pytest.skip("this venue fills orders whole")
+        request = order(stage, Side.SELL, OrderType.OCO, price=21000, trigger=19000, reduce_only=True)
+        assert (await place(stage, request)).trigger_price == 19000
+        await stage.move(21000)
+        found = await stage.broker.find(request.key)
+        assert isinstance(found, OrderReport)
+        assert (found.status, found.leg, found.price) == (OrderStatus.OPEN, Leg.TARGET, Decimal(21000))
+        assert found.filled_quantity == UNIT * 2 / 5
+        assert found.trigger_price is None
+        # Another price may fill more of it.
+        ended = await stage.broker.cancel(request.key)
+        assert (ended.status, ended.filled_quantity) == (OrderStatus.CANCELLED, found.filled_quantity)
+        await stage.move(20500)
+        rest = order(
+            stage, Side.SELL, OrderType.OCO, await held(stage), price=21000, trigger=19000, reduce_only=True
+        )
+        assert (await place(stage, rest)).trigger_price == 19000
+        stage.thin("1")
+        await stage.move(18000)
+        assert await held(stage) == ZERO
+
     async def test_a_stop_and_targets_stand_beside_each_other(self, stage: Stage) -> None:
         if stage.broker.traits.native_style is not NativeStyle.STOP_AND_TARGETS:
             pytest.skip("this venue holds stop and targets otherwise")
@@ -517,8 +542,9 @@ class TestMoney:
         await stage.move(19111)
         reports += await sell_everything(stage)
         paid = sum((sum(report.fees.values(), ZERO) for report in reports), ZERO)
-        gross = sum((value_of(report) for report in reports[2:]), ZERO) - sum(
-            (value_of(report) for report in reports[:2]), ZERO
+        gross = stage.contract * (
+            sum((value_of(report) for report in reports[2:]), ZERO)
+            - sum((value_of(report) for report in reports[:2]), ZERO)
         )
         end = await stage.broker.account()
         assert end.balances[stage.currency].total == start.balances[stage.currency].total + gross - paid
@@ -534,7 +560,7 @@ class TestMoney:
         await buy(stage)
         before = (await stage.broker.account()).equity[stage.currency]
         await stage.move(21000)
-        assert (await stage.broker.account()).equity[stage.currency] == before + 1000 * UNIT
+        assert (await stage.broker.account()).equity[stage.currency] == before + 1000 * UNIT * stage.contract
 
     async def test_an_account_says_who_it_is_and_what_it_may_do(self, stage: Stage) -> None:
         account = await stage.broker.account()

@@ -42,12 +42,16 @@ Habits of a bridge, on `venue.mt4` or `venue.mt5`:
         bridge.sessions.remembers = False                     # and ConnectByToken does not help
         bridge.sessions.idle_seconds                          # 300: tokens die of idleness
         bridge.has_safe_twins = False                         # 404 for OrderSendSafe and the others
+        bridge.lacks.add("ordercanceltask")                   # 404 for any other
+        bridge.check_reconnects = True                        # CheckConnect mends the line, and says OK
         bridge.history_lag, bridge.partial_histories          # late histories, halves of histories
         bridge.pascal_case, bridge.symbols_shape, bridge.zero_quotes_when_closed, bridge.leaks_passwords
         bridge.max_failed_logins                              # TOO_FREQUENT_FAIL_CONNECT
         venue.mt5.closes_answer_with_position                 # else a close answers with its own order's ticket
+        venue.mt5.method_told = "Default"                     # in place of the account's method; "" leaves it out
         venue.mt4.tells_trade_mode                            # False: zero, whatever may be traded
-        bridge.server.keeps_comments, bridge.server.rest_keeps_magic, bridge.server.min_expiration
+        bridge.server.keeps_comments, bridge.server.keeps_magic, bridge.server.min_expiration
+        bridge.server.rest_keeps_magic, bridge.server.rest_says_origin, bridge.server.part_says_rest
 
 Not simulated: web sockets, price histories, close-by, partial fills of one order, margin of hedged positions,
 tiers of leverage, FIFO rules.

@@ -80,6 +80,8 @@ class Bridge(ABC):
         """What the ApiKey header must say; None lets everybody in."""
         self.has_safe_twins = True
         """Whether OrderSendSafe, OrderModifySafe and OrderCloseSafe exist."""
+        self.lacks: set[str] = set()
+        """Other requests that this bridge has not, in lower case."""
         self.pascal_case = False
         """Whether names in answers begin with capitals, as those of some resellers do."""
         self.symbols_shape = "object"
@@ -88,6 +90,8 @@ class Bridge(ABC):
         """For how many seconds what has happened stays out of histories."""
         self.partial_histories = 0
         """How many histories come with half of their rows first."""
+        self.check_reconnects = False
+        """Whether CheckConnect opens a broken line again, and says that all is well."""
         self.zero_quotes_when_closed = True
         self.leaks_passwords = False
         """Whether error messages name login and password, as the containers' own logs do."""
@@ -211,7 +215,7 @@ class Bridge(ABC):
         name = path.lstrip("/").lower()
         if name.endswith("safe") and not self.has_safe_twins:
             return None
-        return self._endpoints.get(name)
+        return None if name in self.lacks else self._endpoints.get(name)
 
     def _session(self, query: Query) -> Session:
         token = query.required("id")
@@ -282,6 +286,7 @@ class Bridge(ABC):
     def _check_connect(self, call: Call) -> str:
         if self.is_off_hours:
             raise BridgeError("SERVICE_NOT_AVAILABLE", "Service not available")
+        call.login.is_reachable |= self.check_reconnects
         if not call.login.is_reachable:
             raise BridgeError("CONNECT_ERROR", f"Not connected (:{call.login.user})")
         return "OK"

@@ -28,6 +28,9 @@ class Mt5Bridge(Bridge):
     closes_answer_with_position = False
     """Whether the answer to a close names the position's ticket; else that of the closing order."""
 
+    method_told: str | None = None
+    """What summaries say of how positions are held, in place of the truth; nothing where it is empty."""
+
     def _own(self) -> dict[str, Endpoint]:
         return {
             "Symbols": Endpoint(Intent.PUBLIC, self._symbols),
@@ -41,6 +44,9 @@ class Mt5Bridge(Bridge):
             "OrderHistory": Endpoint(Intent.LOOK, self._history),
             "PendingOrderHistory": Endpoint(Intent.LOOK, self._pending_history),
             "HistoryPositions": Endpoint(Intent.LOOK, self._history_positions),
+            "OrderCancelTask": Endpoint(
+                Intent.CANCEL, lambda call: self._close_pending(call.login, self._ticket(call))
+            ),
         }
 
     def summary(self, login: Login, *, investor: bool) -> Row:
@@ -60,7 +66,7 @@ class Mt5Bridge(Bridge):
             **{name: amount if known else ZERO for name, amount in figures.items()},
             "leverage": login.leverage,
             "currency": login.currency,
-            "method": login.method,
+            **({} if self.method_told == "" else {"method": self.method_told or login.method}),
             "type": "real" if login.real else "demo",
             "isInvestor": investor,
             "synced": known and not self.is_off_hours,
@@ -87,7 +93,9 @@ class Mt5Bridge(Bridge):
                 "tp": listing.stops_level,
                 "tradeType": listing.execution,
                 "fillPolicy": "FOK, IOC",
-                "expiration": "ALL" if listing.takes_expiration else "GTC",
+                "expiration": "ALL"
+                if listing.takes_expiration or not self.server.tells_expirations
+                else "GTC",
                 "minVolume": int(listing.min_lots * RAW),
                 "maxVolume": int(listing.max_lots * RAW),
                 "volumeStep": int(listing.lot_step * RAW),

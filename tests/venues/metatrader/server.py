@@ -114,9 +114,17 @@ class TradeServer:
         self.logins: dict[int, Login] = {}
         self.keeps_comments = True
         """Some brokers drop what a client writes."""
+        self.keeps_magic = True
+        """Some drop the number an order carries."""
         self.rest_keeps_magic = True
         """MT4: whether what is left of a partly closed ticket has its magic number still."""
+        self.rest_says_origin = True
+        """MT4: whether what is left of it says where it comes from."""
+        self.part_says_rest = True
+        """MT4: whether the closed part says what became of the rest."""
         self.min_expiration = timedelta(0)
+        self.tells_expirations = True
+        """MT5: whether a symbol that takes no expiration says so."""
         self._unlisted = dict(unlisted_rates or {})
         self._tickets = count(FIRST_TICKET[platform])
         self._deals = count(FIRST_TICKET[platform] // 2)
@@ -419,7 +427,7 @@ class TradeServer:
             market=wish.market,
             operation=wish.operation,
             lots=wish.lots,
-            magic=wish.magic,
+            magic=wish.magic if self.keeps_magic else 0,
             comment=wish.comment[:COMMENT_LIMIT] if self.keeps_comments else "",
             placed_type=wish.placed_type,
             opened=now,
@@ -578,10 +586,11 @@ class TradeServer:
                 swap=position.swap - deal.swap,
                 commission=position.commission - deal.commission,
                 magic=position.magic if self.rest_keeps_magic else 0,
-                comment=f"from #{position.ticket}",
+                comment=f"from #{position.ticket}" if self.rest_says_origin else "",
             )
             login.positions[rest.ticket] = rest
-            position.comment, position.part = f"to #{rest.ticket}", True
+            position.comment = f"to #{rest.ticket}" if self.part_says_rest else position.comment
+            position.part = True
         elif deal.placed == Placed.STOP_OUT:
             position.comment = deal.comment
         elif deal.placed != Placed.CLIENT:

@@ -27,6 +27,8 @@ class Sessions:
         """After so long without a call a token is forgotten."""
         self.remembers = True
         """Whether ConnectByToken brings back what Disconnect, idleness or a restart has ended."""
+        self.names_itself = False
+        """Whether it gives every session a name of its own, whatever a client calls it."""
         self._clock = clock
         self._live: dict[str, Session] = {}
         self._remembered: dict[str, Session] = {}
@@ -44,7 +46,9 @@ class Sessions:
     def open(self, login: Login, token: str | None, *, investor: bool) -> Session:
         """Begin a session; another one to the same account ends with it."""
         now = self._clock.now()
-        token = token or str(uuid5(NAMESPACE_URL, f"{login.platform}:{login.user}"))
+        token = (None if self.names_itself else token) or str(
+            uuid5(NAMESPACE_URL, f"{login.platform}:{login.user}")
+        )
         for known in list(self._live.values()):
             if known.login is login:
                 del self._live[known.token]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from uuid import UUID
 
 from aiohttp import web
 
@@ -170,6 +171,8 @@ class MetaTraderVenue:
         assert self.crashes == []
         for bridge in self.bridges:
             assert bridge.misuse == []
+            # Whatever else a token is, two accounts may come to share it.
+            assert all(str(UUID(token)) == token for token in bridge.sessions.tokens)
         for login in self.logins:
             login.audit()
         passwords = {login.password for login in self.logins}

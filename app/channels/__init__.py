@@ -1,0 +1,1 @@
+"""The channels: the ways out to people. Each knows its own wire, and nothing of trades."""

@@ -1,0 +1,157 @@
+"""Whoever wants a position closed gets it closed in the end: what is in the way of it only makes it later."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from app.brokers.port import Refused
+from app.domain.exits import CloseReason, Protection
+from app.domain.orders import FINAL, LIVE, OrderStatus, Purpose
+from app.domain.positions import PositionStatus
+from app.domain.signals import EventType
+from app.engine import halting
+from app.store.notifications import NotificationType
+from app.store.orders import Order
+from tests.desks import START, USER
+from tests.engine.signals import change, execute_all, publish
+from tests.engine.stages import OnPaper, flat, on_paper
+from tests.faults import Fault
+
+CANDLES = [*flat("20000", 600), *flat("16900", 600)]
+LATER = START + timedelta(hours=2)
+CLOSED_MARKET = Refused("Market is closed.", code="market_closed")
+
+
+@pytest.fixture
+async def paper(database_url: str, tmp_path: Path) -> AsyncIterator[OnPaper]:
+    async with on_paper(database_url, tmp_path, CANDLES) as stage:
+        stage.venue.pick = lambda request: request.reduce_only
+        yield stage
+
+
+async def _open(paper: OnPaper) -> None:
+    await paper.connect()
+    await publish(paper.desk, stop_loss="17000")
+    await execute_all(paper.desk)
+
+
+async def _assert_closed(paper: OnPaper, reason: CloseReason) -> None:
+    position = await paper.position()
+    assert (position.status, position.close_reason) == (PositionStatus.CLOSED, reason)
+    assert await paper.held() == []
+    closes = await paper.orders(Purpose.CLOSE)
+    assert all(order.status in FINAL for order in closes)
+    assert sum(order.filled_quantity for order in closes) == position.quantity
+
+
+@pytest.mark.parametrize("portion", [None, "0.5"])
+async def test_a_close_of_the_source_that_is_refused_is_sent_until_it_is_taken(
+    paper: OnPaper, portion: str | None
+) -> None:
+    await _open(paper)
+    paper.venue.refusal = CLOSED_MARKET
+    paper.venue.faults.extend([Fault.REFUSED] * 4)
+    await change(paper.desk, EventType.CLOSED, **({} if portion is None else {"portion": portion}))
+    await execute_all(paper.desk)
+    [close] = await paper.orders(Purpose.CLOSE)
+    assert (close.status, close.code) == (OrderStatus.PENDING, "market_closed")
+    [told] = await paper.told(NotificationType.ERROR)
+    assert told == (
+        "BTC/USDT:USDT: closing order refused (market closed): The venue refused the closing order: "
+        "Market is closed. It is sent again until the venue takes it."
+    )
+    await paper.rounds(20)
+    if portion is None:
+        await _assert_closed(paper, CloseReason.SIGNAL)
+    else:
+        assert (await paper.position()).remaining_quantity == Decimal("0.05")
+        assert len(await paper.standing()) == 1
+    assert len(await paper.told(NotificationType.ERROR)) == 1
+
+
+async def test_a_stop_goes_before_a_close_of_a_part_that_waits_to_be_sent_again(paper: OnPaper) -> None:
+    await _open(paper)
+    paper.venue.faults.extend([Fault.REFUSED] * 30)
+    await change(paper.desk, EventType.CLOSED, portion="0.5")
+    await execute_all(paper.desk)
+    await paper.rounds(6)
+    position = await paper.position()
+    assert (position.status, position.protection) == (PositionStatus.OPEN, Protection.SOFTWARE)
+    assert position.unprotected_since is None, "the monitor watches meanwhile"
+    assert len(paper.venue.faults) > 20
+
+    paper.venue.faults.clear()
+    async with paper.desk.sessions.begin() as session:
+        # The next attempt is far away, as after many refusals.
+        await session.execute(update(Order).where(Order.status == OrderStatus.PENDING).values(due_at=LATER))
+    await paper.advance(600)
+    await paper.rounds(1)
+    await _assert_closed(paper, CloseReason.STOP_LOSS)
+
+
+async def test_an_owner_is_told_that_the_market_is_closed(paper: OnPaper) -> None:
+    await _open(paper)
+    paper.venue.refusal = CLOSED_MARKET
+    paper.venue.faults.extend([Fault.NOT_EXECUTED, Fault.REFUSED])
+    await paper.close()
+    await paper.rounds(3)
+    [close] = await paper.orders(Purpose.CLOSE)
+    assert (close.status, close.code) == (OrderStatus.REJECTED, "market_closed")
+    [told] = await paper.told(NotificationType.ERROR)
+    assert told.startswith("BTC/USDT:USDT: closing order refused (market closed): ")
+    assert told.endswith(
+        "It is not sent again and has closed nothing: close the position again when the market is open."
+    )
+    assert (await paper.position()).status is PositionStatus.OPEN
+    assert len(await paper.standing()) == 1, "its stop is back"
+
+    await paper.close()
+    await _assert_closed(paper, CloseReason.MANUAL)
+
+
+@pytest.mark.parametrize("fault", [Fault.ANSWER_LOST, Fault.REQUEST_LOST, Fault.REFUSED, None])
+async def test_close_all_closes_what_a_close_of_a_part_leaves(paper: OnPaper, fault: Fault | None) -> None:
+    await _open(paper)
+    if fault is not None:
+        paper.venue.faults.append(fault)
+    connection = await paper.connection()
+    if fault is None:
+        # Nobody has carried it out yet: it becomes one of everything.
+        await paper.intend_close("0.1")
+    else:
+        await paper.close("0.1")
+    cleared = await halting.close_all(paper.desk, USER, connection.id, "enough", owner=USER)
+    if fault in (Fault.ANSWER_LOST, Fault.REQUEST_LOST):
+        assert [each.message for each in cleared.positions] == [
+            "Another close is under way; what it leaves is closed after it."
+        ]
+    await paper.rounds(8)
+    await _assert_closed(paper, CloseReason.MANUAL)
+
+
+@pytest.mark.parametrize("fault", [Fault.ANSWER_LOST, Fault.REQUEST_LOST])
+async def test_the_end_of_a_signal_closes_what_a_close_of_a_part_leaves(paper: OnPaper, fault: Fault) -> None:
+    await _open(paper)
+    paper.venue.faults.append(fault)
+    await paper.close("0.1")
+    [part] = await paper.orders(Purpose.CLOSE)
+    assert part.status in LIVE
+    await change(paper.desk, EventType.CLOSED)
+    await execute_all(paper.desk)
+    await paper.rounds(8)
+    await _assert_closed(paper, CloseReason.SIGNAL)
+
+
+async def test_the_end_of_a_signal_outlives_an_owners_close_that_is_refused(paper: OnPaper) -> None:
+    await _open(paper)
+    paper.venue.faults.extend([Fault.NOT_EXECUTED, Fault.REFUSED])
+    await paper.close()
+    assert (await paper.position()).status is PositionStatus.CLOSING
+    await change(paper.desk, EventType.CLOSED)
+    await execute_all(paper.desk)
+    await paper.rounds(8)
+    await _assert_closed(paper, CloseReason.SIGNAL)
