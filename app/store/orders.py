@@ -230,3 +230,17 @@ async def filled_lately(session: AsyncSession, connection_id: UUID, symbol: str,
         .limit(1)
     )
     return found is not None
+
+
+async def in_review(session: AsyncSession, connection_id: UUID, symbol: str) -> bool:
+    """Whether nobody knows what became of an order of ours in a symbol."""
+    found = await session.scalar(
+        select(Order.id)
+        .where(
+            Order.connection_id == connection_id,
+            Order.symbol == symbol,
+            Order.status == OrderStatus.NEEDS_REVIEW,
+        )
+        .limit(1)
+    )
+    return found is not None
