@@ -75,6 +75,8 @@ class Order(Base):
     """Clean look-ups of this attempt that found nothing, after the settle time."""
     missed_at: Mapped[Moment | None]
     """When the last of them was; null once the order is seen again."""
+    held_back: Mapped[Amount] = mapped_column(server_default=text("0"), default=ZERO)
+    """What a close leaves to the next one, because the account could not part with all of it."""
     filled_quantity: Mapped[Amount] = mapped_column(default=ZERO)
     average_price: Mapped[Amount | None]
     leg: Mapped[Leg | None] = mapped_column(checked(Leg, "leg"))
