@@ -138,12 +138,15 @@ async def _miss(desk: Desk, seen: Position) -> None:
         for position in found:
             if position.protection is Protection.SOFTWARE:
                 last, position.price_lost_at = position.price_seen_at, now
-                telling.price_lost(session, position, now)
+                tell = telling.price_lost
             else:
                 last, position.stop_doubted_at = position.stop_seen_at, now
                 position.protection = Protection.SOFTWARE
-                telling.stop_doubted(session, position, now)
+                tell = telling.stop_doubted
             position.lose_sight(max(filter(None, (last, position.protected_at)), default=now))
+            if position.delisted_at is None:
+                # Otherwise they know already, and why.
+                tell(session, position, now)
             log.warning(
                 "stop_out_of_sight", **naming.of_position(position), since=str(position.unprotected_since)
             )
