@@ -135,7 +135,7 @@ RULES: Final = (
         edits=(
             Edit(
                 "app/engine/closing.py",
-                "return [] if broker.traits.native_style is NativeStyle.ATTACHED else trade.live_protection",
+                "return [leg for leg in trade.live_protection if leg.status is not is_passed_over]",
                 "return []",
             ),
         ),
