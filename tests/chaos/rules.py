@@ -229,17 +229,5 @@ LAST_WALLS: Final = (
         "the note alone keeps a request from being sent again", "lost_answer_on_spot", "", edits=_SENT_AGAIN
     ),
     Rule("the index alone keeps a position to one live close", "two_closes", "", edits=_CLOSES_UNCHECKED),
-    Rule(
-        "what is in doubt is not sold again, even where legs were not cancelled first",
-        scene="stopped_while_closing",
-        broken="",
-        edits=(
-            Edit(
-                "app/engine/closing.py",
-                "return [leg for leg in trade.live_protection if leg.status is not is_passed_over]",
-                "return []",
-            ),
-        ),
-    ),
 )
 """What still holds when everything before it is gone."""
