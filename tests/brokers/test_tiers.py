@@ -21,7 +21,8 @@ SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
 
 def test_certified_is_what_passes_the_contract() -> None:
     crypto = {f"{exchange}-{kind}" for exchange, kind in CERTIFIED}
-    assert set(STAGES) - crypto == {"paper-spot", "paper-swap", "mt4", "mt5-hedging", "mt5-netting"}
+    metatrader = {"mt4", "mt4-tens", "mt5-hedging", "mt5-netting", "mt5-tens"}
+    assert set(STAGES) - crypto == {"paper-spot", "paper-swap", *metatrader}
     assert crypto <= STAGES.keys()
     certified = {offer.id for offer in (PAPER, *METATRADER.values()) if offer.tier is Tier.CERTIFIED}
     assert certified == {"paper", "mt4", "mt5"}

@@ -129,18 +129,6 @@ RULES: Final = (
         ),
     ),
     Rule(
-        "legs are cancelled before anything is sold",
-        scene="stopped_while_closing",
-        broken="double close",
-        edits=(
-            Edit(
-                "app/engine/closing.py",
-                "return [] if broker.traits.native_style is NativeStyle.ATTACHED else trade.live_protection",
-                "return []",
-            ),
-        ),
-    ),
-    Rule(
         "an order is signed with the time of its claim",
         scene="late_sender",
         broken="duplicate",

@@ -28,7 +28,8 @@ ACCOUNTS = {
 }
 """What there is: the platform, and how it holds positions."""
 
-PATIENCE = Patience(connect=2, read=2, order=2)
+PATIENCE = Patience(connect=8, read=8, order=8)
+"""Real seconds: a bridge that hangs must not hold a test up for long, and a busy machine gets its time."""
 
 
 @dataclass

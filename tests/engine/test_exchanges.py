@@ -15,7 +15,7 @@ from app.desk import Desk
 from app.domain.errors import Conflict, Denied
 from app.domain.exits import CloseReason, Protection
 from app.domain.market import MarketType
-from app.domain.orders import FINAL, OrderStatus, OrderType, Purpose, Side
+from app.domain.orders import FINAL, Leg, OrderStatus, OrderType, Purpose, Side
 from app.domain.positions import PositionStatus
 from app.domain.signals import EventType, Signal
 from app.engine import closing, connections, monitoring, previewing
@@ -288,15 +288,16 @@ class TestBracketsFilledInPart:
         ]
         venue.audit()
 
-    async def test_what_cannot_be_placed_anew_is_left_by_our_monitor(
+    async def test_where_no_bracket_can_be_placed_anew_a_stop_alone_stands_for_the_rest(
         self, desk: Desk, venue: Exchange
     ) -> None:
         await _bracketed(desk, venue)
-        # The target is reached still, so no bracket for the rest would be taken.
+        # The target is reached still, so no bracket for the rest would be taken: the target is our monitor's.
         await _walk(desk, venue, "BTC/USDT", 21000)
         [position] = await positions(desk)
-        assert position.protection is not Protection.NATIVE
-        assert position.stop_seen_at is None, "a target that stands bare is no stop"
+        assert position.refused_leg is Leg.TARGET
+        if position.protection is Protection.NATIVE:
+            assert _stops(venue) == position.remaining_quantity, "a target that stands bare is no stop"
         venue.thin("BTC/USDT", "1")
         await _walk(desk, venue, "BTC/USDT", 18000, rounds=8)
         [position] = await positions(desk)

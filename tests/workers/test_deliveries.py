@@ -24,6 +24,9 @@ from tests.workers.test_worker import queue_is_heard
 
 ANN: Final = Owner(Role.USER, "ann")
 
+LONG: Final = 90.0
+"""Seconds that a busy machine gets."""
+
 
 @pytest.fixture
 def environment(environment: dict[str, str]) -> dict[str, str]:
@@ -62,24 +65,25 @@ async def test_it_is_told_when_it_is_rung_for_and_without_redis_too(
     desk: Desk, receiver: Receiver, environment: dict[str, str], tmp_path: Path
 ) -> None:
     async with working(environment, tmp_path) as worker:
-        await until(lambda: queue_is_heard(environment["ENGINE_REDIS_URL"]))
-        at_once = []
-        for number in range(5):
+        await until(lambda: queue_is_heard(environment["ENGINE_REDIS_URL"]), LONG)
+        told, is_rung = list[str](), False
+        while not is_rung:
+            assert len(told) < 30
             # Rounds begin with an even second: what is told after one and has come before the next was rung for.
             await asyncio.sleep((1.2 - time.time() % 1) % 1)
             second = int(time.time())
-            await tell(desk, f"rung {number}")
-            await until(lambda: all_arrived(desk))
-            at_once.append(int(time.time()) == second)
-        assert any(at_once)
+            told.append(f"rung {len(told)}")
+            await tell(desk, told[-1])
+            await until(lambda: all_arrived(desk), LONG)
+            is_rung = int(time.time()) == second
         async with working({**environment, "ENGINE_REDIS_URL": "redis://127.0.0.1:1/0"}, tmp_path) as unrung:
-            assert await worker.stop() == 0
+            assert await worker.stop(LONG) == 0
             await tell(desk, "unrung")
-            await until(lambda: all_arrived(desk))
+            await until(lambda: all_arrived(desk), LONG)
             assert len(unrung.events("notification_delivered")) == 1
-            assert await unrung.stop() == 0
+            assert await unrung.stop(LONG) == 0
     titles = [each.json["data"]["title"] for each in receiver.received]
-    assert titles == [*(f"rung {number}" for number in range(5)), "unrung"]
+    assert titles == [*told, "unrung"]
     assert worker.problems() == unrung.problems() == []
     assert "canary" not in worker.log.read_text() + unrung.log.read_text()
 
@@ -90,13 +94,13 @@ async def test_a_worker_killed_between_sending_and_recording_leaves_it_to_the_ne
     receiver.gate.clear()
     await tell(desk, "title")
     async with working(environment, tmp_path) as killed:
-        await until(lambda: _has_come(receiver, 1))
+        await until(lambda: _has_come(receiver, 1), LONG)
         await killed.kill()
     receiver.gate.set()
     async with working(environment, tmp_path) as worker:
-        await until(lambda: _has_come(receiver, 2), seconds=4 * PATIENCE.total_seconds())
-        await until(lambda: all_arrived(desk))
-        assert await worker.stop() == 0
+        await until(lambda: _has_come(receiver, 2), 2 * PATIENCE.total_seconds() + LONG)
+        await until(lambda: all_arrived(desk), LONG)
+        assert await worker.stop(LONG) == 0
     first, again = receiver.received
     assert first.headers["webhook-id"] == again.headers["webhook-id"]
     assert first.body == again.body
@@ -116,6 +120,6 @@ async def test_plain_arq_delivers_what_nobody_rang_for(
     await redis.flushall()
     await redis.aclose()
     async with working(environment, tmp_path, PLAIN_ARQ) as worker:
-        await until(lambda: all_arrived(desk))
-        assert await worker.stop() == 0
+        await until(lambda: all_arrived(desk), LONG)
+        assert await worker.stop(LONG) == 0
     assert len(receiver.received) == 1
