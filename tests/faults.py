@@ -19,6 +19,7 @@ from app.brokers.port import (
     Traits,
     Uncertain,
     Unreachable,
+    VenueError,
 )
 from app.domain.holdings import Fill, Payment
 from app.domain.market import Instrument, Quote
@@ -53,6 +54,8 @@ class FaultyVenue:
         """No cancellation is answered."""
         self.refusal = Refused("no")
         """In what words it refuses."""
+        self.closed: VenueError | None = None
+        """What every question about the account is answered with."""
         self.secretive = False
         """No question about holdings is answered."""
         self.broken: UUID | None = None
@@ -107,7 +110,9 @@ class FaultyBroker:
         return await self._broker.references(source, symbols)
 
     async def account(self) -> Account:
-        """The real broker's."""
+        """The real broker's, unless the venue is closed to us."""
+        if self._venue.closed is not None:
+            raise self._venue.closed
         return await self._broker.account()
 
     async def conflict(self, symbol: str) -> str | None:

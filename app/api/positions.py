@@ -93,7 +93,8 @@ class Position(View):
     )
     """What became of take-profits that are too small for the venue; null where there are none."""
     protection: Protection = Field(examples=["native"])
-    """Who watches stop and targets: the venue (`native`), the engine (`software`), or nobody (`none`)."""
+    """Who watches stop and targets: the venue (`native`), the engine (`software`), or nobody (`none`): it has neither,
+    or a close in review may have sold all of it."""
     trigger_source: TriggerSource | None = Field(examples=["mark"])
     """Which price its stop and targets go by; null is the price it could be left at."""
     protected_at: Instant | None

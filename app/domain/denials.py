@@ -170,6 +170,11 @@ _DENIED: tuple[tuple[str, str, str], ...] = (
         "Close the position first; an entry never closes or flips another one.",
     ),
     (
+        "order_in_review",
+        "Nobody knows what became of an order of this symbol, so no more of it is entered.",
+        "Look at the venue and resolve the execution that needs a review; later signals are tried again.",
+    ),
+    (
         "foreign_position",
         "The account holds a position of this symbol that is not the engine's.",
         "Close it at the venue, or trade this symbol on another account.",

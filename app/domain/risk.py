@@ -93,6 +93,8 @@ class Exposure:
     """By currency: −(net realised profit since 00:00 UTC + change of unrealised since then)."""
     foreign_quantity: Decimal = Decimal(0)
     """What a netting account holds of the symbol, on whichever side, that we did not open."""
+    in_review: bool = False
+    """Whether nobody knows what became of an order of ours in the symbol."""
 
 
 def check_mode(mode: Mode, *, whole_engine: bool = False) -> None:
@@ -310,6 +312,11 @@ def check_exposure(limits: Limits, exposure: Exposure, side: Side, symbol: str, 
         raise Denied(
             "foreign_position",
             f"The account holds {text(exposure.foreign_quantity)} {symbol} that the engine did not open.",
+        )
+    if exposure.in_review:
+        raise Denied(
+            "order_in_review",
+            f"What became of an order of ours in {symbol} is not known; nothing is entered there until it is.",
         )
     _check_count("max_open_positions", exposure.positions, limits.max_open_positions, "positions are open")
     _check_count(

@@ -16,7 +16,8 @@ from app.brokers.port import Broker, VenueError
 from app.desk import Desk
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.exits import CloseReason, Exit, NativeStyle, Protection
-from app.domain.money import exact, floor_to_step, text
+from app.domain.market import MarketType
+from app.domain.money import ZERO, exact, floor_to_step, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
@@ -193,10 +194,11 @@ async def _carry_out(desk: Desk, order: Order, connection: Connection) -> None:
         if not await _clear_the_way(desk, broker, order.execution_id):
             return
         renamed = await _renamed(desk, broker, order)
+        free = await _free(broker, order) if connection.market_type is MarketType.SPOT else None
     except VenueError as failure:
         log.warning("close_put_off", order_id=str(order.id), reason=failure.message)
         return
-    claimed = await _claim(desk, broker, order, renamed)
+    claimed = await _claim(desk, broker, order, renamed, free)
     if claimed is not None and await placing.send(desk, broker, claimed):
         await strikes.acknowledged(desk, connection)
     await protection.after(desk, order.execution_id)
@@ -248,8 +250,21 @@ def _obstacles(trade: Trade, broker: Broker) -> list[Order]:
     return [leg for leg in trade.live_protection if leg.status is not is_passed_over]
 
 
-async def _claim(desk: Desk, broker: Broker, order: Order, renamed: Mapping[str, str]) -> Order | None:
-    """Fix what is really left to sell and make the order ours to send; None when nothing is left to do."""
+async def _free(broker: Broker, order: Order) -> Decimal | None:
+    """What of the coins can be sold now; None unless the venue has said that not all can. Raises VenueError."""
+    if order.code != trades.NOT_FREE:
+        return None
+    balance = (await in_time(broker.account())).balances.get(order.base)
+    return ZERO if balance is None else balance.free
+
+
+async def _claim(
+    desk: Desk, broker: Broker, order: Order, renamed: Mapping[str, str], free: Decimal | None
+) -> Order | None:
+    """Fix what is really left to sell and make the order ours to send; None when nothing can be done now.
+
+    Where not all of it is `free` the rest is held back, for another order.
+    """
     now = desk.now()
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, order.execution_id)
@@ -258,8 +273,13 @@ async def _claim(desk: Desk, broker: Broker, order: Order, renamed: Mapping[str,
             return None
         if _obstacles(trade, broker):
             return None
-        quantity = _sellable(close, position)
+        wanted = _sellable(close, position)
+        quantity = wanted if free is None else _capped(wanted, free, position)
         price = position.current_price or position.entry_price
+        if position.grain.takes(wanted, price) and not position.grain.takes(quantity, price):
+            close.due_at = now + trades.PAUSE
+            close.updated_at = now
+            return None
         if not position.grain.takes(quantity, price):
             close.status = OrderStatus.CANCELLED
             close.message = "Nothing was left that the venue would take an order for."
@@ -267,7 +287,8 @@ async def _claim(desk: Desk, broker: Broker, order: Order, renamed: Mapping[str,
             close.updated_at = now
             trades.refresh(trade, now)
             return None
-        close.quantity = quantity
+        close.quantity, close.held_back = quantity, wanted - quantity
+        close.code = close.message = None
         close.handle = renamed.get(position.handle, position.handle) if position.handle else None
         placing.claim(close, broker, now)
     return close
@@ -276,3 +297,8 @@ async def _claim(desk: Desk, broker: Broker, order: Order, renamed: Mapping[str,
 @exact
 def _sellable(close: Order, position: Position) -> Decimal:
     return floor_to_step(min(close.quantity, position.at_hand), position.quantity_step)
+
+
+@exact
+def _capped(wanted: Decimal, free: Decimal, position: Position) -> Decimal:
+    return floor_to_step(min(wanted, free), position.quantity_step)

@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import select
 
-from app.brokers.port import Broker, VenueError
+from app.brokers.port import CREDENTIALS_REFUSED, Broker, VenueError
 from app.desk import Desk
 from app.domain import stops
 from app.domain.entries import Entry
@@ -34,6 +34,9 @@ from app.store.schema import new_id
 from app.store.signals import SignalRow
 
 log = structlog.get_logger(__name__)
+
+
+_OF_AGE = frozenset({"signal_too_old", "signal_expired"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,14 @@ async def _deny(desk: Desk, execution_id: UUID, denial: Denied) -> None:
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, execution_id)
         if trade.execution.status is ExecutionStatus.PENDING:
-            deny(trade, denial, desk.now())
+            deny(trade, _explained(denial, trade.execution), desk.now())
+
+
+def _explained(denial: Denied, execution: Execution) -> Denied:
+    """The denial, with what kept a signal waiting until it was too old."""
+    if denial.code not in _OF_AGE or execution.message is None:
+        return denial
+    return Denied(denial.code, f"{denial.message} Until then: {execution.message}")
 
 
 def deny(trade: Trade, denial: Denied, now: datetime) -> None:
@@ -222,6 +232,8 @@ async def _put_off(desk: Desk, execution_id: UUID, failure: VenueError) -> None:
             return
         execution.due_at = now + placing.backoff(execution.tries)
         execution.tries += 1
-        execution.message = f"The venue could not be asked: {failure.message}"
+        is_key = failure.code == CREDENTIALS_REFUSED
+        why = "The venue does not accept the credentials" if is_key else "The venue could not be asked"
+        execution.message = f"{why}: {failure.message}"
         execution.updated_at = now
         log.warning("execution_put_off", **naming.of_execution(execution), reason=failure.message)

@@ -160,7 +160,10 @@ async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
             trades.put_back(trade, current, refusal.message, now + backoff(current.attempt), now)
         is_over = current.purpose is Purpose.CLOSE and current.status is OrderStatus.REJECTED
         if current.purpose is not Purpose.ENTRY and (current.attempt == 1 or is_over):
-            telling.exit_refused(session, trade.execution, current, refusal.message, now)
+            is_held = _is_held_elsewhere(trade, current)
+            telling.exit_refused(
+                session, trade.execution, current, refusal.message, now, is_held_elsewhere=is_held
+            )
     if order.purpose is not Purpose.ENTRY:
         # What there is nothing to reduce for may have been closed by hand: the next round asks the venue.
         async with desk.sessions.begin() as session:
@@ -184,14 +187,24 @@ def _is_given_up(trade: Trade, order: Order) -> bool:
     """Whether a refusal ends an order.
 
     Leaving is not optional: what a stop, a target or the source asks for is tried again for as long as it takes,
-    except where it would be too small for ever. An owner hears of it and can ask again.
+    except where it would be too small for ever. An owner hears of it and can ask again, except for coins that are
+    held by other orders.
     """
-    if order.purpose is not Purpose.CLOSE or order.reason is CloseReason.MANUAL or trade.position is None:
+    if order.purpose is not Purpose.CLOSE or trade.position is None:
         return True
+    if order.reason is CloseReason.MANUAL:
+        return not _is_held_elsewhere(trade, order)
     if order.code not in trades.TOO_SMALL:
         return False
     # A target that is too small by itself waits until more is to be left than it alone.
     return order.reason is not CloseReason.TAKE_PROFIT or trades.is_refused_for_size(order, trade.position)
+
+
+def _is_held_elsewhere(trade: Trade, order: Order) -> bool:
+    """Whether an exit was refused because the account has coins, and cannot part with them all."""
+    position = trade.position
+    is_exit = order.purpose is Purpose.CLOSE and position is not None and not position.netting
+    return is_exit and order.code == trades.NOT_FREE
 
 
 def _is_ours(current: Order, sent: Order) -> bool:

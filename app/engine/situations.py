@@ -252,4 +252,5 @@ async def _exposure(
     )
     sides = [Side(direction) for held, direction in rows if held == symbol]
     lost = await positions.lost_today(session, connection_id, now)
-    return Exposure(len(rows), len(sides), frozenset(sides), today or 0, lost)
+    in_review = await orders.in_review(session, connection_id, symbol)
+    return Exposure(len(rows), len(sides), frozenset(sides), today or 0, lost, in_review=in_review)

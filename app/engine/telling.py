@@ -176,12 +176,23 @@ def exit_filled(session: AsyncSession, execution: Execution, order: Order, now: 
 
 
 def exit_refused(
-    session: AsyncSession, execution: Execution, order: Order, reason: str, now: datetime
+    session: AsyncSession,
+    execution: Execution,
+    order: Order,
+    reason: str,
+    now: datetime,
+    *,
+    is_held_elsewhere: bool,
 ) -> None:
     """The venue did not take an order that was to protect or close a position."""
     what, then = "protective order", "The position stays watched by the engine."
     if order.purpose is Purpose.CLOSE:
         what, then = "closing order", "It is sent again until the venue takes it."
+    if is_held_elsewhere:
+        then = (
+            f"Orders of your own hold some of the {order.base}: what is free is closed now, the rest as soon as it "
+            "is free."
+        )
     if order.purpose is Purpose.CLOSE and order.status is OrderStatus.REJECTED:
         again = "when the market is open" if order.code == "market_closed" else "if that is still wanted"
         then = f"It is not sent again and has closed nothing: close the position again {again}."

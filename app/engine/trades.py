@@ -82,6 +82,9 @@ _CUT_SHORT = (OrderStatus.CANCELLED, OrderStatus.EXPIRED)
 TOO_SMALL = frozenset({"quantity_below_minimum", "notional_below_minimum"})
 """Codes of refusals that a larger order would not meet."""
 
+NOT_FREE = "insufficient_balance"
+"""The code of an exit of coins that other orders of the owner hold."""
+
 NEVER_ARRIVED = "never_arrived"
 """The code of an order that provably did not reach its venue."""
 
@@ -99,8 +102,8 @@ _LATE_LOOK = timedelta(seconds=30)
 _AGAIN = timedelta(seconds=1)
 """When a close that nobody has carried out yet is taken up."""
 
-_UNFILLED_PAUSE = timedelta(seconds=15)
-"""When a close is sent again of which its venue filled nothing at all."""
+PAUSE = timedelta(seconds=15)
+"""When a close is sent again that its venue can do nothing for at present: nobody to sell to, nothing free to sell."""
 
 
 @dataclass(slots=True)
@@ -478,6 +481,7 @@ def put_back(trade: Trade, order: Order, message: str, due_at: datetime, now: da
     order.status = OrderStatus.PENDING
     order.message = message
     order.due_at = due_at
+    _take_up_again(order)
     if order.purpose is Purpose.CLOSE and any(
         _is_to_be_sent(each) for each in trade.orders if each is not order
     ):
@@ -488,6 +492,12 @@ def put_back(trade: Trade, order: Order, message: str, due_at: datetime, now: da
         trade.execution.due_at = due_at
         order.due_at = None
     refresh(trade, now)
+
+
+@exact
+def _take_up_again(order: Order) -> None:
+    """What was held back of an order that was not executed is part of it again."""
+    order.quantity, order.held_back = order.quantity + order.held_back, ZERO
 
 
 def _is_to_be_sent(order: Order) -> bool:
@@ -592,22 +602,26 @@ def _go_on_leaving(trade: Trade, position: Position, now: datetime) -> None:
 
 @exact
 def _carry_on(trade: Trade, close: Order, now: datetime) -> None:
-    """A close that its venue has cut short goes on with another order, for what it did not fill.
+    """A close that its venue has cut short, or that was held back in part, goes on with another order for the rest.
 
     Not at a target, which is a price and not a wish to leave: the monitor sees whether that price still stands.
     """
     position = trade.position
-    if close.purpose is not Purpose.CLOSE or close.status not in _CUT_SHORT:
+    if close.purpose is not Purpose.CLOSE or close.status not in (*_CUT_SHORT, OrderStatus.FILLED):
         return
     if position is None or position.status is PositionStatus.CLOSED or trade.live_close is not None:
         return
-    rest = min(close.quantity - close.filled_quantity, position.at_hand)
+    unfilled = close.quantity - close.filled_quantity if close.status in _CUT_SHORT else ZERO
+    rest = min(unfilled + close.held_back, position.at_hand)
     price = position.current_price or position.entry_price
     if close.reason in (None, CloseReason.TAKE_PROFIT) or not position.grain.takes(rest, price):
         return
     following = intend_close(trade, position, rest, close.reason, now)
-    if close.filled_quantity == ZERO:
-        following.due_at = now + _UNFILLED_PAUSE
+    if close.held_back:
+        # Who looks first finds out what is free.
+        following.code = NOT_FREE
+    if close.held_back or close.filled_quantity == ZERO:
+        following.due_at = now + PAUSE
     refresh(trade, now)
 
 
@@ -630,6 +644,7 @@ def intend_close(
         side=position.side.entry_side.opposite,
         type=OrderType.MARKET,
         quantity=quantity,
+        held_back=ZERO,
         reduce_only=True,
         reserved=ZERO,
         reason=reason,
@@ -790,7 +805,9 @@ def is_refused_for_size(order: Order, position: Position) -> bool:
 
 def _closes_everything(trade: Trade, position: Position) -> bool:
     close = trade.live_close
-    return close is not None and close.quantity - close.filled_quantity >= position.at_hand
+    if close is None:
+        return False
+    return close.quantity + close.held_back - close.filled_quantity >= position.at_hand
 
 
 def _finish(trade: Trade, position: Position, now: datetime) -> None:

@@ -75,6 +75,8 @@ class Order(Base):
     """Clean look-ups of this attempt that found nothing, after the settle time."""
     missed_at: Mapped[Moment | None]
     """When the last of them was; null once the order is seen again."""
+    held_back: Mapped[Amount] = mapped_column(server_default=text("0"), default=ZERO)
+    """What a close leaves to the next one, because the account could not part with all of it."""
     filled_quantity: Mapped[Amount] = mapped_column(default=ZERO)
     average_price: Mapped[Amount | None]
     leg: Mapped[Leg | None] = mapped_column(checked(Leg, "leg"))
@@ -227,6 +229,20 @@ async def filled_lately(session: AsyncSession, connection_id: UUID, symbol: str,
     found = await session.scalar(
         select(Order.id)
         .where(Order.connection_id == connection_id, Order.symbol == symbol, Order.filled_at >= since)
+        .limit(1)
+    )
+    return found is not None
+
+
+async def in_review(session: AsyncSession, connection_id: UUID, symbol: str) -> bool:
+    """Whether nobody knows what became of an order of ours in a symbol."""
+    found = await session.scalar(
+        select(Order.id)
+        .where(
+            Order.connection_id == connection_id,
+            Order.symbol == symbol,
+            Order.status == OrderStatus.NEEDS_REVIEW,
+        )
         .limit(1)
     )
     return found is not None

@@ -198,6 +198,18 @@ RULES: Final = (
         indexes=(ONE_LIVE_CLOSE,),
     ),
     Rule(
+        "what a close in review may have sold is not sold again",
+        scene="close_in_review",
+        broken="double close",
+        edits=(
+            Edit(
+                "app/engine/trades.py",
+                "ZERO if position.netting else _unknown(trade.doubted_closes)",
+                "ZERO",
+            ),
+        ),
+    ),
+    Rule(
         "an exit can only reduce",
         scene="closed_by_hand",
         broken="reversed",

@@ -176,6 +176,26 @@ async def two_closes(stage: Stage) -> None:
         await stage.round()
 
 
+async def close_in_review(stage: Stage) -> None:
+    """A close is executed, its answer is lost, and no look-up is answered for longer than a review waits; its owner
+    asks for another one, and the account has coins of its owner's to sell."""
+    account = await stage.open_account(*SPOT, protection={"native": False})
+    await stage.publish(account, "close-in-review")
+    await _settled(stage)
+    account.floor(stage.venue).fund(account.ledger(stage.venue), "BTC", Decimal(1))
+    position_id = await _position_of(stage, account)
+    await _close(stage.worker, account, position_id)
+    stage.venue.faults.add(ANSWER_LOST)
+    stage.venue.faults.add(server_error(executed=False), looks, times=400)
+    for _ in range(12):
+        await stage.round(4)
+    await _close(stage.worker, account, position_id)
+    for _ in range(3):
+        await stage.round()
+    stage.venue.faults.clear()
+    await _settled(stage)
+
+
 async def stopped_while_closing(stage: Stage) -> None:
     """The price goes through the stop when a close has just sold; the account has coins of its owner's to sell."""
     account = await stage.open_account(*SPOT)
@@ -239,6 +259,7 @@ SCENES: Final[Mapping[str, Callable[[Stage], Awaitable[None]]]] = {
         lost_answer,
         lost_answer_on_spot,
         two_closes,
+        close_in_review,
         stopped_while_closing,
         closed_by_hand,
         killed_before_the_row,

@@ -440,6 +440,15 @@ def test_a_netting_account_holds_one_position_of_a_symbol() -> None:
     )
 
 
+def test_a_symbol_with_an_order_in_review_takes_no_more() -> None:
+    doubted = replace(LONG, in_review=True)
+    assert exposed(doubted, netting=False) == No(
+        "order_in_review",
+        "What became of an order of ours in BTC/USDT is not known; nothing is entered there until it is.",
+    )
+    assert exposed(replace(FLAT, in_review=True), netting=True) == exposed(doubted, netting=False)
+
+
 def test_other_accounts_hold_several_in_both_directions() -> None:
     assert exposed(LONG, netting=False) is None
     assert exposed(LONG, side=Side.SELL, netting=False) is None

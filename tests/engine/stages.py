@@ -184,7 +184,7 @@ class AtExchange(Stage):
         [account] = self.floor.accounts.values()
         return account
 
-    async def connect(self, sizing: dict[str, Any] | None = None) -> Connection:
+    async def connect(self, sizing: dict[str, Any] | None = None, *, native: bool = True) -> Connection:
         """An active connection that buys 0.1 unless told otherwise."""
         keys = self.venue.open_account({"USDT": str(DEPOSIT)})
         connection = await connections.create(
@@ -199,6 +199,7 @@ class AtExchange(Stage):
                 "credentials": {"api_key": keys.api_key, "api_secret": keys.secret},
                 "sizing": sizing or {"strategy": "fixed", "value": "0.1"},
                 "leverage": Decimal(5) if self.market_type is MarketType.SWAP else None,
+                "protection": {"native": native},
             },
         )
         examination = await connections.test(self.desk, USER, connection.id)

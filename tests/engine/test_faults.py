@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from app.brokers.paper.book import PaperOrder
 from app.brokers.paper.tape import Recordings
 from app.brokers.paper.venue import open_paper
+from app.brokers.port import CREDENTIALS_REFUSED, Refused, Uncertain, VenueError
 from app.desk import Desk, open_database, open_sessions
 from app.domain.errors import Conflict
 from app.domain.exits import CloseReason, Protection
@@ -121,6 +122,33 @@ async def test_an_entry_proven_absent_too_late_is_denied(
     assert await placed_at_venue(desk) == 0
 
 
+@pytest.mark.parametrize(
+    ("failure", "why"),
+    [
+        (Uncertain("502 Bad Gateway"), "The venue could not be asked: 502 Bad Gateway"),
+        (
+            Refused("Invalid API-key.", code=CREDENTIALS_REFUSED),
+            "The venue does not accept the credentials: Invalid API-key.",
+        ),
+    ],
+)
+async def test_a_signal_that_grew_old_while_its_venue_could_not_be_asked_says_why(
+    desk: Desk, clock: Clock, venue: FaultyVenue, failure: VenueError, why: str
+) -> None:
+    await add_connection(desk)
+    venue.closed = failure
+    await publish(desk)
+    await execute_all(desk)
+    for _ in range(12):
+        clock.move(30)
+        await sweep_all(desk)
+    [done] = await executions(desk)
+    assert (done.status, done.code) == (ExecutionStatus.DENIED, "signal_too_old")
+    assert done.message is not None
+    assert done.message.startswith("The signal is ")
+    assert done.message.endswith(f" s old; 300 s are accepted. Until then: {why}")
+
+
 async def test_a_venue_that_cannot_say_ends_in_review_and_is_still_asked(
     desk: Desk, clock: Clock, venue: FaultyVenue
 ) -> None:
@@ -139,6 +167,33 @@ async def test_a_venue_that_cannot_say_ends_in_review_and_is_still_asked(
     await settle(desk, clock, rounds=40)
     assert (await executions(desk))[0].status is ExecutionStatus.EXECUTED
     assert [each.status for each in await positions(desk)] == [PositionStatus.OPEN]
+
+
+async def test_a_symbol_with_an_order_in_review_takes_no_entry_on_spot_either(
+    desk: Desk, clock: Clock, venue: FaultyVenue
+) -> None:
+    await add_connection(desk, market_type=MarketType.SPOT)
+    venue.faults.append(Fault.ANSWER_LOST)
+    venue.blind = True
+    await publish(desk, stop_loss="18000")
+    await execute_all(desk)
+    clock.move(400)
+    await settle(desk, clock)
+    await publish(desk, "s2", stop_loss="18000")
+    await execute_all(desk)
+    first, second = await executions(desk)
+    assert first.status is ExecutionStatus.NEEDS_REVIEW
+    assert (second.status, second.code) == (ExecutionStatus.DENIED, "order_in_review")
+    assert second.message == (
+        "What became of an order of ours in BTC/USDT is not known; nothing is entered there until it is."
+    )
+
+    venue.blind = False
+    clock.move(61)
+    await settle(desk, clock)
+    await publish(desk, "s3", stop_loss="18000")
+    await execute_all(desk)
+    assert [each.status for each in await executions(desk)][2] is ExecutionStatus.EXECUTED
 
 
 @pytest.mark.parametrize("kind", [EventType.CLOSED, EventType.CANCELLED])

@@ -10,7 +10,9 @@ from sqlalchemy import update
 
 from app.brokers.port import Refused
 from app.domain.exits import CloseReason, Protection
-from app.domain.orders import FINAL, LIVE, OrderStatus, Purpose
+from app.domain.market import MarketType
+from app.domain.money import ZERO
+from app.domain.orders import FINAL, LIVE, OrderStatus, Purpose, Side
 from app.domain.positions import PositionStatus
 from app.domain.signals import EventType
 from app.engine import halting
@@ -18,8 +20,10 @@ from app.store.notifications import NotificationType
 from app.store.orders import Order
 from tests.desks import START, USER
 from tests.engine.signals import change, execute_all, publish
-from tests.engine.stages import OnPaper, flat, on_paper
+from tests.engine.stages import AtExchange, OnPaper, at_exchange, flat, on_paper
 from tests.faults import Fault
+from tests.venues.exchange import Exchange, running_exchange
+from tests.venues.faults import places
 
 CANDLES = [*flat("20000", 600), *flat("16900", 600)]
 LATER = START + timedelta(hours=2)
@@ -155,3 +159,59 @@ async def test_the_end_of_a_signal_outlives_an_owners_close_that_is_refused(pape
     await execute_all(paper.desk)
     await paper.rounds(8)
     await _assert_closed(paper, CloseReason.SIGNAL)
+
+
+@pytest.fixture
+async def venue() -> AsyncIterator[Exchange]:
+    """The exchanges; their clock stands where a test's own does."""
+    async with running_exchange(start=START) as exchange:
+        yield exchange
+        exchange.audit()
+
+
+@pytest.mark.parametrize("by", [CloseReason.STOP_LOSS, CloseReason.SIGNAL, CloseReason.MANUAL])
+@pytest.mark.parametrize("exchange", ["binance", "bybit"])
+async def test_coins_that_the_owners_orders_hold_are_sold_when_they_are_free(
+    database_url: str, venue: Exchange, exchange: str, by: CloseReason
+) -> None:
+    async with at_exchange(database_url, venue, exchange, MarketType.SPOT) as scene:
+        await _sell_what_is_free(scene, by)
+
+
+async def _sell_what_is_free(scene: AtExchange, by: CloseReason) -> None:
+    await scene.connect(native=False)
+    await publish(scene.desk, stop_loss="19000")
+    await execute_all(scene.desk)
+    await scene.hand(scene.symbol, Side.SELL, "0.05", price="30000")
+    bought = (await scene.position()).quantity
+
+    if by is CloseReason.STOP_LOSS:
+        scene.venue.move(scene.symbol, 18900)
+    elif by is CloseReason.SIGNAL:
+        await change(scene.desk, EventType.CLOSED)
+        await execute_all(scene.desk)
+    else:
+        await scene.close()
+    await scene.rounds(4)
+    position = await scene.position()
+    assert position.status is PositionStatus.CLOSING
+    assert Decimal("0.05") <= position.remaining_quantity < Decimal("0.0501"), "what was free is sold"
+    [told] = await scene.told(NotificationType.ERROR)
+    assert told.endswith(
+        "Orders of your own hold some of the BTC: what is free is closed now, the rest as soon as it is free."
+    )
+    asked = len(scene.venue.requests)
+    await scene.rounds(4, seconds=15)
+    assert not [r for r in list(scene.venue.requests)[asked:] if places(r)], (
+        "nothing is free, and nothing is sent"
+    )
+
+    [order] = scene.account.live.values()
+    scene.floor.cancel(scene.account, order)
+    await scene.rounds(6)
+    position = await scene.position()
+    assert (position.status, position.close_reason) == (PositionStatus.CLOSED, by)
+    closes = await scene.orders(Purpose.CLOSE)
+    assert sum((close.filled_quantity for close in closes), ZERO) == bought - position.dust
+    assert position.dust < Decimal("0.00002")
+    assert len(await scene.told(NotificationType.ERROR)) == 1
