@@ -126,6 +126,8 @@ async def opened_stage(
         now = venue.clock.now
         brokers = Directory({"fx": open_metatrader(opened.vault, endpoints, now, PATIENCE)})
         owner = venue.open_account(platform, method=method, **terms)
-        yield Stage(replace(opened, brokers=brokers, now=now), venue, platform, owner)
-        await brokers.close()
-        venue.audit()
+        try:
+            yield Stage(replace(opened, brokers=brokers, now=now), venue, platform, owner)
+            venue.audit()
+        finally:
+            await brokers.close()

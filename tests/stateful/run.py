@@ -1,0 +1,346 @@
+"""Runs: a program carried out step by step on a ground, with the rules checked after each step."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from decimal import Decimal
+from itertools import count
+from typing import Any, Final
+
+from sqlalchemy import select
+
+from app.brokers.port import VenueError
+from app.desk import Desk
+from app.domain.errors import Conflict, Denied, Invalid, NotFound
+from app.domain.money import exact, round_to_tick, text
+from app.domain.orders import Side
+from app.domain.signals import EventType
+from app.engine import arrivals, closing, halting, intake, monitoring, protection, sweeping, withdrawing
+from app.engine.protection import PlanChange
+from app.engine.sweeping import Finding, Kind
+from app.store.executions import Execution
+from app.store.positions import Position
+from app.store.signals import SignalRow
+from tests.chaos.checker import unsettled
+from tests.chaos.verdict import Heard
+from tests.desks import USER
+from tests.engine.signals import execute_all, message, publish
+from tests.stateful import rules
+from tests.stateful.grounds import Ground
+from tests.stateful.steps import (
+    PERCENT,
+    Calm,
+    Cancel,
+    Close,
+    CloseAll,
+    End,
+    Hand,
+    Levels,
+    Move,
+    Patch,
+    Program,
+    Publish,
+    Restart,
+    Rounds,
+    SetMode,
+    Settle,
+    Step,
+    Strike,
+    Sweep,
+    TakeBack,
+    Terms,
+    Thin,
+    Update,
+    Wait,
+    Watch,
+)
+from workers.jobs import sweep_round
+
+_PATIENCE: Final = 60
+"""How many rounds a settling may take."""
+
+_QUIET: Final = 9
+"""How many it takes at least: two looks at what is held, whoever is asked how often, and what follows from them."""
+
+_PAUSE: Final = 13
+"""Seconds between two of them, so that what a forgotten process had leased is due again."""
+
+
+class Broken(AssertionError):
+    """A rule was broken."""
+
+
+class Run:
+    """One program under way."""
+
+    def __init__(self, ground: Ground, terms: Terms) -> None:
+        self.ground, self.terms = ground, terms
+        self.workers = [ground.start(), ground.start()]
+        self._began = [ground.price(number) for number in range(len(ground.symbols))]
+        self._published: dict[int, Side] = {}
+        self._symbols: dict[int, int] = {}
+        self._events = count(1)
+
+    @property
+    def desk(self) -> Desk:
+        """Of the process that does whatever one process does."""
+        return self.workers[0]
+
+    async def carry_out(self, program: Program) -> None:
+        """Carry out every step, then settle, close everything, and settle again. Raises Broken."""
+        await self.connect()
+        for step in program.steps:
+            await self.do(step)
+            await self.check(f"after {step}")
+        await self.settle()
+        await self.check_settled()
+        await self.go_flat()
+
+    async def connect(self) -> None:
+        """Begin with an active connection."""
+        connection = await self.ground.connect(**connection_terms(self.ground, self.terms))
+        self._connection_id = connection.id
+
+    async def do(self, step: Step) -> None:
+        """Carry out one step, and whatever it has rung for."""
+        try:
+            await self._step(step)
+        except (Conflict, Denied, Invalid, NotFound, VenueError):
+            # A fair answer to whoever asked; what a worker is told, it copes with itself.
+            assert isinstance(step, Patch | Close | CloseAll | TakeBack | SetMode), step
+        await execute_all(self.desk)
+
+    async def _step(self, step: Step) -> None:  # noqa: C901 - one case for each kind of step
+        desk, ground = self.desk, self.ground
+        match step:
+            case Publish():
+                await self._publish(step)
+            case Update(signal, stop, targets, ends_in):
+                await self._update(signal, stop, targets, ends_in)
+            case Cancel(signal):
+                await self._tell(EventType.CANCELLED, signal)
+            case End(signal, portion):
+                await self._tell(EventType.CLOSED, signal, **({"portion": portion} if portion else {}))
+            case Patch(signal, stop, targets):
+                await self._patch(signal, stop, targets)
+            case Close(signal, portion):
+                for position in await self._positions(signal):
+                    part = None if portion is None else Decimal(portion)
+                    await closing.request_close(desk, USER, position.id, part, idempotency_key=None)
+            case CloseAll():
+                await halting.close_all(desk, USER, self._connection_id, None, owner=USER)
+            case TakeBack(signal):
+                for execution_id in await self._executions(signal):
+                    await withdrawing.cancel(desk, USER, execution_id)
+            case SetMode(mode):
+                await halting.set_mode(desk, USER, self._connection_id, mode, None, owner=USER)
+            case Move(symbol, percent, gap):
+                ground.move(symbol, _away(self._began[symbol], Decimal(percent)), gap=gap)
+            case Thin(fraction):
+                ground.thin(Decimal(fraction))
+            case Hand(signal, deed):
+                for position in (await self._positions(signal))[:1]:
+                    await self._by_hand(position, deed)
+            case Strike(fault, requests, times):
+                ground.strike(fault, requests, times)
+            case Calm():
+                ground.calm()
+            case Restart():
+                await self._restart()
+            case Sweep():
+                await together(sweep_round(each) for each in self.workers)
+            case Watch():
+                await monitoring.watch(desk)
+            case Rounds(rounds, seconds):
+                for _ in range(rounds):
+                    await self._round(seconds)
+            case Wait(seconds):
+                await ground.advance(seconds)
+            case Settle():
+                await self.settle()
+                await self.check_settled()
+
+    async def _publish(self, step: Publish) -> None:
+        """Taken in one after the other; both processes execute all of them at the same time."""
+        desk, number = self.desk, step.symbol
+        side = Side.SELL if step.short and self.ground.sells else Side.BUY
+        price = self.ground.price(number)
+        words: dict[str, Any] = {}
+        if step.limit is not None:
+            price = _away(price, -Decimal(step.limit) * side.sign)
+            words |= {"order_type": "limit", "entry_price": text(price)}
+        if step.stop is not None:
+            words["stop_loss"] = text(_away(price, -Decimal(step.stop) * side.sign))
+        for signal in step.signals:
+            if signal not in self._published:
+                self._published[signal], self._symbols[signal] = side, number
+            await publish(
+                desk,
+                f"s{signal}",
+                webhook_id=f"published:{next(self._events)}",
+                symbol=self.ground.symbols[number],
+                direction=side.value,
+                targets=_targets(price, side, step.targets),
+                **words,
+            )
+        bells: Any = desk.queue
+        rung = [Finding(Kind(kind), id_) for kind, id_ in bells.rung]
+        bells.rung.clear()
+        await together(sweeping.carry_out(each, found) for found in rung for each in self.workers)
+
+    async def _update(
+        self, signal: int, stop: str | None, targets: Levels | None, ends_in: int | None
+    ) -> None:
+        side, price = self._published.get(signal, Side.BUY), self._began[self._symbols.get(signal, 0)]
+        data: dict[str, Any] = {}
+        if stop is not None:
+            data["stop_loss"] = text(_away(price, -Decimal(stop) * side.sign))
+        if targets is not None:
+            data["take_profits"] = [{"price": p, "portion": q} for p, q in _targets(price, side, targets)]
+        if ends_in is not None:
+            data["expires_at"] = (self.desk.now() + timedelta(seconds=ends_in)).isoformat()
+        if data:
+            await self._tell(EventType.UPDATED, signal, **data)
+
+    async def _tell(self, type_: EventType, signal: int, **data: Any) -> None:
+        told = message(self.desk, type_, f"s{signal}", data=data, webhook_id=f"{type_}:{next(self._events)}")
+        await intake.change_signal(self.desk, told)
+
+    async def _patch(self, signal: int, stop: str | None, targets: Levels | None) -> None:
+        for position in await self._positions(signal):
+            side = position.side.entry_side
+            price = self.ground.price(self._symbols[signal])
+            fields, levels = {"stop_loss"}, tuple[tuple[Decimal, Decimal], ...]()
+            if targets is not None:
+                fields.add("take_profits")
+                levels = tuple((Decimal(p), Decimal(q)) for p, q in _targets(price, side, targets))
+            at = None if stop is None else _away(price, -Decimal(stop) * side.sign)
+            change = PlanChange(frozenset(fields), at, levels)
+            await protection.edit_plan(self.desk, USER, position.id, change)
+
+    async def _by_hand(self, position: Position, deed: str) -> None:
+        ground, side = self.ground, position.side.entry_side
+        match deed:
+            case "closes":
+                await ground.reduce_by_hand(position, Decimal(1))
+            case "closes half":
+                await ground.reduce_by_hand(position, Decimal("0.5"))
+            case "adds":
+                await ground.add_by_hand(position)
+            case "moves the stop":
+                await ground.move_stop_by_hand(position, _away(position.entry_price, Decimal(-4) * side.sign))
+            case "cancels the orders":
+                await ground.cancel_by_hand(position)
+
+    async def _restart(self) -> None:
+        """What the first process has under way is lost; it had nothing in its hands just now."""
+        await self.ground.stop(self.workers[0])
+        self.workers = [self.workers[1], self.ground.start()]
+
+    async def _round(self, seconds: float) -> None:
+        await self.ground.advance(seconds)
+        await monitoring.watch(self.desk)
+        await arrivals.look(self.desk)
+        await execute_all(self.desk)
+        await sweep_round(self.workers[1])
+
+    async def settle(self) -> None:
+        """Everything goes right, and goes on until nothing is under way."""
+        self.ground.calm()
+        self.ground.thin(Decimal(1))
+        for number in range(_PATIENCE):
+            await self._round(_PAUSE)
+            if number >= _QUIET and not await unsettled(self.desk.sessions):
+                break
+
+    async def check_settled(self) -> None:
+        """Everything is as it must be when nothing is under way. Raises Broken."""
+        await self.check("when settled")
+        state = await rules.read(self.desk.sessions)
+        verdict = await self.ground.verdict(self._heard())
+        held = await self.ground.held()
+        found = rules.broken_when_settled(state, verdict, held, has_added=self.ground.has_added)
+        self._raise(found, "when settled")
+
+    async def go_flat(self) -> None:
+        """Close everything: what is left of it is nothing, and what was made is what we say. Raises Broken."""
+        await self.do(CloseAll())
+        await self.settle()
+        await self.check_settled()
+        await self.check_flat()
+
+    async def check_flat(self) -> None:
+        """Everything is as it must be when nothing is left. Raises Broken."""
+        state = await rules.read(self.desk.sessions)
+        made = None if self.ground.has_added else await self.ground.made()
+        self._raise(rules.broken_when_flat(state, made), "after everything was closed")
+
+    async def check(self, when: str) -> None:
+        """What must be so at every moment is so. Raises Broken."""
+        state = await rules.read(self.desk.sessions)
+        verdict = await self.ground.verdict(self._heard())
+        self._raise(rules.broken_always(state, verdict, self.terms), when)
+
+    def _heard(self) -> Heard:
+        return Heard(published={f"s{signal}": "" for signal in self._published})
+
+    def _raise(self, found: rules.Findings, when: str) -> None:
+        if found:
+            raise Broken(f"{when}:\n" + "\n".join(f"  {rule}: {what}" for rule, what in found))
+
+    async def _positions(self, signal: int) -> Sequence[Position]:
+        async with self.desk.sessions() as session:
+            found = await session.scalars(
+                select(Position)
+                .join(SignalRow, SignalRow.id == Position.signal_id)
+                .where(SignalRow.source_id == f"s{signal}")
+            )
+            return found.all()
+
+    async def _executions(self, signal: int) -> Sequence[Any]:
+        async with self.desk.sessions() as session:
+            found = await session.scalars(
+                select(Execution.id)
+                .join(SignalRow, SignalRow.id == Execution.signal_id)
+                .where(SignalRow.source_id == f"s{signal}")
+            )
+            return found.all()
+
+
+async def together(work: Any) -> None:
+    """Side by side, all of it to its end; then whatever went wrong with one."""
+    done = await asyncio.gather(*work, return_exceptions=True)
+    for each in done:
+        if isinstance(each, BaseException):
+            raise each
+
+
+def connection_terms(ground: Ground, terms: Terms) -> dict[str, Any]:
+    """The terms of a connection as an owner states them."""
+    protection: dict[str, Any] = {"native": terms.native}
+    if terms.break_even == "tp":
+        protection["break_even_after_tp"] = 1
+    elif terms.break_even is not None:
+        protection["break_even_at_percent"] = terms.break_even
+    if terms.trailing is not None:
+        activation, distance = terms.trailing
+        protection["trailing"] = {"activation_percent": activation, "distance_percent": distance}
+    if terms.max_hold_minutes is not None:
+        protection["max_hold_minutes"] = terms.max_hold_minutes
+    limits = {
+        name: most
+        for name in ("max_open_positions", "max_positions_per_symbol", "max_daily_trades")
+        if (most := getattr(terms, name)) is not None
+    }
+    return {"sizing": dict(ground.sizes[terms.size]), "protection": protection, "limits": limits}
+
+
+@exact
+def _away(price: Decimal, percent: Decimal) -> Decimal:
+    return round_to_tick(
+        price * (1 + percent / PERCENT), Decimal("0.00001") if price < 10 else Decimal("0.01")
+    )
+
+
+def _targets(price: Decimal, side: Side, levels: Levels) -> list[tuple[str, str]]:
+    return [(text(_away(price, Decimal(away) * side.sign)), portion) for away, portion in levels]
