@@ -108,6 +108,9 @@ class Run:
         except (Conflict, Denied, Invalid, NotFound, VenueError):
             # A fair answer to whoever asked; what a worker is told, it copes with itself.
             assert isinstance(step, Patch | Close | CloseAll | TakeBack | SetMode), step
+        if isinstance(step, Close | End) and step.rush:
+            other = self.workers[1]
+            await together([execute_all(self.desk), monitoring.watch(other), sweep_round(other)])
         await execute_all(self.desk)
 
     async def _step(self, step: Step) -> None:  # noqa: C901 - one case for each kind of step
@@ -119,11 +122,11 @@ class Run:
                 await self._update(signal, stop, targets, ends_in)
             case Cancel(signal):
                 await self._tell(EventType.CANCELLED, signal)
-            case End(signal, portion):
+            case End(signal, portion, _):
                 await self._tell(EventType.CLOSED, signal, **({"portion": portion} if portion else {}))
             case Patch(signal, stop, targets):
                 await self._patch(signal, stop, targets)
-            case Close(signal, portion):
+            case Close(signal, portion, _):
                 for position in await self._positions(signal):
                     part = None if portion is None else Decimal(portion)
                     await closing.request_close(desk, USER, position.id, part, idempotency_key=None)
@@ -148,7 +151,7 @@ class Run:
             case Restart():
                 await self._restart()
             case Sweep():
-                await together(sweep_round(each) for each in self.workers)
+                await together([*map(sweep_round, self.workers), monitoring.watch(desk)])
             case Watch():
                 await monitoring.watch(desk)
             case Rounds(rounds, seconds):

@@ -47,10 +47,11 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The source closes a signal, or a portion of it."""
+    """The source closes a signal, or a portion of it; in a rush another process looks and sweeps meanwhile."""
 
     signal: int
     portion: str | None = None
+    rush: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,11 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The owner closes a position, or a portion of it."""
+    """The owner closes a position, or a portion of it; in a rush another process looks and sweeps meanwhile."""
 
     signal: int
     portion: str | None = None
+    rush: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Two workers sweep at once."""
+    """Two workers sweep at once, and one of them looks after what is open."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ LONG: Final = settings(
 @QUICK
 @given(data=st.data())
 async def test_no_program_breaks_a_rule(databases: Databases, where: str, data: st.DataObject) -> None:
-    program = data.draw(programs(KINDS[where], least=8, most=14))
+    program = data.draw(programs(KINDS[where], least=4, most=7))
     note(repr(program))
     await carry_out(databases, where, program)
 
@@ -103,6 +103,6 @@ async def test_no_program_breaks_a_rule(databases: Databases, where: str, data: 
 async def test_no_program_of_many_breaks_a_rule(
     databases: Databases, where: str, data: st.DataObject
 ) -> None:
-    program = data.draw(programs(KINDS[where], least=0, most=30))
+    program = data.draw(programs(KINDS[where], least=0, most=14))
     note(repr(program))
     await carry_out(databases, where, program)
