@@ -21,6 +21,8 @@ from tests.stateful.steps import (
     Patch,
     Program,
     Publish,
+    Reach,
+    Repeat,
     Restart,
     Rounds,
     SetMode,
@@ -36,7 +38,8 @@ from tests.stateful.steps import (
     Watch,
 )
 
-_SIGNALS: Final = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
+_SIGNALS: Final = st.sampled_from([0, 0, 0, 1, 2, -1])
+_POSITIONS: Final = st.sampled_from([0, 0, 0, 1, 2])
 _SYMBOLS: Final = st.sampled_from([0, 0, 1])
 _PORTIONS: Final = st.sampled_from([None, "0.5", "0.34", "0.9", "1"])
 
@@ -61,46 +64,35 @@ TERMS: Final = st.builds(
     native=st.sampled_from([True, True, False]),
     break_even=st.sampled_from([None, None, "tp", "0.7"]),
     trailing=st.sampled_from([None, None, ("0.5", "0.4")]),
-    max_hold_minutes=st.sampled_from([None, None, None, 2]),
-    max_open_positions=st.sampled_from([None, None, 1, 2]),
-    max_positions_per_symbol=st.sampled_from([None, None, 1, 2]),
-    max_daily_trades=st.sampled_from([None, None, 3]),
+    max_hold_minutes=st.sampled_from([None, None, None, None, 2]),
+    max_open_positions=st.sampled_from([None, None, None, 1, 2]),
+    max_positions_per_symbol=st.sampled_from([None, None, None, 1, 2]),
+    max_daily_trades=st.sampled_from([None, None, None, 3]),
 )
 
 
 def programs(ground: type[Ground], *, least: int, most: int) -> SearchStrategy[Program]:
     """Programs of so many passages for a kind of ground, after the first step, which publishes something."""
     publish = _publish()
-    acts: SearchStrategy[Step] = st.one_of(
-        publish,
-        publish,
-        st.builds(
-            Update,
-            signal=_SIGNALS,
-            stop=st.sampled_from([None, "1.5", "0.3"]),
-            targets=st.none() | _LADDERS,
-            ends_in=st.sampled_from([None, None, 5, 600]),
-        ),
-        st.builds(Cancel, _SIGNALS),
-        st.builds(End, _SIGNALS, _PORTIONS, st.booleans()),
-        st.builds(Patch, _SIGNALS, st.sampled_from(["1.5", "0.3", "3", None]), st.none() | _LADDERS),
-        st.builds(Close, _SIGNALS, _PORTIONS, st.booleans()),
-        st.builds(Close, _SIGNALS, _PORTIONS, st.booleans()),
-        st.just(CloseAll()),
-        st.builds(TakeBack, _SIGNALS),
-        _MOVES,
-        _MOVES,
-        _MOVES,
+    acts = _weighed(
+        (5, publish),
+        (5, _REACHES),
+        (4, st.builds(Close, _POSITIONS, _PORTIONS, st.booleans())),
+        (3, st.builds(End, _SIGNALS, _PORTIONS, st.booleans())),
+        (3, _MOVES),
+        (3, st.builds(Patch, _POSITIONS, st.sampled_from(["1.5", "0.3", "3", None]), st.none() | _LADDERS)),
+        (3, _updates()),
+        (1, st.builds(Cancel, _SIGNALS)),
+        (1, st.builds(TakeBack, _SIGNALS)),
+        (1, st.builds(Repeat, _SIGNALS)),
+        (1, st.just(CloseAll())),
     )
-    disturbances: list[SearchStrategy[Step]] = [
-        _STRIKES,
-        _STRIKES,
-        st.builds(Hand, _SIGNALS, st.sampled_from(DEEDS)),
-        st.builds(SetMode, st.sampled_from([Mode.ACTIVE, Mode.ACTIVE, Mode.REDUCING, Mode.HALTED])),
-    ]
-    if ground.fills_in_part:
-        disturbances.append(st.builds(Thin, st.sampled_from(["0.4", "0.1", "1"])))
-    disturbance: SearchStrategy[Step] = st.one_of(disturbances)
+    disturbance = _weighed(
+        (6, _STRIKES),
+        (4, st.builds(Hand, _POSITIONS, st.sampled_from(DEEDS))),
+        (1, st.builds(SetMode, st.sampled_from([Mode.ACTIVE, Mode.ACTIVE, Mode.REDUCING, Mode.HALTED]))),
+        (2 if ground.fills_in_part else 0, st.builds(Thin, st.sampled_from(["0.4", "0.1", "1"]))),
+    )
     # An accident says something only about what is done right after it.
     passage = st.one_of(
         st.tuples(acts),
@@ -123,19 +115,36 @@ def programs(ground: type[Ground], *, least: int, most: int) -> SearchStrategy[P
     )
 
 
+def _weighed(*kinds: tuple[int, SearchStrategy[Step]]) -> SearchStrategy[Step]:
+    """One of these, each as often as its number says."""
+    return st.sampled_from([kind for often, kind in kinds for _ in range(often)]).flatmap(lambda kind: kind)
+
+
+def _updates() -> SearchStrategy[Step]:
+    return st.builds(
+        Update,
+        signal=_SIGNALS,
+        stop=st.sampled_from([None, "1.5", "0.3"]),
+        targets=st.none() | _LADDERS,
+        ends_in=st.sampled_from([None, None, 5, 600]),
+    )
+
+
 def _publish() -> SearchStrategy[Step]:
     return st.builds(
         Publish,
-        signals=st.lists(_SIGNALS, min_size=1, max_size=3, unique=True).map(tuple),
+        count=st.sampled_from([1, 1, 2, 3]),
         symbol=_SYMBOLS,
         short=st.booleans(),
         limit=st.sampled_from([None, None, None, "0.4", "1"]),
-        stop=st.sampled_from(["2", "2", "1", None]),
+        stop=st.sampled_from(["2", "2", "2", "1", "1", None]),
         targets=_LADDERS,
     )
 
 
 _MOVES: Final = st.builds(Move, _SYMBOLS, _PERCENTS, st.booleans())
+
+_REACHES: Final = st.builds(Reach, _POSITIONS, st.booleans(), st.booleans())
 
 _STRIKES: Final = st.builds(
     Strike,
@@ -144,13 +153,12 @@ _STRIKES: Final = st.builds(
     st.integers(1, 4),
 )
 
-_PAUSES: Final[SearchStrategy[Step]] = st.one_of(
-    st.just(Watch()),
-    st.just(Sweep()),
-    st.just(Restart()),
-    st.builds(Rounds, st.integers(1, 4), st.sampled_from([2, 6, 13])),
-    st.builds(Rounds, st.integers(1, 4), st.sampled_from([2, 6, 13])),
-    st.builds(Wait, st.sampled_from([1, 4, 31, 70])),
-    st.just(Calm()),
-    st.just(Settle()),
+_PAUSES: Final = _weighed(
+    (4, st.builds(Rounds, st.integers(1, 4), st.sampled_from([2, 6, 13]))),
+    (2, st.just(Watch())),
+    (2, st.just(Sweep())),
+    (2, st.just(Restart())),
+    (1, st.builds(Wait, st.sampled_from([1, 4, 31, 70]))),
+    (1, st.just(Calm())),
+    (1, st.just(Settle())),
 )

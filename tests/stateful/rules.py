@@ -5,8 +5,9 @@ when owners trade by hand beside the engine.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 from uuid import UUID
@@ -18,6 +19,7 @@ from app.domain.exits import CloseReason
 from app.domain.money import ZERO, exact
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.positions import PositionStatus
+from app.domain.risk import Mode
 from app.store.executions import Execution, ExecutionStatus
 from app.store.orders import Order
 from app.store.positions import Position
@@ -73,12 +75,26 @@ def broken_always(state: State, verdict: Verdict, terms: Terms) -> Findings:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What has been asked for so far, and must have been done once nothing is under way."""
+
+    cancelled: Collection[UUID]
+    """Executions of signals that their source took back."""
+    mode: Mode
+    max_hold: timedelta | None
+    prices: Mapping[str, Decimal]
+    """By our symbol, as they have been for a while."""
+    now: datetime
+
+
 def broken_when_settled(
-    state: State, verdict: Verdict, held: Mapping[str, Decimal], *, has_added: bool
+    state: State, verdict: Verdict, held: Mapping[str, Decimal], asked: Asked, *, has_added: bool
 ) -> Findings:
     """What must not be once nothing is under way. `has_added`: the venue holds size of the owner's as well."""
     return [
         *verdict.findings,
+        *_undone(state, asked),
         *_left_behind(state),
         *_uncovered(state),
         *_held(state, held, has_added=has_added),
@@ -136,6 +152,33 @@ def _left_behind(state: State) -> Findings:
         for row in state.orders
         if row.execution_id in closed and row.is_live
     ]
+
+
+_BEYOND: Final = Decimal("0.001")
+"""How far beyond a level a price has to be, as a fraction, whichever side of the spread counts."""
+
+
+@exact
+def _undone(state: State, asked: Asked) -> Findings:
+    """No entry rests that is not wanted any more, and nothing is held that was to be left by now."""
+    found = [
+        ("undone", f"{each.id} still rests: its signal was cancelled, or the mode is {asked.mode}")
+        for each in state.executions
+        if each.status is ExecutionStatus.OPEN
+        and (each.id in asked.cancelled or asked.mode is not Mode.ACTIVE)
+    ]
+    for each in state.open:
+        sign, price = each.side.entry_side.sign, asked.prices[each.symbol]
+        if each.stop_loss is not None and (each.stop_loss - price) * sign > price * _BEYOND:
+            found.append(("undone", f"{each.id} is held at {price}, its stop is {each.stop_loss}"))
+        found += [
+            ("undone", f"{each.id} is held at {price}, its target for {rung.quantity} is {rung.price}")
+            for rung in each.rungs_left
+            if (price - rung.price) * sign > price * _BEYOND
+        ]
+        if asked.max_hold is not None and asked.now - each.opened_at > asked.max_hold + timedelta(minutes=1):
+            found.append(("undone", f"{each.id} has been held since {each.opened_at}"))
+    return found
 
 
 def _uncovered(state: State) -> Findings:

@@ -14,6 +14,7 @@ from app.desk import Desk
 from app.domain.errors import Conflict, Denied, Invalid, NotFound
 from app.domain.money import exact, round_to_tick, text
 from app.domain.orders import Side
+from app.domain.risk import Mode
 from app.domain.signals import EventType
 from app.engine import arrivals, closing, halting, intake, monitoring, protection, sweeping, withdrawing
 from app.engine.protection import PlanChange
@@ -40,6 +41,8 @@ from tests.stateful.steps import (
     Patch,
     Program,
     Publish,
+    Reach,
+    Repeat,
     Restart,
     Rounds,
     SetMode,
@@ -77,9 +80,12 @@ class Run:
         self.ground, self.terms = ground, terms
         self.workers = [ground.start(), ground.start()]
         self._began = [ground.price(number) for number in range(len(ground.symbols))]
-        self._published: dict[int, Side] = {}
-        self._symbols: dict[int, int] = {}
+        self._published: list[tuple[int, Side]] = []
+        """Symbol and direction of every signal."""
         self._events = count(1)
+        self._ended: set[int] = set()
+        self._cancelled: set[int] = set()
+        self._mode = Mode.ACTIVE
 
     @property
     def desk(self) -> Desk:
@@ -91,7 +97,8 @@ class Run:
         await self.connect()
         for step in program.steps:
             await self.do(step)
-            await self.check(f"after {step}")
+            if not isinstance(step, Strike | Calm | Thin | Restart | Wait):
+                await self.check(f"after {step}")
         await self.settle()
         await self.check_settled()
         await self.go_flat()
@@ -118,31 +125,40 @@ class Run:
         match step:
             case Publish():
                 await self._publish(step)
+            case Repeat(signal):
+                await self._repeat(self._number(signal))
             case Update(signal, stop, targets, ends_in):
                 await self._update(signal, stop, targets, ends_in)
             case Cancel(signal):
                 await self._tell(EventType.CANCELLED, signal)
+                self._cancelled.add(self._number(signal))
             case End(signal, portion, _):
                 await self._tell(EventType.CLOSED, signal, **({"portion": portion} if portion else {}))
-            case Patch(signal, stop, targets):
-                await self._patch(signal, stop, targets)
-            case Close(signal, portion, _):
-                for position in await self._positions(signal):
+                if portion in (None, "1"):
+                    self._ended.add(self._number(signal))
+            case Patch(number, stop, targets):
+                await self._patch(number, stop, targets)
+            case Close(number, portion, _):
+                for position in await self._position(number):
                     part = None if portion is None else Decimal(portion)
                     await closing.request_close(desk, USER, position.id, part, idempotency_key=None)
             case CloseAll():
                 await halting.close_all(desk, USER, self._connection_id, None, owner=USER)
             case TakeBack(signal):
-                for execution_id in await self._executions(signal):
+                for execution_id in await self._executions(self._number(signal)):
                     await withdrawing.cancel(desk, USER, execution_id)
             case SetMode(mode):
+                self._mode = mode
                 await halting.set_mode(desk, USER, self._connection_id, mode, None, owner=USER)
             case Move(symbol, percent, gap):
                 ground.move(symbol, _away(self._began[symbol], Decimal(percent)), gap=gap)
             case Thin(fraction):
                 ground.thin(Decimal(fraction))
-            case Hand(signal, deed):
-                for position in (await self._positions(signal))[:1]:
+            case Reach(number, is_stop, gap):
+                for position in await self._position(number):
+                    self._reach(position, is_stop=is_stop, gap=gap)
+            case Hand(number, deed):
+                for position in await self._position(number):
                     await self._by_hand(position, deed)
             case Strike(fault, requests, times):
                 ground.strike(fault, requests, times)
@@ -174,12 +190,11 @@ class Run:
             words |= {"order_type": "limit", "entry_price": text(price)}
         if step.stop is not None:
             words["stop_loss"] = text(_away(price, -Decimal(step.stop) * side.sign))
-        for signal in step.signals:
-            if signal not in self._published:
-                self._published[signal], self._symbols[signal] = side, number
+        for _ in range(step.count):
+            self._published.append((number, side))
             await publish(
                 desk,
-                f"s{signal}",
+                f"s{len(self._published) - 1}",
                 webhook_id=f"published:{next(self._events)}",
                 symbol=self.ground.symbols[number],
                 direction=side.value,
@@ -191,10 +206,22 @@ class Run:
         bells.rung.clear()
         await together(sweeping.carry_out(each, found) for found in rung for each in self.workers)
 
+    def _number(self, signal: int) -> int:
+        """The number of a signal by how many were published after it; before the first one it is that."""
+        return max(len(self._published) - 1 - signal, 0)
+
+    async def _repeat(self, number: int) -> None:
+        if number < len(self._published):
+            symbol, side = self._published[number]
+            words: dict[str, Any] = {"symbol": self.ground.symbols[symbol], "direction": side.opposite.value}
+            await publish(self.desk, f"s{number}", webhook_id=f"published:{next(self._events)}", **words)
+
     async def _update(
         self, signal: int, stop: str | None, targets: Levels | None, ends_in: int | None
     ) -> None:
-        side, price = self._published.get(signal, Side.BUY), self._began[self._symbols.get(signal, 0)]
+        number = self._number(signal)
+        symbol, side = self._published[number] if number < len(self._published) else (0, Side.BUY)
+        price = self._began[symbol]
         data: dict[str, Any] = {}
         if stop is not None:
             data["stop_loss"] = text(_away(price, -Decimal(stop) * side.sign))
@@ -206,13 +233,15 @@ class Run:
             await self._tell(EventType.UPDATED, signal, **data)
 
     async def _tell(self, type_: EventType, signal: int, **data: Any) -> None:
-        told = message(self.desk, type_, f"s{signal}", data=data, webhook_id=f"{type_}:{next(self._events)}")
+        source_id = f"s{self._number(signal)}"
+        webhook_id = f"{type_}:{next(self._events)}"
+        told = message(self.desk, type_, source_id, data=data, webhook_id=webhook_id)
         await intake.change_signal(self.desk, told)
 
-    async def _patch(self, signal: int, stop: str | None, targets: Levels | None) -> None:
-        for position in await self._positions(signal):
+    async def _patch(self, number: int, stop: str | None, targets: Levels | None) -> None:
+        for position in await self._position(number):
             side = position.side.entry_side
-            price = self.ground.price(self._symbols[signal])
+            price = self.ground.price(self._symbol_of(position))
             fields, levels = {"stop_loss"}, tuple[tuple[Decimal, Decimal], ...]()
             if targets is not None:
                 fields.add("take_profits")
@@ -262,7 +291,8 @@ class Run:
         state = await rules.read(self.desk.sessions)
         verdict = await self.ground.verdict(self._heard())
         held = await self.ground.held()
-        found = rules.broken_when_settled(state, verdict, held, has_added=self.ground.has_added)
+        asked = await self._asked(state)
+        found = rules.broken_when_settled(state, verdict, held, asked, has_added=self.ground.has_added)
         self._raise(found, "when settled")
 
     async def go_flat(self) -> None:
@@ -285,27 +315,45 @@ class Run:
         self._raise(rules.broken_always(state, verdict, self.terms), when)
 
     def _heard(self) -> Heard:
-        return Heard(published={f"s{signal}": "" for signal in self._published})
+        return Heard(
+            published={f"s{number}": "" for number in range(len(self._published))},
+            closed={f"s{number}" for number in self._ended},
+        )
+
+    async def _asked(self, state: rules.State) -> rules.Asked:
+        cancelled = [each for number in self._cancelled for each in await self._executions(number)]
+        prices = {each.symbol: self.ground.price(self._symbol_of(each)) for each in state.positions}
+        minutes = self.terms.max_hold_minutes
+        max_hold = None if minutes is None else timedelta(minutes=minutes)
+        return rules.Asked(cancelled, self._mode, max_hold, prices, self.desk.now())
 
     def _raise(self, found: rules.Findings, when: str) -> None:
         if found:
             raise Broken(f"{when}:\n" + "\n".join(f"  {rule}: {what}" for rule, what in found))
 
-    async def _positions(self, signal: int) -> Sequence[Position]:
-        async with self.desk.sessions() as session:
-            found = await session.scalars(
-                select(Position)
-                .join(SignalRow, SignalRow.id == Position.signal_id)
-                .where(SignalRow.source_id == f"s{signal}")
-            )
-            return found.all()
+    async def _position(self, number: int) -> Sequence[Position]:
+        """The position that a step names; none where there has never been one."""
+        state = await rules.read(self.desk.sessions)
+        known = state.open or state.positions[-1:]
+        return [known[-1 - number % len(known)]] if known else []
 
-    async def _executions(self, signal: int) -> Sequence[Any]:
+    def _symbol_of(self, position: Position) -> int:
+        plain = position.symbol.partition(":")[0].replace("/", "")
+        return [each.replace("/", "") for each in self.ground.symbols].index(plain)
+
+    def _reach(self, position: Position, *, is_stop: bool, gap: bool) -> None:
+        away = position.side.entry_side.sign * (-1 if is_stop else 1)
+        target = position.rungs_left[0].price if position.rungs_left else None
+        if (level := position.stop_loss if is_stop else target) is not None:
+            beyond = _away(level, Decimal("0.15") * away)
+            self.ground.move(self._symbol_of(position), beyond, gap=gap)
+
+    async def _executions(self, number: int) -> Sequence[Any]:
         async with self.desk.sessions() as session:
             found = await session.scalars(
                 select(Execution.id)
                 .join(SignalRow, SignalRow.id == Execution.signal_id)
-                .where(SignalRow.source_id == f"s{signal}")
+                .where(SignalRow.source_id == f"s{number}")
             )
             return found.all()
 

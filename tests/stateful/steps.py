@@ -1,6 +1,7 @@
 """Steps: what can happen to the engine, one thing each, as values that a failing program is printed as.
 
-Signals are numbered, and so is what they name: a step about one that is not there yet, or no more, is a step too.
+A step names a signal by how many were published after it, −1 being the one that is published next, and a position by
+how many open ones are newer; where nothing is open, the newest of all is meant.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ Levels = tuple[tuple[str, str], ...]
 class Publish:
     """Signals are published, all at the same moment; two processes execute them side by side."""
 
-    signals: tuple[int, ...]
+    count: int
     symbol: int
     short: bool = False
     limit: str | None = None
@@ -25,6 +26,13 @@ class Publish:
     stop: str | None = "2"
     """How far away it is, in per cent."""
     targets: Levels = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A signal is published once more, under another webhook id and with another direction."""
+
+    signal: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,7 @@ class End:
 class Patch:
     """The owner edits the plan of a position; None takes the stop away."""
 
-    signal: int
+    position: int
     stop: str | None
     targets: Levels | None = None
 
@@ -67,7 +75,7 @@ class Patch:
 class Close:
     """The owner closes a position, or a portion of it; in a rush another process looks and sweeps meanwhile."""
 
-    signal: int
+    position: int
     portion: str | None = None
     rush: bool = False
 
@@ -79,7 +87,7 @@ class CloseAll:
 
 @dataclass(frozen=True, slots=True)
 class TakeBack:
-    """The owner takes an entry back."""
+    """The owner takes the entry of a signal back."""
 
     signal: int
 
@@ -101,6 +109,15 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """A price walks, or jumps, a little beyond a level of a position."""
+
+    position: int
+    is_stop: bool
+    gap: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Thin:
     """From now on one point of the price fills only so much of an order."""
 
@@ -111,7 +128,7 @@ class Thin:
 class Hand:
     """The owner trades at the venue itself."""
 
-    signal: int
+    position: int
     deed: str
     """One of DEEDS."""
 
@@ -170,6 +187,7 @@ class Settle:
 
 Step = (
     Publish
+    | Repeat
     | Update
     | Cancel
     | End
@@ -179,6 +197,7 @@ Step = (
     | TakeBack
     | SetMode
     | Move
+    | Reach
     | Thin
     | Hand
     | Strike

@@ -26,7 +26,7 @@ from tests.venues.metatrader.accounts import Operation
 from tests.venues.metatrader.server import Wish
 from tests.venues.orders import Order as VenueOrder
 
-OPENED: Final = Publish((0,), symbol=0, targets=(("1", "0.5"),))
+OPENED: Final = Publish(1, symbol=0, targets=(("1", "0.5"),))
 
 
 async def _settled(run: Run, *steps: Any) -> State:
