@@ -94,6 +94,12 @@ LAPSED = "signal_expired"
 VANISHED = "vanished"
 """The code of an order that is no longer at its venue although nobody here took it back."""
 
+TAKEN_BACK = "Taken back, because everything was to be closed."
+"""Why an entry ends that nobody wants any more."""
+
+LEFT_OPEN = "Its connection was deleted before the venue said what became of it; please look there."
+"""Why nobody will find out any more about an order that is in doubt, or that rests."""
+
 IN_DOUBT = (OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)
 """States in which an order may or may not be at its venue."""
 
@@ -416,6 +422,14 @@ def intend_end(trade: Trade, order: Order, code: str | None, message: str, now: 
     refresh(trade, now)
 
 
+def unwant_entry(trade: Trade, reason: CloseReason, now: datetime) -> None:
+    """Let the entry open nothing more: what rests of it is taken back, and whatever it fills until then is closed."""
+    entry = trade.entry
+    if entry is not None and entry.is_live:
+        entry.reason = reason
+        refresh(trade, now)
+
+
 def _stop_reason(trade: Trade, order: Order) -> CloseReason:
     """What leaving at the stop of a protective order is called; one of an earlier plan is a plain stop-loss."""
     position = trade.position
@@ -476,7 +490,8 @@ def _miss_stop(trade: Trade, order: Order, now: datetime) -> None:
 def put_back(trade: Trade, order: Order, message: str, due_at: datetime, now: datetime) -> None:
     """Record that an attempt certainly was not executed: the order is intended again, from `due_at`.
 
-    A close in review that another has followed is not: there is one close to be sent.
+    A close in review that another has followed is not: there is one close to be sent. Nor is an entry that nobody
+    wants any more.
     """
     order.status = OrderStatus.PENDING
     order.message = message
@@ -491,6 +506,8 @@ def put_back(trade: Trade, order: Order, message: str, due_at: datetime, now: da
     if order.purpose is Purpose.ENTRY:
         trade.execution.due_at = due_at
         order.due_at = None
+        if order.reason is not None:
+            order.status, order.message = OrderStatus.CANCELLED, TAKEN_BACK
     refresh(trade, now)
 
 
@@ -568,9 +585,9 @@ def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
         _finish(trade, position, now)
     else:
         if trade.live_close is None and position.at_hand > ZERO:
-            _go_on_leaving(trade, position, now)
+            _go_on_leaving(trade, entry, position, now)
         position.status = (
-            PositionStatus.CLOSING if _closes_everything(trade, position) else PositionStatus.OPEN
+            PositionStatus.CLOSING if _closes_everything(trade, entry, position) else PositionStatus.OPEN
         )
     _remark(position)
 
@@ -588,13 +605,15 @@ def _unit_value(trade: Trade) -> Decimal:
     return parse((trade.execution.plan or {}).get("unit_value") or "1")
 
 
-def _go_on_leaving(trade: Trade, position: Position, now: datetime) -> None:
-    """Close what was filled after a position had ended, for the reason that ended it; and what another close has
-    left of a position that somebody wants closed."""
+def _go_on_leaving(trade: Trade, entry: Order, position: Position, now: datetime) -> None:
+    """Close what was filled after a position had ended, for the reason that ended it; what an entry fills that nobody
+    wants any more; and what another close has left of a position that somebody wants closed."""
     if position.close_reason is not None:
         position.closed_at = None
         intend_close(trade, position, position.at_hand, position.close_reason, now)
         telling.filled_late(trade.session, position, now)
+    elif entry.reason is not None:
+        intend_close(trade, position, position.at_hand, entry.reason, now)
     elif position.leave_reason is not None:
         intend_close(trade, position, position.at_hand, position.leave_reason, now)
         position.leave_reason = None
@@ -803,10 +822,10 @@ def is_refused_for_size(order: Order, position: Position) -> bool:
     return order.purpose is Purpose.CLOSE and order.code in TOO_SMALL and is_whole
 
 
-def _closes_everything(trade: Trade, position: Position) -> bool:
+def _closes_everything(trade: Trade, entry: Order, position: Position) -> bool:
     close = trade.live_close
     if close is None:
-        return False
+        return position.remaining_quantity == ZERO and entry.reason is not None
     return close.quantity + close.held_back - close.filled_quantity >= position.at_hand
 
 

@@ -59,6 +59,7 @@ class Order(Base):
     reserved: Mapped[Amount] = mapped_column(default=ZERO)
     """What an entry will need of the free balance, in `currency`, until the venue's own figures include it."""
     reason: Mapped[CloseReason | None] = mapped_column(checked(CloseReason, "reason"))
+    """Why it leaves; of an entry, why it is taken back and whatever it fills until then is closed."""
     plan_revision: Mapped[int] = mapped_column(default=1)
     """The revision of the exit plan it was made for."""
     idempotency_key: Mapped[str | None] = mapped_column(String(128))
