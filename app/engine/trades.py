@@ -201,14 +201,38 @@ def write_down(trade: Trade, action: Action, actor: Owner, now: datetime, **deta
     )
 
 
-def let_go(trade: Trade) -> None:
-    """Stop looking after a trade whose connection goes: what only our monitor protected is protected no more."""
+def let_go(trade: Trade, now: datetime) -> None:
+    """Stop looking after a trade whose connection goes: what only our monitor protected is protected no more.
+
+    What waits is not sent. What is on its way may still be answered; what rests unconfirmed is a human's to look for.
+    """
     for order in trade.orders:
+        if order.status is OrderStatus.SENDING:
+            continue
         order.due_at = None
+        if order.status is OrderStatus.PENDING:
+            order.status, order.message = (
+                OrderStatus.CANCELLED,
+                "Its connection was deleted before it was sent.",
+            )
+            order.updated_at = now
+        elif order.status is OrderStatus.OPEN and order.purpose is Purpose.ENTRY:
+            order.status, order.message = OrderStatus.NEEDS_REVIEW, LEFT_OPEN
+            order.updated_at = now
+    _forget_wishes(trade)
+    refresh(trade, now)
     if trade.position is not None:
         trade.position.protect_due_at = trade.position.protect_by = None
         if trade.position.protection is Protection.SOFTWARE:
             trade.position.protection = Protection.NONE
+
+
+def _forget_wishes(trade: Trade) -> None:
+    """Nobody can close any more what somebody has wanted closed."""
+    if trade.entry is not None:
+        trade.entry.reason = None
+    if trade.position is not None and trade.position.remaining_quantity:
+        trade.position.leave_reason = trade.position.close_reason = None
 
 
 def plan_of(

@@ -208,6 +208,20 @@ async def resting_entries(
     return (await session.scalars(wanted.order_by(Order.id))).all()
 
 
+async def doubted_entries(session: AsyncSession, connection_id: UUID) -> Sequence[UUID]:
+    """Entries of a connection that may or may not be at its venue."""
+    rows = await session.scalars(
+        select(Order.id)
+        .where(
+            Order.connection_id == connection_id,
+            Order.purpose == Purpose.ENTRY,
+            Order.status.in_((OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)),
+        )
+        .order_by(Order.id)
+    )
+    return rows.all()
+
+
 async def reserved(session: AsyncSession, connection_id: UUID, currency: str, as_of: datetime) -> Decimal:
     """What our own entries will take from the free balance that the venue told `as_of` does not show yet."""
     unseen = or_(
