@@ -207,12 +207,12 @@ def _is_given_up(trade: Trade, order: Order) -> bool:
 
     Leaving is not optional: what a stop, a target or the source asks for is tried again for as long as it takes,
     except where it would be too small for ever. An owner hears of it and can ask again, except for coins that are
-    held by other orders.
+    held by other orders, and for what was filled although they want nothing held.
     """
     if order.purpose is not Purpose.CLOSE or trade.position is None:
         return True
     if order.reason is CloseReason.MANUAL:
-        return not _is_held_elsewhere(trade, order)
+        return not _is_held_elsewhere(trade, order) and not trades.is_unwanted(trade)
     if order.code not in trades.TOO_SMALL:
         return False
     # A target that is too small by itself waits until more is to be left than it alone.

@@ -446,6 +446,14 @@ def intend_end(trade: Trade, order: Order, code: str | None, message: str, now: 
     refresh(trade, now)
 
 
+def is_unwanted(trade: Trade) -> bool:
+    """Whether whatever is filled is to be closed: its position had ended before, or somebody wants nothing held."""
+    position, entry = trade.position, trade.entry
+    return (position is not None and position.close_reason is not None) or (
+        entry is not None and entry.reason is not None
+    )
+
+
 def unwant_entry(trade: Trade, reason: CloseReason, now: datetime) -> None:
     """Let the entry open nothing more: what rests of it is taken back, and whatever it fills until then is closed."""
     entry = trade.entry
