@@ -29,7 +29,7 @@ from tests.engine.metatrader import ACCOUNTS, Stage
 from tests.engine.signals import change, execute_all, executions, orders, positions, publish, sweep_all
 from tests.venues import faults
 from tests.venues.faults import Fault, When
-from tests.venues.metatrader import MetaTraderVenue, Method, refusal, running_bridge
+from tests.venues.metatrader import MetaTraderVenue, Method, conduct, refusal, running_bridge
 from tests.venues.metatrader.bridge import Bridge
 from tests.venues.wire import Intent, WireRequest
 
@@ -222,6 +222,7 @@ async def opened_pair(
         yield Pair(desk, venue, stages)
         await brokers.close()
         venue.audit()
+        conduct.assert_sound(venue)
 
 
 @pytest.fixture
