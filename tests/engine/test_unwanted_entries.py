@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -35,7 +36,7 @@ CANDLES = [
     *flat("20300", 80),
     *flat("19850", 900),
 ]
-RESTING = {"order_type": "limit", "entry_price": "19900", "stop_loss": "17000"}
+RESTING: dict[str, Any] = {"order_type": "limit", "entry_price": "19900", "stop_loss": "17000"}
 
 
 @pytest.fixture

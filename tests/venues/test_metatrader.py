@@ -1,6 +1,6 @@
 """The simulated bridges keep their word, and lie where the real ones do."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -743,7 +743,7 @@ async def test_a_password_in_any_other_call_fails_the_audit(venue: MetaTraderVen
         venue.requests.clear()
 
 
-HARMS = {
+HARMS: dict[str, Callable[[Desk, int], Awaitable[Any]]] = {
     "no lots": lambda desk, ticket: desk.call("OrderClose", ticket=ticket),
     "lots between two steps": lambda desk, ticket: desk.call("OrderClose", ticket=ticket, lots="0.015"),
     "the stop taken off": lambda desk, ticket: desk.call("OrderModify", ticket=ticket, takeprofit="1.2"),
