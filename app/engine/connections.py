@@ -16,7 +16,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.brokers.port import Account, is_of_key
+from app.brokers.port import Account, VenueError, is_of_key
 from app.desk import Desk
 from app.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound
 from app.domain.exits import Protection
@@ -279,7 +279,10 @@ async def delete(desk: Desk, owner: Owner, connection_id: UUID, *, force: bool) 
             doubted = await orders.doubted_entries(session, connection_id)
         # While there are credentials: an entry that filled later would open what nobody manages.
         for order_id in doubted:
-            await resolution.resolve(desk, order_id)
+            try:
+                await resolution.resolve(desk, order_id)
+            except VenueError as failure:
+                log.warning("outcome_unknown", order_id=str(order_id), reason=failure.message)
         await cancel_entries(desk, connection_id, _TAKEN_BACK)
     now = desk.now()
     async with desk.sessions.begin() as session:

@@ -1,8 +1,8 @@
 """Lapsing: entries that rest are taken back, with the reason, when they are not meant any more.
 
 Their time is over, their connection takes no entries, their owner's plan has ended or does not cover the signal any
-more, somebody wants everything closed, or the price has been at their stop or their first target before it was at
-their own, so that all they have opened is left already: what they would open then is not what the signal meant.
+more, somebody wants them back or everything closed, or the price has been at their stop or their first target before
+it was at their own: what they would open then is not what the signal meant.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,8 +34,6 @@ from app.store.signals import SignalRow, levels_of
 
 log = structlog.get_logger(__name__)
 
-_ALL_LEFT = "All that it had opened was left before the rest was filled."
-
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -57,8 +55,6 @@ class Meaning:
     plans: Sequence[str]
     stop_loss: Decimal | None
     first_target: Decimal | None
-    is_left: bool
-    """Whether all that it has opened is left again."""
 
 
 async def take_back(desk: Desk, broker: Broker, order: Order, why: Ending) -> bool:
@@ -101,7 +97,7 @@ async def review(
             lapsed(order, now)
             or _barred(desk, connection, standing, meaning.plans, now)
             or _overtaken(order, meaning, quote)
-            or _unwanted(order, meaning)
+            or _unwanted(order)
         )
         if why is not None:
             await take_back(desk, broker, order, why)
@@ -114,14 +110,11 @@ def lapsed(order: Order, now: datetime) -> Ending | None:
     return Ending(trades.LAPSED, f"It was good until {order.expires_at:%Y-%m-%d %H:%M:%S} UTC.")
 
 
-def _unwanted(order: Order, meaning: Meaning) -> Ending | None:
-    """Whether somebody wants it back, or everything closed, or all that it has opened is left already."""
+def _unwanted(order: Order) -> Ending | None:
+    """Whether somebody wants it back, or everything closed, and its venue has not confirmed it."""
     if order.code is not None and order.message is not None:
-        # It is being taken back, and its venue has not confirmed it.
         return Ending(order.code, order.message)
-    if order.reason is not None:
-        return Ending(None, trades.TAKEN_BACK)
-    return Ending(None, _ALL_LEFT) if meaning.is_left else None
+    return None if order.reason is None else Ending(None, trades.TAKEN_BACK)
 
 
 def _barred(
@@ -162,6 +155,5 @@ async def _meant(session: AsyncSession, execution_ids: Sequence[UUID]) -> Mappin
             stop = None if stop is None else parse(stop)
         else:
             stop, levels = position.stop_loss, levels_of(position.levels)
-        is_left = position is not None and not position.remaining_quantity
-        meant[execution_id] = Meaning(plans, stop, levels[0].price if levels else None, is_left)
+        meant[execution_id] = Meaning(plans, stop, levels[0].price if levels else None)
     return meant

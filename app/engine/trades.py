@@ -427,8 +427,9 @@ def _is_succeeded(trade: Trade, leg: Order) -> bool:
 
 def _explain_end(order: Order, report: OrderReport) -> None:
     """Why an order ended: what we took it back for, else what the venue says of it."""
-    if order.status is OrderStatus.FILLED:
-        order.code = None
+    if order.status is OrderStatus.FILLED and order.code is not None:
+        # Whoever wanted it back came too late.
+        order.code = order.message = None
     if order.code is None:
         order.message = report.message or order.message
     is_over = order.expires_at is not None and report.time is not None and order.expires_at <= report.time

@@ -213,3 +213,39 @@ async def test_close_all_holds_for_an_entry_in_review(paper: OnPaper) -> None:
     position = await paper.position()
     assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.MANUAL)
     assert all(order.status in FINAL for order in await paper.orders(Purpose.CLOSE))
+
+
+async def test_a_signal_that_is_cancelled_too_late_leaves_no_word_of_it_on_what_was_filled(
+    paper: OnPaper,
+) -> None:
+    await paper.connect()
+    paper.venue.faults.append(Fault.ANSWER_LOST)
+    await publish(paper.desk, stop_loss="17000")
+    await execute_all(paper.desk)
+    await change(paper.desk, EventType.CANCELLED)
+    await execute_all(paper.desk)
+    [waiting] = await executions(paper.desk)
+    assert (waiting.status, waiting.message) == (
+        ExecutionStatus.SENDING,
+        "The provider cancelled the signal.",
+    )
+    await paper.rounds(3)
+    [done] = await executions(paper.desk)
+    assert (done.status, done.code, done.message) == (ExecutionStatus.EXECUTED, None, None)
+    assert [each["outcome"] for each in done.signal_events] == ["applied"]
+    assert (await paper.position()).status is PositionStatus.OPEN
+
+
+async def test_an_entry_on_its_way_when_its_signal_is_cancelled_is_taken_back_when_it_rests(
+    paper: OnPaper,
+) -> None:
+    await paper.connect()
+    paper.venue.faults.append(Fault.ANSWER_LOST)
+    await publish(paper.desk, **{**RESTING, "entry_price": "19500"})
+    await execute_all(paper.desk)
+    await change(paper.desk, EventType.CANCELLED)
+    await execute_all(paper.desk)
+    await paper.rounds(3)
+    [done] = await executions(paper.desk)
+    assert (done.status, done.code) == (ExecutionStatus.CANCELLED, "signal_cancelled")
+    assert await (await paper.broker()).resting(None) == []
