@@ -36,5 +36,6 @@ def assert_sound(venue: MetaTraderVenue, *, may_take_stops_off: bool = False) ->
         # without; that the first was refused for certain is what the books prove, which hold it once.
         assert said not in earlier, f"{magic} was sent twice"
         earlier.append(said)
-    for login in venue.logins:
-        assert login.doubles() == []
+    # Of what a bridge carries out more than once by itself nobody else is guilty.
+    if all(fault.conditions.copies == 1 for fault, _ in venue.faults.struck):
+        assert [login.doubles() for login in venue.logins if login.doubles()] == []
