@@ -50,7 +50,7 @@ def _amount(sent: Sent, name: str) -> Decimal:
 
 def _units(drive: Driven) -> Decimal:
     """The quantity as the venue counts it: contracts on swap."""
-    is_swap = drive.market.listed.instrument.market_type is SWAP
+    is_swap = drive.listed_as.instrument.market_type is SWAP
     return QUANTITY / CONTRACT if is_swap else QUANTITY
 
 
@@ -85,7 +85,7 @@ async def test_a_market_exit(drive: tuple[Driven, Wire]) -> None:
     _check_named(sent, wire, request)
     _check_plain(sent)
     assert abs(_amount(sent, wire.amount)) == _units(opened) * wire.scale
-    if opened.market.listed.instrument.market_type is SWAP:
+    if opened.listed_as.instrument.market_type is SWAP:
         assert wire.exit
         assert _says(sent, wire.exit)
 
@@ -102,7 +102,7 @@ async def test_the_margin_mode_travels_with_each_order_where_there_is_none_to_se
     for mode in ("isolated", "cross"):
         [sent] = await opened.place(opened.request(OrderType.LIMIT, Side.BUY), margin_mode=mode)
         said.append({value.lower() for _, value in sent.pairs()} & {"isolated", "cross", "crossed"})
-    if opened.profile.margin_in_orders and opened.market.listed.instrument.market_type is SWAP:
+    if opened.profile.margin_in_orders and opened.listed_as.instrument.market_type is SWAP:
         assert "isolated" in said[0]
         assert "isolated" not in said[1]
     else:

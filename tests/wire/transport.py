@@ -1,7 +1,7 @@
-"""A transport that catches what leaves: a request is noted and its connection drops, unless an answer was laid out."""
+"""A transport that catches what leaves: a request is noted, and its connection drops unless an answer was laid out."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -57,6 +57,9 @@ class CapturedLine:
     answers: Mapping[str, Any] = field(default_factory=dict)
     """By a part of the address: what a class asks of the account before it sends an order."""
     sent: list[Sent] = field(default_factory=list)
+    """What had no answer there."""
+    venue: Callable[[Sent], Any] | None = None
+    """What answers everything else; None is no answer."""
     headers: dict[str, str] = field(default_factory=dict)
 
     def get(self, url: URL, **details: Any) -> "_Exchanged":
@@ -96,7 +99,11 @@ class _Exchanged:
             return _Answer(json.dumps(answer))
         body = self.details.get("data") or ""
         text = body.decode() if isinstance(body, bytes) else str(body)
-        self.line.sent.append(Sent(self.method, address, text, dict(self.details.get("headers") or {})))
+        sent = Sent(self.method, address, text, dict(self.details.get("headers") or {}))
+        self.line.sent.append(sent)
+        answer = None if self.line.venue is None else self.line.venue(sent)
+        if answer is not None:
+            return _Answer(json.dumps(answer))
         raise aiohttp.ClientConnectionError("caught")
 
     async def __aexit__(self, *error: object) -> None:

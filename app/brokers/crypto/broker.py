@@ -28,6 +28,7 @@ from app.brokers.crypto.reports import (
     fees_told,
     filled_of,
     id_of,
+    own_id_of,
     report_of,
     without_size,
 )
@@ -362,11 +363,9 @@ class CryptoBroker:
 
     def _own_id(self, order: Answer) -> str | None:
         """The client order id of an order as our books know it."""
-        told = order.get("clientOrderId")
-        if told in (None, ""):
-            return None
+        told = own_id_of(order, self._profile)
         is_bracketed = self._profile.style is NativeStyle.BRACKET
-        return brackets.list_id_of(str(told)) if is_bracketed else str(told)
+        return brackets.list_id_of(told) if is_bracketed and told is not None else told
 
     def _check_fresh(self, request: OrderRequest) -> None:
         if self._surroundings.now() - request.signed_at > self._traits.validity:
@@ -450,6 +449,7 @@ class CryptoBroker:
             is_hedged=is_hedged,
             quote=quote,
             margin_mode=self._terms.wanted.margin_mode,
+            leverage=self._terms.wanted.leverage,
         )
         order = await self._exchange.create_order(
             create.symbol, create.type, create.side, create.amount, create.price, create.params
@@ -522,14 +522,14 @@ class CryptoBroker:
     async def _filtered_order(self, key: OrderKey, params: dict[str, Any]) -> Answer | None:
         """Of the open orders, then of those of the past: whatever they ended as, however long ago they were placed."""
         exchange = self._exchange
-        if found := _named(await exchange.fetch_open_orders(key.symbol, None, None, dict(params)), key):
+        if found := self._named(await exchange.fetch_open_orders(key.symbol, None, None, dict(params)), key):
             return found
         # Without a start the venue answers for the last days alone, with one for the days from there on.
         is_old = self._surroundings.now() - key.signed_at > TOLD_OF_THE_PAST - LOOK_BACK
         for since in (None, self._since(key)) if is_old else (None,):
             # The class would ask for closed orders with the status of filled ones.
             told = await exchange.fetch_canceled_and_closed_orders(key.symbol, since, None, dict(params))
-            if found := _named(told, key):
+            if found := self._named(told, key):
                 return found
         return None
 
@@ -556,10 +556,18 @@ class CryptoBroker:
                 continue
             start = None if flag == "fetchOpenOrders" else since
             with suppress(library.NotSupported):
-                if found := _named(
+                if found := self._named(
                     await getattr(exchange, method)(key.symbol, start, None, dict(where)), key
                 ):
                     return found
+        return None
+
+    def _named(self, orders: Sequence[Answer], key: OrderKey) -> Answer | None:
+        for order in orders:
+            if own_id_of(order, self._profile) == key.client_order_id:
+                return order
+            if key.exchange_order_id is not None and id_of(order) == key.exchange_order_id:
+                return order
         return None
 
     def _since(self, key: OrderKey) -> int:
@@ -597,7 +605,7 @@ class CryptoBroker:
         filled = filled_of(order)
         fees = fees_told(order, self._profile.fee_detail) if filled > ZERO else {}
         trades: Sequence[Answer] = ()
-        if fees is None:
+        if fees is None and self._tells_trades:
             trades = await self._trades(order, key)
             fees = fees_of_trades(trades, filled)
         return report_of(order, trades, fees, key, listed, named=named)
@@ -606,6 +614,12 @@ class CryptoBroker:
         told = (str((order.get("info") or {}).get(field) or "") for field in self._profile.real_order)
         return next((each for each in told if each not in ("", "0")), None)
 
+    @property
+    def _tells_trades(self) -> bool:
+        """Whether the venue lists the trades of an order, which may say what it cost."""
+        has = self._exchange.has
+        return bool(self._profile.trades_by or has["fetchOrderTrades"] is True or has["fetchMyTrades"])
+
     async def _trades(self, order: Answer, key: OrderKey) -> Sequence[Answer]:
         """All trades of one order. Raises ccxt's errors."""
         exchange, name = self._exchange, id_of(order)
@@ -613,11 +627,8 @@ class CryptoBroker:
             found = await exchange.fetch_my_trades(key.symbol, None, _MOST, {self._profile.trades_by: name})
         elif exchange.has["fetchOrderTrades"] is True:
             found = await exchange.fetch_order_trades(name, key.symbol, None, None, {})
-        elif exchange.has["fetchMyTrades"]:
-            since = self._since(key)
-            found = await exchange.fetch_my_trades(key.symbol, since, None, {})
         else:
-            raise Uncertain("The venue does not say what orders cost.")
+            found = await exchange.fetch_my_trades(key.symbol, self._since(key), None, {})
         return [trade for trade in found if str(trade.get("order")) == name]
 
     async def _take_back(self, key: OrderKey) -> None:
@@ -651,7 +662,7 @@ class CryptoBroker:
                 orders = await self._exchange.fetch_open_orders(symbol, None, None, dict(where))
             except Exception:  # noqa: BLE001 - a listing is a saving; without it each order is looked up by itself
                 return {}
-        seen = {str(order.get("clientOrderId")): order for order in orders}
+        seen = {own_id_of(order, self._profile): order for order in orders}
         resting: dict[str, OrderReport] = {}
         for key in keys:
             order = seen.get(key.client_order_id)
@@ -696,15 +707,6 @@ def _told(answer: T, call: Call) -> T:
     if not call.is_clean:
         raise Uncertain("The venue's answer cannot be read.")
     return answer
-
-
-def _named(orders: Sequence[Answer], key: OrderKey) -> Answer | None:
-    for order in orders:
-        if str(order.get("clientOrderId")) == key.client_order_id:
-            return order
-        if key.exchange_order_id is not None and id_of(order) == key.exchange_order_id:
-            return order
-    return None
 
 
 def _urgency(request: OrderRequest) -> Urgency:

@@ -83,6 +83,12 @@ def of_read(error: Exception, call: Call) -> VenueError:
     return _marked(_of_read(error, call), call)
 
 
+def of_keyless_read(error: Exception, call: Call) -> VenueError:
+    """What an error means for a question that was asked without a key: nothing that any account was refused."""
+    failure = of_read(error, call)
+    return Unreachable(failure.message) if isinstance(failure, Refused) else failure
+
+
 def _of_read(error: Exception, call: Call) -> VenueError:
     if isinstance(error, VenueError):
         return error

@@ -47,6 +47,28 @@ class LookUp(StrEnum):
     """Open, then closed orders, searched here."""
 
 
+class Quoting(StrEnum):
+    """Questions of a class that may tell both sides of a market, by what says that it has them; the dearest last."""
+
+    BIDS_ASKS = "fetchBidsAsks"
+    TICKERS = "fetchTickers"
+    TICKER = "fetchTicker"
+    BOOK = "fetchOrderBook"
+
+
+class LeverageBy(StrEnum):
+    """How leverage is set."""
+
+    ITSELF = "itself"
+    """By itself: the margin mode stays as it is."""
+    WITH_MODE = "with_mode"
+    """With the margin mode beside it, which is then set, too."""
+    IN_MODE = "in_mode"
+    """Beside the margin mode that is set."""
+    ISOLATING = "isolating"
+    """By itself, which makes the margin isolated."""
+
+
 class Practice(StrEnum):
     """How the practice accounts of a venue are reached."""
 
@@ -64,6 +86,8 @@ class MarketBuy(StrEnum):
     """The money, beside the quantity: the class sends it instead."""
     SPENT = "spent"
     """The money in place of the quantity: the class passes it on as it is."""
+    PRICED = "priced"
+    """The price beside the quantity: the class sends what they make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +114,24 @@ class ClientId:
     create: str = "clientOrderId"
     look_up: str = "clientOrderId"
     shape: Shape = Shape.HEX32
+    prefix: str = ""
+    """What the class puts in front of it, and the venue shows with it."""
+    told: str | None = None
+    """Where the venue's own answers hold it, if the class does not read it from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class PositionMode:
+    """Where a venue tells that an account holds a long and a short side, if the class has no question for it."""
+
+    path: tuple[str, ...]
+    """Where the answer holds the word; that of each position where no method is named."""
+    hedged: frozenset[str]
+    """The words that mean it."""
+    method: str | None = None
+    """The method of the class that is asked."""
+    params: Mapping[str, str] | None = None
+    """With what; None asks about one symbol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +247,19 @@ class Profile:
     """Codes by which the venue calls it an error that a setting is so already."""
     mode_words: str | None = None
     """What a refusal says of an order that is for another position mode than the account's."""
-    side_field: str | None = None
-    """What of a position's row is not zero where the account is hedged, if the class does not tell otherwise."""
+    position_mode: PositionMode | None = None
+    """Where the position mode is told, if the class does not tell it otherwise."""
     holds_hedged: bool = False
-    """Whether the class takes `hedged` for accounts with a long and a short side."""
+    """Whether the class takes `hedged` for accounts with a long and a short side; elsewhere they take no entries."""
+    leverage_by: LeverageBy = LeverageBy.ITSELF
+    leverage_sides: tuple[Mapping[str, Any], ...] = ({},)
+    """With what else it is set, once for each: some venues keep it by side."""
+    leverage_sides_hedged: tuple[Mapping[str, Any], ...] | None = None
+    """The same for an account with a long and a short side, where it differs."""
+    leverage_in_orders: bool = False
+    """Whether orders say their leverage: with isolated margin there is then none to set."""
+    quoted_by: tuple[Quoting, ...] = tuple(Quoting)
+    """What may tell both sides of a market, in the order in which it is asked; some tickers hold no bid and ask."""
 
 
 _REJECTED: Final = "rejected_by_venue"
@@ -379,7 +430,7 @@ _BYBIT_SWAP: Final = replace(
     one_margin_mode=True,
     unchanged=frozenset({"110025", "110026", "110043"}),
     mode_words="position idx not match",
-    side_field="positionIdx",
+    position_mode=PositionMode(("positionIdx",), frozenset({"1", "2"})),
 )
 
 
@@ -407,19 +458,43 @@ def _bought_for_money(profile: Profile) -> Profile:
 
 
 _OKX: Final = _ending(
-    Profile(client_id=ClientId("clOrdId", "clOrdId"), look_up=LookUp.ONE, margin_in_orders=True),
+    Profile(
+        client_id=ClientId("clOrdId", "clOrdId"),
+        look_up=LookUp.ONE,
+        margin_in_orders=True,
+        holds_hedged=True,
+        leverage_sides_hedged=({"posSide": "long"}, {"posSide": "short"}),
+    ),
     Deadline("expTime", is_header=True),
 )
 _GATE: Final = _ending(
-    Profile(client_id=ClientId("clientOrderId", "text", Shape.HEX28)),
+    Profile(
+        client_id=ClientId("clientOrderId", "text", Shape.HEX28, prefix="t-"),
+        leverage_by=LeverageBy.WITH_MODE,
+        position_mode=PositionMode(
+            ("in_dual_mode",), frozenset({"True"}), "privateFuturesGetSettleAccounts", {"settle": "usdt"}
+        ),
+    ),
     Deadline("x-gate-exptime", is_header=True),
 )
 _KUCOIN: Final = Profile(
-    client_id=ClientId("clientOid", "clientOid"), look_up=LookUp.ONE, margin_in_orders=True
+    client_id=ClientId("clientOid", "clientOid"),
+    look_up=LookUp.ONE,
+    margin_in_orders=True,
+    leverage_in_orders=True,
+    holds_hedged=True,
 )
 _BITGET: Final = Profile(
-    client_id=ClientId("clientOid", "clientOrderId"), look_up=LookUp.ONE, margin_in_orders=True
+    client_id=ClientId("clientOid", "clientOrderId"),
+    look_up=LookUp.ONE,
+    margin_in_orders=True,
+    holds_hedged=True,
+    position_mode=PositionMode(("info", "posMode"), frozenset({"hedge_mode"}), "fetch_leverage"),
 )
+_BOOK_ONLY: Final = (Quoting.BOOK,)
+"""Tickers without bid and ask, or none that we may ask for."""
+_ONE_BY_ONE: Final = (Quoting.TICKER, Quoting.BOOK)
+"""Lists without bid and ask, or only for who has a key."""
 
 _ANY: Final[Mapping[str, Profile]] = {
     "okx": _OKX,
@@ -434,24 +509,55 @@ _ANY: Final[Mapping[str, Profile]] = {
         client_id=ClientId(shape=Shape.HEX_0X),
         # The class would sign a referral and a builder's fee in the owner's name.
         options={"refSet": True, "builderFee": False},
+        leverage_by=LeverageBy.WITH_MODE,
     ),
     # It refuses a deadline that is less than two seconds away.
     "kraken": _ending(_sent_as("cl_ord_id"), Deadline("deadline", is_text=True, grace=timedelta(seconds=2))),
-    "krakenfutures": _sent_as("cliOrdId"),
-    "coinbase": _sent_as("client_order_id"),
+    "krakenfutures": _sent_as("cliOrdId", leverage_by=LeverageBy.ISOLATING),
+    "coinbase": _sent_as("client_order_id", quoted_by=_ONE_BY_ONE),
+    "coinbaseinternational": Profile(places_by_get=True),
     "gate": _GATE,
     "gateeu": _GATE,
-    "mexc": _sent_as("clientOrderId"),
-    "bingx": _sent_as("clientOrderId", order_params={"recvWindow": VALIDITY // _MILLISECOND}),
-    "deribit": _ending(_sent_as("label", places_by_get=True), Deadline("valid_until")),
-    "phemex": _windowed(_sent_as("clOrdID"), "x-phemex-request-expiry", timedelta(seconds=1)),
+    # Its book tickers are asked for without the one symbol, and read as if they were of it.
+    "mexc": _sent_as("clientOrderId", quoted_by=(Quoting.TICKERS, *_ONE_BY_ONE)),
+    "bingx": _sent_as(
+        "clientOrderId",
+        order_params={"recvWindow": VALIDITY // _MILLISECOND},
+        holds_hedged=True,
+        leverage_sides=({"side": "BOTH"},),
+        leverage_sides_hedged=({"side": "LONG"}, {"side": "SHORT"}),
+    ),
+    "deribit": _ending(
+        Profile(client_id=ClientId("label", "label", told="label"), places_by_get=True),
+        Deadline("valid_until"),
+    ),
+    "phemex": _windowed(
+        _sent_as(
+            "clOrdID",
+            leverage_by=LeverageBy.IN_MODE,
+            holds_hedged=True,
+            position_mode=PositionMode(("posMode",), frozenset({"Hedged"})),
+        ),
+        "x-phemex-request-expiry",
+        timedelta(seconds=1),
+    ),
+    "whitebit": Profile(quoted_by=_ONE_BY_ONE),
+    "modetrade": Profile(quoted_by=_BOOK_ONLY),
+    "bigone": Profile(market_buy=MarketBuy.COST),
+    "bittrade": Profile(market_buy=MarketBuy.COST),
+    "mercado": Profile(market_buy=MarketBuy.PRICED),
+    "zebpay": Profile(market_buy=MarketBuy.COST),
     "poloniex": _sent_as("clientOrderId"),
-    "upbit": _sent_as("identifier", market_buy=MarketBuy.COST),
-    "lbank": _sent_as("custom_id", market_buy=MarketBuy.COST),
+    "upbit": _sent_as("identifier", market_buy=MarketBuy.COST, quoted_by=_BOOK_ONLY),
+    "lbank": _sent_as("custom_id", market_buy=MarketBuy.COST, quoted_by=_BOOK_ONLY),
     "bitfinex": _sent_as("cid", Shape.INTEGER45),
     "bitstamp": _sent_as("client_order_id"),
     "delta": _sent_as("client_order_id"),
-    "bithumb": _sent_as("client_order_id"),
+    "bithumb": _sent_as(
+        "client_order_id",
+        market_buy=MarketBuy.SPENT,
+        options={"createMarketBuyOrderRequiresPrice": False},
+    ),
     "onetrading": _sent_as("client_id", uncertain=frozenset({"INTERNAL_ERROR"})),
     # Their classes take a nonce that was used before for a key that is not accepted.
     "bitso": Profile(uncertain=frozenset({"0201"})),
@@ -459,17 +565,17 @@ _ANY: Final[Mapping[str, Profile]] = {
     "btse": _sent_as("clOrderID"),
     # The code is for a nonce that was used before.
     "blofin": Profile(margin_in_orders=True, uncertain=frozenset({"152407"})),
-    "deepcoin": _sent_as("clOrdId", margin_in_orders=True),
-    "woo": _sent_as("clientOrderId", Shape.INTEGER63),
-    "woofipro": _sent_as("clientOrderId"),
+    "deepcoin": _sent_as("clOrdId", margin_in_orders=True, quoted_by=_BOOK_ONLY),
+    "woo": _sent_as("clientOrderId", Shape.INTEGER63, quoted_by=_BOOK_ONLY),
+    "woofipro": _sent_as("clientOrderId", quoted_by=_BOOK_ONLY),
     "coinmate": _sent_as("clientOrderId", Shape.INTEGER63, market_buy=MarketBuy.SPENT),
     "luno": Profile(market_buy=MarketBuy.SPENT),
     "lighter": _sent_as("clientOrderId", Shape.INTEGER45),
-    "dydx": _sent_as("clientId", Shape.INTEGER45),
+    "dydx": _sent_as("clientId", Shape.INTEGER45, places_by_get=True),
     "bequant": _sent_as("client_order_id"),
     "hitbtc": _sent_as("client_order_id"),
     "fmfwio": _sent_as("client_order_id"),
-    "blockchaincom": _sent_as("clOrdId", Shape.HEX20, practice=Practice.NONE),
+    "blockchaincom": _sent_as("clOrdId", Shape.HEX20, practice=Practice.NONE, quoted_by=_BOOK_ONLY),
     "weex": Profile(practice=Practice.NONE),
     "btcturk": _sent_as("newClientOrderId"),
     "coinsph": _windowed(_sent_as("newClientOrderId", market_buy=MarketBuy.COST)),
@@ -504,6 +610,14 @@ _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
         for kind, profile in ((MarketType.SPOT, _BYBIT_SPOT), (MarketType.SWAP, _BYBIT_SWAP))
     },
     ("mexc", MarketType.SPOT): _windowed(_ANY["mexc"]),
+    ("mexc", MarketType.SWAP): replace(
+        _ANY["mexc"],
+        margin_in_orders=True,
+        leverage_in_orders=True,
+        leverage_by=LeverageBy.IN_MODE,
+        leverage_sides=({"direction": "long"}, {"direction": "short"}),
+        holds_hedged=True,
+    ),
     ("xt", MarketType.SPOT): _windowed(_bought_for_money(_ANY["xt"])),
     **{
         (exchange, MarketType.SPOT): _bought_for_money(_ANY.get(exchange, Profile()))

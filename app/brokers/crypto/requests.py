@@ -40,16 +40,19 @@ def creation(
     is_hedged: bool,
     quote: Quote | None = None,
     margin_mode: str | None = None,
+    leverage: Decimal | None = None,
 ) -> Creation:
     """The call that places an order; what is bought for money is reckoned at the ask of `quote`.
 
-    `margin_mode` is what the connection asks for, where the venue takes it with each order.
+    `margin_mode` and `leverage` are what the connection asks for, where the venue takes them with each order.
 
     Raises Refused for a type this venue has no single order for.
     """
     params = _native_params(request, listed, profile, is_hedged=is_hedged)
     if profile.margin_in_orders and margin_mode is not None and listed.instrument.settle is not None:
         params["marginMode"] = margin_mode
+    if profile.leverage_in_orders and leverage is not None and listed.instrument.settle is not None:
+        params["leverage"] = number(leverage)
     if request.type is OrderType.STOP:
         if request.trigger_price is None:
             raise Refused("A stop order has a trigger price.")
@@ -60,19 +63,24 @@ def creation(
     if is_limit and request.price is None:
         raise Refused(f"A {request.type} order has a price.")
     amount = number(listed.contracts(request.quantity))
+    # A price beside a market order makes some venues buy for an amount of money instead.
+    price = number(request.price) if is_limit and request.price is not None else None
     if is_bought_for_money(request, profile):
-        cost = number(_cost(request, quote))
-        if profile.market_buy is MarketBuy.COST:
-            params["cost"] = cost
-        else:
-            amount = cost
+        ask = _ask(quote)
+        cost = number(_cost(request, ask))
+        match profile.market_buy:
+            case MarketBuy.PRICED:
+                price = number(ask)
+            case MarketBuy.SPENT:
+                amount = cost
+            case _:
+                params["cost"] = cost
     return Creation(
         symbol=request.symbol,
         type="limit" if is_limit else "market",
         side=request.side.value,
         amount=amount,
-        # A price beside a market order makes some venues buy for an amount of money instead.
-        price=number(request.price) if is_limit and request.price is not None else None,
+        price=price,
         params=params,
     )
 
@@ -94,11 +102,15 @@ def _native_params(request: OrderRequest, listed: Listed, profile: Profile, *, i
     return params
 
 
-@exact
-def _cost(request: OrderRequest, quote: Quote | None) -> Decimal:
+def _ask(quote: Quote | None) -> Decimal:
     if quote is None:
         raise Refused("There is no price to reckon by what a market buy may cost.")
-    return request.quantity * quote.ask
+    return quote.ask
+
+
+@exact
+def _cost(request: OrderRequest, ask: Decimal) -> Decimal:
+    return request.quantity * ask
 
 
 def naming(key: OrderKey, profile: Profile) -> Params:

@@ -116,7 +116,7 @@ class CryptoVenue:
             toll = self._toll(exchange, market_type, None, sandbox=sandbox)
             keyless = exchange_of(exchange, profile, surroundings, toll, sandbox=sandbox)
             name = ":".join(("crypto", exchange, "sandbox" if sandbox else "live", part))
-            self._markets[key] = PublicMarket(name, keyless, surroundings)
+            self._markets[key] = PublicMarket(name, keyless, surroundings, profile.quoted_by)
         return self._markets[key]
 
     def public(self, exchange: str, market_type: MarketType) -> PublicMarket:
