@@ -79,8 +79,9 @@ def market_of(exchange: Any, market_type: MarketType, base: str = "BTC") -> dict
             "limits": {"amount": {"min": "1" if is_swap else "0.001"}},
             # What single classes read beside the unified fields.
             "numericId": 27 if base == "BTC" else 28,
-            "priceScale": 8,
-            "valueScale": 8,
+            # Phemex scales the numbers of its spot markets.
+            "priceScale": 0 if is_swap else 8,
+            "valueScale": 0 if is_swap else 8,
             "info": {
                 "orderTypes": ["LIMIT", "MARKET"],
                 "symbol": f"{base}USDT",

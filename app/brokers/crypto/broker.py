@@ -677,7 +677,7 @@ class CryptoBroker:
         return resting
 
     def _balance_params(self) -> dict[str, Any]:
-        return {"type": self._terms.market_type.value}
+        return {"type": self._profile.balance_type or self._terms.market_type.value}
 
     async def _known_key(self) -> Key:
         now = self._surroundings.now()

@@ -231,6 +231,8 @@ class Profile:
     """The method that lists incomes, and the type of those that a forced order costs beside its fees."""
     funding: Records | None = None
     """How funding is told of; None on swap is not at all."""
+    balance_type: str | None = None
+    """What the class calls the account of this market, if not by the market's own name."""
     settle_coins: tuple[str, ...] = ()
     """Positions are told for one settle coin at a time; these are asked for."""
     read_lag: timedelta = timedelta(seconds=30)
@@ -483,6 +485,8 @@ _KUCOIN: Final = Profile(
     margin_in_orders=True,
     leverage_in_orders=True,
     holds_hedged=True,
+    # Its list of contracts, which the class would take for one of tickers, has no bid and ask.
+    options={"fetchTickers": {"method": "futuresPublicGetAllTickers"}},
 )
 _BITGET: Final = Profile(
     client_id=ClientId("clientOid", "clientOrderId"),
@@ -513,8 +517,13 @@ _ANY: Final[Mapping[str, Profile]] = {
     ),
     # It refuses a deadline that is less than two seconds away.
     "kraken": _ending(_sent_as("cl_ord_id"), Deadline("deadline", is_text=True, grace=timedelta(seconds=2))),
-    "krakenfutures": _sent_as("cliOrdId", leverage_by=LeverageBy.ISOLATING),
-    "coinbase": _sent_as("client_order_id", quoted_by=_ONE_BY_ONE),
+    "krakenfutures": _sent_as("cliOrdId", leverage_by=LeverageBy.ISOLATING, balance_type="flex"),
+    "coinbase": _sent_as(
+        "client_order_id",
+        quoted_by=_ONE_BY_ONE,
+        # Its older list of accounts does not tell what orders hold.
+        options={"fetchBalance": "v3PrivateGetBrokerageAccounts"},
+    ),
     "coinbaseinternational": Profile(places_by_get=True),
     "gate": _GATE,
     "gateeu": _GATE,
@@ -537,6 +546,7 @@ _ANY: Final[Mapping[str, Profile]] = {
             leverage_by=LeverageBy.IN_MODE,
             holds_hedged=True,
             position_mode=PositionMode(("posMode",), frozenset({"Hedged"})),
+            quoted_by=_BOOK_ONLY,
         ),
         "x-phemex-request-expiry",
         timedelta(seconds=1),
@@ -612,6 +622,7 @@ _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
     ("mexc", MarketType.SPOT): _windowed(_ANY["mexc"]),
     ("mexc", MarketType.SWAP): replace(
         _ANY["mexc"],
+        client_id=ClientId(told="externalOid"),
         margin_in_orders=True,
         leverage_in_orders=True,
         leverage_by=LeverageBy.IN_MODE,
