@@ -229,4 +229,6 @@ def _public(exchange: str, market_type: MarketType, profile: Profile, line: Capt
     keyless.fetch_markets = fetch_markets
     # Currencies come with the markets, and the venue has our time.
     keyless.has = {**keyless.has, "fetchCurrencies": None, "fetchTime": None}
+    for made_on_the_way in keyless.options.get("marketHelperProps", ()):
+        keyless.options.setdefault(made_on_the_way, None)
     return PublicMarket("synthetic", keyless, surroundings, profile.quoted_by)

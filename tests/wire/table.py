@@ -76,6 +76,7 @@ _BYBIT: Final = {
 ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
     # A classic account is refused what only unified accounts have.
     "bitget": {"account/settings": {"code": "40084", "msg": "classic account"}},
+    "bybit": _BYBIT,
     "bybiteu": _BYBIT,
     "bybitid": _BYBIT,
     "gate": {"account/detail": {"user_id": 1, "key": {"mode": 1}}},

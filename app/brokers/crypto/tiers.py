@@ -52,38 +52,37 @@ _ALWAYS_TWO_SIDES = (
 _NO_POSITIONS = "Its class does not list positions."
 _PRICED = "Its market orders need a price that bounds them."
 _OTHER_TRADES = "Its class asks for the trades of an order by an id that it does not tell."
+_FOR_ACCOUNTS = "It tells bid and ask to accounts only."
+_LIMIT_ONLY = "Its class places no market orders."
+_BALANCED = "Its class cannot set leverage without being told a margin balance."
 _UNTOLD_MODE = "It has accounts with two sides, and does not tell which an account is."
 
 _WITHOUT_IDS = (
     "bit2c bitbank bitflyer bitso bitteam btcbox coincheck coinspot hollaex indodax luno p2b paymium zaif "
 )
 
+_SPOT, _SWAP = MarketType.SPOT, MarketType.SWAP
+
 REASONS: Final[Mapping[tuple[str, MarketType], str]] = {
-    ("cryptocom", MarketType.SWAP): "Its class cannot say that an order may only reduce a position.",
-    ("htx", MarketType.SWAP): "Our id is not taken by its class there, and the position mode is not told.",
-    ("hyperliquid", MarketType.SPOT): _PRICED,
-    ("hyperliquid", MarketType.SWAP): _PRICED,
-    ("bitrue", MarketType.SWAP): _NO_POSITIONS,
-    ("hashkey", MarketType.SWAP): "Its class lists the positions of one symbol at a time.",
-    ("whitebit", MarketType.SPOT): _UNSEEN,
-    **{(each, MarketType.SWAP): _ALWAYS_TWO_SIDES for each in ("deepcoin", "toobit", "weex", "xt")},
-    ("blofin", MarketType.SWAP): "Its class closes the wrong side of an account with two sides.",
-    ("woo", MarketType.SWAP): _UNTOLD_MODE,
-    ("delta", MarketType.SWAP): "Its class sets margin modes of sub-accounts only.",
-    **{
-        (
-            each,
-            MarketType.SPOT,
-        ): _OTHER_TRADES
-        for each in ("bequant", "fmfwio", "hitbtc")
-    },
-    **{
-        (each, MarketType.SWAP): "Its class cannot set leverage without knowing a margin balance."
-        for each in ("fmfwio", "hitbtc")
-    },
-    ("zebpay", MarketType.SPOT): _SPENDS_ON_SALE,
-    **{(each, MarketType.SWAP): _PRICED for each in ("apex", "derive", "mudrex")},
-    **{(each, MarketType.SPOT): _NO_ID for each in _WITHOUT_IDS.split()},
+    ("cryptocom", _SWAP): "Its class cannot say that an order may only reduce a position.",
+    ("htx", _SWAP): "Our id is not taken by its class there, and the position mode is not told.",
+    ("hyperliquid", _SPOT): _PRICED,
+    ("hyperliquid", _SWAP): _PRICED,
+    ("bitrue", _SWAP): _NO_POSITIONS,
+    ("hashkey", _SWAP): "Its class lists the positions of one symbol at a time.",
+    ("whitebit", _SPOT): _UNSEEN,
+    **{(each, _SWAP): _ALWAYS_TWO_SIDES for each in ("deepcoin", "toobit", "weex", "xt")},
+    ("woo", _SWAP): _UNTOLD_MODE,
+    ("delta", _SWAP): "Its class sets margin modes of sub-accounts only.",
+    **{(each, _SPOT): _OTHER_TRADES for each in ("bequant", "fmfwio", "hitbtc")},
+    **{(each, _SWAP): _BALANCED for each in ("fmfwio", "hitbtc")},
+    ("zebpay", _SPOT): _SPENDS_ON_SALE,
+    **{(each, _SWAP): _PRICED for each in ("apex", "derive")},
+    ("derive", _SPOT): _PRICED,
+    **{(each, _SWAP): _FOR_ACCOUNTS for each in ("modetrade", "mudrex", "woofipro")},
+    **{(each, _SPOT): _LIMIT_ONLY for each in ("coinone", "coinspot", "gemini", "p2b", "zaif")},
+    **{("pacifica", kind): "Its class cannot ask for prices with exact numbers." for kind in MarketType},
+    **{(each, _SPOT): _NO_ID for each in _WITHOUT_IDS.split()},
 }
 """Why a market is listed and no more, where that is known."""
 
