@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.brokers.crypto.broker import LISTS
+from app.brokers.crypto.lookups import LISTS
 from app.brokers.crypto.profiles import LookUp
 from app.brokers.port import VenueError
 from app.domain.market import MarketType
