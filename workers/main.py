@@ -114,7 +114,13 @@ def _plain_worker_settings(settings: Settings) -> type:
         await ctx["beating"]
         await ctx["stack"].aclose()
 
-    own = {"cron_jobs": cron_jobs(settings), "on_startup": open_up, "on_shutdown": close_down}
+    own = {
+        "cron_jobs": cron_jobs(settings),
+        "on_startup": open_up,
+        "on_shutdown": close_down,
+        # Without patience arq cancels its jobs, and one cut off while it starts keeps `close_down` from being called.
+        "job_completion_wait": DRAIN.total_seconds(),
+    }
     return type("WorkerSettings", (), {**arq_settings(settings), **own})
 
 

@@ -196,7 +196,9 @@ async def test_all_that_is_read_by_one_leaves_the_others_unread(api: Api, sessio
     assert await fingerprint(sessions) == before
 
 
-async def test_a_lapsed_plan_stops_what_the_document_says_it_stops(api: Api, rows: Rows) -> None:
+async def test_a_lapsed_plan_stops_what_the_document_says_it_stops(
+    api: Api, rows: Rows, sessions: Sessions
+) -> None:
     stopped = set()
     for number, operation in enumerate(_guarded()):
         if operation.is_for_admins:
@@ -212,10 +214,12 @@ async def test_a_lapsed_plan_stops_what_the_document_says_it_stops(api: Api, row
                 200,
                 json={"mode": "halted"},
             )
+        before = await fingerprint(sessions)
         answer = await _ask(api, operation, estate, api.platform.bearer(owner))
         if "plan_required" in operation.codes():
             stopped.add(operation.id)
             assert (answer.status_code, answer.json()["code"]) == (403, "plan_required"), operation
+            assert await fingerprint(sessions) == before, operation
         else:
             assert answer.is_success, (operation, answer.text)
     assert stopped == {"create_connection", "test_connection", "activate_connection", "set_connection_mode"}

@@ -129,6 +129,18 @@ RULES: Final = (
         ),
     ),
     Rule(
+        "legs are cancelled before anything is sold",
+        scene="stopped_while_closing",
+        broken="double close",
+        edits=(
+            Edit(
+                "app/engine/closing.py",
+                "return [leg for leg in trade.live_protection if leg.status is not is_passed_over]",
+                "return []",
+            ),
+        ),
+    ),
+    Rule(
         "an order is signed with the time of its claim",
         scene="late_sender",
         broken="duplicate",
