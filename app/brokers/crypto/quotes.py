@@ -14,7 +14,7 @@ from app.brokers.crypto.markets import decimal
 from app.brokers.crypto.outcomes import of_keyless_read
 from app.brokers.crypto.profiles import Quoting
 from app.brokers.limits.buckets import Urgency
-from app.brokers.port import Uncertain, VenueError
+from app.brokers.port import BANNED, Uncertain, VenueError
 from app.domain.market import Quote
 
 _AT_ONCE: Final = (Quoting.BIDS_ASKS, Quoting.TICKERS)
@@ -118,7 +118,7 @@ class Quotes:
                 # Classes take a refusal of one symbol for an outage; a venue that is in trouble says so by its status.
                 is_out = call.status is None or call.status >= 500
                 is_silent = isinstance(error, library.OperationFailed) and is_out
-                if isinstance(error, (VenueError, *_SLOW_DOWN)) or is_silent:
+                if isinstance(error, (VenueError, *_SLOW_DOWN)) or is_silent or failure.code == BANNED:
                     raise failure from None
                 return failure
 
