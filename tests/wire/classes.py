@@ -46,6 +46,8 @@ CREDENTIALS: Final = {
     "password": "p",
     "uid": "1",
     "accountId": "1",
+    "privateKey": "0x" + "1" * 64,
+    "walletAddress": "0x" + "2" * 40,
 }
 _OTHER_SECRETS: Final = {
     "lbank": "s" * 32,
@@ -54,19 +56,30 @@ _OTHER_SECRETS: Final = {
 }
 
 
+def money_of(exchange: str) -> str:
+    """What things are paid for with there."""
+    return "USDC" if exchange == "hyperliquid" else "USDT"
+
+
 def market_of(exchange: Any, market_type: MarketType, base: str = "BTC") -> dict[str, Any]:
     """A symbol with plain rules, as the class itself would describe it."""
     is_swap = market_type is MarketType.SWAP
+    money = money_of(exchange.id)
+    symbol = f"{base}/{money}:{money}" if is_swap else f"{base}/{money}"
+    # Hyperliquid calls a coin by its number, and its perpetual by the coin.
+    is_numbered = exchange.id == "hyperliquid"
+    number = "0" if base == "BTC" else "1"
     market: dict[str, Any] = exchange.safe_market_structure(
         {
-            "id": f"{base}USDT",
-            "symbol": f"{base}/USDT:USDT" if is_swap else f"{base}/USDT",
+            "id": symbol if is_numbered else f"{base}{money}",
+            "symbol": symbol,
             "base": base,
-            "quote": "USDT",
-            "settle": "USDT" if is_swap else None,
-            "baseId": base,
-            "quoteId": "USDT",
-            "settleId": "USDT" if is_swap else None,
+            "baseName": base,
+            "quote": money,
+            "settle": money if is_swap else None,
+            "baseId": number if is_numbered else base,
+            "quoteId": money,
+            "settleId": money if is_swap else None,
             "type": market_type.value,
             "spot": not is_swap,
             "swap": is_swap,
@@ -192,7 +205,8 @@ async def driven(
     opened = exchange_of(exchange, profile, surroundings, unlimited(), credentials, sandbox=sandbox)
     public = CapturedLine()
     market = _public(exchange, market_type, profile, public)
-    symbol = "BTC/USDT:USDT" if market_type is MarketType.SWAP else "BTC/USDT"
+    money = money_of(exchange)
+    symbol = f"BTC/{money}:{money}" if market_type is MarketType.SWAP else f"BTC/{money}"
     listed = (await market.listings())[symbol]
     await market.lend(opened)
     public.sent.clear()

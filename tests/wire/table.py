@@ -48,6 +48,7 @@ WIRES: Final[Mapping[tuple[str, MarketType], Wire]] = {
     ("gate", SWAP): Wire("text", "size", exit=REDUCE_SNAKE, window="x-gate-exptime"),
     ("gateeu", SPOT): Wire("text", "amount", cost="amount", window="x-gate-exptime"),
     ("htx", SPOT): Wire("client-order-id", "amount", cost="amount"),
+    ("hyperliquid", SWAP): Wire("c", "s", price="p", exit={"r": "true"}),
     ("kraken", SPOT): Wire("cl_ord_id", "volume", window="deadline"),
     ("krakenfutures", SWAP): Wire("cliOrdId", "size", price="limitPrice", exit=REDUCE),
     ("kucoin", SPOT): Wire("clientOid", "size"),
@@ -87,6 +88,7 @@ ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
             "data": [{"id": 7, "type": "spot", "subtype": "", "state": "working"}],
         }
     },
+    "hyperliquid": {"userAbstraction": "default"},
     "kucoin": {"account/mode": {"code": "200000", "data": {"selfAccountMode": "CLASSIC"}}},
     "kucoinfutures": {"account/mode": {"code": "200000", "data": {"selfAccountMode": "CLASSIC"}}},
 }

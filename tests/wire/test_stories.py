@@ -101,7 +101,8 @@ def _sides(quotes: Mapping[str, Quote]) -> dict[str, tuple[str, str]]:
 
 async def test_the_account_is_told(told: Told) -> None:
     account = await told.driven.broker.account()
-    assert (account.balances["USDT"].free, account.balances["USDT"].total) == (Decimal(900), Decimal(1000))
+    money = told.driven.listed_as.instrument.quote
+    assert (account.balances[money].free, account.balances[money].total) == (Decimal(900), Decimal(1000))
     assert account.permissions.withdraw in (None, False)
     held = await told.driven.broker.holdings()
     if told.story.market_type is SWAP:
@@ -188,6 +189,15 @@ async def test_an_account_with_two_sides_is_traded_on_the_right_one_or_not_at_al
         sides[side, reduce_only] = _side_of(swap)
     assert sides[Side.BUY, False] == sides[Side.SELL, True] == "long"
     assert sides[Side.SELL, False] == sides[Side.BUY, True] == "short"
+
+
+async def test_nothing_is_signed_in_the_owners_name_but_what_was_meant() -> None:
+    """Its class would approve of a builder and name one in every order, and set a referrer."""
+    async with telling("hyperliquid", SWAP) as told:
+        await told.place(OrderType.MARKET, Side.BUY)
+        signed = [each.body for each in told.story.asked if each.url.endswith("/exchange")]
+        assert len(signed) == 2, "leverage, and the order"
+        assert not any(word in body for body in signed for word in ("uilder", "eferrer"))
 
 
 ONE_WAY: Final = {"cryptocom", "deribit", "hyperliquid", "krakenfutures", "bitfinex"}

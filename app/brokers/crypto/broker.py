@@ -26,7 +26,7 @@ from app.brokers.crypto.reports import (
     own_id_of,
     report_of,
 )
-from app.brokers.crypto.requests import creation, is_bought_for_money, naming, room
+from app.brokers.crypto.requests import creation, naming, needs_quote, room
 from app.brokers.crypto.settings import VenueSettings, Wanted
 from app.brokers.limits.buckets import Urgency
 from app.brokers.port import (
@@ -382,7 +382,8 @@ class CryptoBroker:
             try:
                 if not request.reduce_only:
                     await self._venue_settings.prepare(request.symbol, call)
-                return await self._venue_settings.is_hedged(request.symbol)
+                # Where orders cannot name their side nobody asks: entries were refused, and exits only ever reduce.
+                return self._profile.holds_hedged and await self._venue_settings.is_hedged(request.symbol)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
 
@@ -394,8 +395,8 @@ class CryptoBroker:
         return Unreachable(failure.message) if self._venue_settings.doubt_mode(began) else failure
 
     async def _reckoning_quote(self, request: OrderRequest) -> Quote | None:
-        """The quote by which a market buy is told what it may cost, where the venue takes no quantity for it."""
-        if not is_bought_for_money(request, self._profile):
+        """The quote that is a part of the order, where the venue wants its cost, or a price that bounds it."""
+        if not needs_quote(request, self._profile):
             return None
         quote = (await self.quotes([request.symbol])).get(request.symbol)
         if quote is None:

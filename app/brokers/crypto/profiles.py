@@ -184,6 +184,8 @@ class Profile:
     deadline: Deadline | None = None
     """How an order says until when it may be accepted, where it does that by a moment."""
     market_buy: MarketBuy = MarketBuy.QUANTITY
+    prices_market_orders: bool = False
+    """Whether the class wants the price that market orders are bounded by, whichever way they go."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the class, other than the window."""
     alone: Mapping[str, Any] = field(default_factory=dict)
@@ -511,9 +513,13 @@ _ANY: Final[Mapping[str, Profile]] = {
     "cryptocom": _sent_as("client_oid"),
     "hyperliquid": Profile(
         client_id=ClientId(shape=Shape.HEX_0X),
-        # The class would sign a referral and a builder's fee in the owner's name.
-        options={"refSet": True, "builderFee": False},
+        # The class would sign a referral and a builder's approval in the owner's name, even without a fee; an address
+        # that cannot be signed for keeps it from that before anything leaves, and from naming a builder in orders.
+        options={"refSet": True, "builderFee": False, "builder": "nobody"},
         leverage_by=LeverageBy.WITH_MODE,
+        prices_market_orders=True,
+        # Its lists of tickers are whole market tables without bid and ask.
+        quoted_by=_BOOK_ONLY,
     ),
     # It refuses a deadline that is less than two seconds away.
     "kraken": _ending(_sent_as("cl_ord_id"), Deadline("deadline", is_text=True, grace=timedelta(seconds=2))),

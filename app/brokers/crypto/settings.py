@@ -211,18 +211,23 @@ class VenueSettings:
                 if not self._is_unchanged(error, call):
                     raise
         if leverage is not None:
-            try:
-                for side in await self._sides(symbol):
-                    params = {**self._leverage_params(), **side}
-                    await self._exchange.set_leverage(_whole_or_exact(leverage), symbol, params)
-            except library.ExchangeError as error:
-                if self._is_unchanged(error, call):
-                    return
-                # What the answer to the question looks like is nothing about the one that failed.
-                with calling(Call(urgency=call.urgency)):
-                    is_set = await self._is_leverage(symbol)
-                if not is_set:
-                    raise
+            for side in await self._sides(symbol):
+                await self._set_leverage(leverage, symbol, side, call)
+
+    async def _set_leverage(
+        self, leverage: Decimal, symbol: str, side: Mapping[str, Any], call: Call
+    ) -> None:
+        params = {**self._leverage_params(), **side}
+        try:
+            await self._exchange.set_leverage(_whole_or_exact(leverage), symbol, params)
+        except library.ExchangeError as error:
+            if self._is_unchanged(error, call):
+                return
+            # What the answer to the question looks like is nothing about the one that failed.
+            with calling(Call(urgency=call.urgency)):
+                is_set = await self._is_leverage(symbol)
+            if not is_set:
+                raise
 
     async def _change_both(self, symbol: str, call: Call) -> None:
         exchange, mode = self._exchange, self._wanted.margin_mode

@@ -34,7 +34,7 @@ _COMPATIBLE_SPOT: Final = (
     "okxus phemex "
 )
 _COMPATIBLE_SWAP: Final = (
-    "bingx bitget bybitid deribit gate krakenfutures kucoin kucoinfutures mexc myokx okx phemex "
+    "bingx bitget bybitid deribit gate hyperliquid krakenfutures kucoin kucoinfutures mexc myokx okx phemex "
 )
 
 COMPATIBLE: Final = frozenset(
@@ -66,8 +66,6 @@ _SPOT, _SWAP = MarketType.SPOT, MarketType.SWAP
 REASONS: Final[Mapping[tuple[str, MarketType], str]] = {
     ("cryptocom", _SWAP): "Its class cannot say that an order may only reduce a position.",
     ("htx", _SWAP): "Our id is not taken by its class there, and the position mode is not told.",
-    ("hyperliquid", _SPOT): _PRICED,
-    ("hyperliquid", _SWAP): _PRICED,
     ("bitrue", _SWAP): _NO_POSITIONS,
     ("hashkey", _SWAP): "Its class lists the positions of one symbol at a time.",
     ("whitebit", _SPOT): _UNSEEN,
