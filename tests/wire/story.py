@@ -115,6 +115,8 @@ class Story:
     is_hedged: bool = False
     placed: list[Sent] = field(default_factory=list)
     asked: list[Sent] = field(default_factory=list)
+    settings: list[Sent] = field(default_factory=list)
+    """What the account was set to."""
     unanswered: list[str] = field(default_factory=list)
 
     def public(self, sent: Sent) -> Any:
@@ -130,6 +132,8 @@ class Story:
         if self.order is not None and _matches(sent, self.venue.cancel):
             self.order = replace(self.order, state="cancelled")
             return (self.venue.cancelled or self.venue.created)(self.order)
+        if sent.method in ("POST", "PUT") and urlsplit(sent.url).path != "/info":
+            self.settings += [sent for asked in self.venue.account(self) if _matches(sent, asked)]
         orders = self.venue.none if self.order is None else self.venue.orders(self.order)
         return self._answer(sent, {**orders, **self.venue.account(self)})
 

@@ -23,6 +23,7 @@ from tests.wire.classes import ASK, QUANTITY, Driven, driven
 from tests.wire.stages import VENUES
 from tests.wire.story import Story
 from tests.wire.table import WIRES
+from tests.wire.transport import Sent
 
 SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
 CASES: Final = sorted(VENUES)
@@ -62,9 +63,11 @@ class Told:
 
 
 @asynccontextmanager
-async def telling(exchange: str, market_type: MarketType) -> AsyncIterator[Told]:
-    """A connection that asks for a leverage of 5, and for isolated margin where that can be had."""
-    wanted = Wanted(Decimal(5), None if market_type is SPOT or exchange in NO_MODE else "isolated")
+async def telling(
+    exchange: str, market_type: MarketType, margin_mode: str | None = "isolated"
+) -> AsyncIterator[Told]:
+    """A connection that asks for a leverage of 5, and for a margin mode where there is one to have."""
+    wanted = Wanted(Decimal(5), None if market_type is SPOT or exchange in NO_MODE else margin_mode)
     async with driven(exchange, market_type, {}, wanted=wanted) as opened:
         story = Story(VENUES[exchange, market_type], market_type, WIRES[exchange, market_type].id)
         opened.line.venue, opened.public.venue = story.private, story.public
@@ -189,6 +192,58 @@ async def test_an_account_with_two_sides_is_traded_on_the_right_one_or_not_at_al
         sides[side, reduce_only] = _side_of(swap)
     assert sides[Side.BUY, False] == sides[Side.SELL, True] == "long"
     assert sides[Side.SELL, False] == sides[Side.BUY, True] == "short"
+
+
+SETTINGS: Final = {
+    "bingx": (("ISOLATED", "BOTH 5"), ("BOTH 5",), ("ISOLATED", "LONG 5", "SHORT 5")),
+    "bitget": (("5",), ("5",), ("5",)),
+    "deribit": ((), (), None),
+    "gate": (("5",), ("0 5",), None),
+    "hyperliquid": (("5 false",), ("5 true",), None),
+    "krakenfutures": (("5",), None, None),
+    "kucoin": ((), ("5",), ()),
+    "mexc": ((), ("5 2 1", "5 2 2"), ()),
+    "okx": (("5 isolated net",), ("5 cross",), ("5 isolated long", "5 isolated short")),
+    "phemex": ((), ("5 -5",), ()),
+}
+"""What is set before the first entry, for isolated and for cross margin, and for isolated margin in an account with two
+sides; None where there is no such thing."""
+
+
+@pytest.mark.parametrize("exchange", sorted(SETTINGS))
+@pytest.mark.parametrize("case", ["isolated", "cross", "hedged"])
+async def test_what_is_set_before_an_entry_is_what_the_connection_asks_for(exchange: str, case: str) -> None:
+    expected = SETTINGS[exchange][["isolated", "cross", "hedged"].index(case)]
+    async with telling(exchange, SWAP, "cross" if case == "cross" else "isolated") as told:
+        told.story.is_hedged = case == "hedged"
+        if expected is None:
+            if exchange not in ONE_WAY or case == "cross":
+                with pytest.raises(Refused) as refusal:
+                    await told.place(OrderType.MARKET, Side.BUY)
+                assert refusal.value.code == "venue_settings_conflict"
+            return
+        await told.place(OrderType.MARKET, Side.BUY)
+        assert tuple(_set(each) for each in told.story.settings) == expected
+
+
+def _set(sent: Sent) -> str:
+    """What a setting says, in a fixed order."""
+    names = (
+        "side",
+        "marginType",
+        "leverage",
+        "lever",
+        "leverageRr",
+        "maxLeverage",
+        "cross_leverage_limit",
+        "isCross",
+        "mgnMode",
+        "posSide",
+        "openType",
+        "positionType",
+    )
+    said = [sent.values(name)[0] for name in names if sent.values(name)]
+    return " ".join(said)
 
 
 async def test_nothing_is_signed_in_the_owners_name_but_what_was_meant() -> None:

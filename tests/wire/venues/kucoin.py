@@ -141,6 +141,7 @@ def _swap_account(story: Story) -> Answers:
             {"accountEquity": 1000, "marginBalance": 1000, "availableBalance": 900, "currency": "USDT"}
         ),
         "GET /api/v1/positions": _ok([position] if story.held else []),
+        "POST /api/v2/changeCrossUserLeverage": _ok({"symbol": "BTCUSDT", "leverage": "5"}),
         "GET /api/v2/position/getPositionMode": _ok({"positionMode": 1 if story.is_hedged else 0}),
     }
 
@@ -204,4 +205,5 @@ SWAP = Venue(
     orders=_swap_orders,
     cancel="DELETE /api/v1/orders/*",
     cancelled=lambda shown: _ok({"clientOid": shown.ours}),
+    none={"GET /api/v1/orders#status=active": _ok({"items": []})},
 )

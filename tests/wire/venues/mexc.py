@@ -131,6 +131,7 @@ def _swap_account(story: Story) -> Answers:
             ]
         ),
         "GET /api/v1/private/position/open_positions": _ok([position] if story.held else []),
+        "POST /api/v1/private/position/change_leverage": {"success": True, "code": 0},
         "GET /api/v1/private/position/position_mode": _ok(1 if story.is_hedged else 2),
     }
 
@@ -190,5 +191,6 @@ SWAP = Venue(
     created=lambda shown: _ok({"orderId": shown.id, "ts": NOW}),
     orders=_swap_orders,
     cancel="POST /api/v1/private/order/cancel",
+    none={"GET /api/v1/private/order/list/open_orders*": _ok([])},
     cancelled=lambda shown: _ok([{"orderId": shown.id, "errorCode": 0, "errorMsg": "success"}]),
 )
