@@ -13,12 +13,13 @@ import ccxt.async_support as library
 from app.brokers.crypto.broker import CryptoBroker, Terms
 from app.brokers.crypto.exchange import Call, Surroundings, calling, exchange_of
 from app.brokers.crypto.markets import Listed
-from app.brokers.crypto.profiles import Profile, profile_of
+from app.brokers.crypto.profiles import profile_of
 from app.brokers.crypto.public import PublicMarket
 from app.brokers.crypto.requests import creation
 from app.brokers.crypto.settings import Wanted
 from app.brokers.crypto.tariffs import Tariff, Toll
 from app.brokers.crypto.transport import Transport
+from app.brokers.crypto.ways import Profile
 from app.brokers.limits.gate import Gate
 from app.brokers.limits.ledger import Ledger
 from app.brokers.port import Traits

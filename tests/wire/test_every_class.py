@@ -13,8 +13,9 @@ import pytest
 
 from app.brokers.crypto.catalogue import catalogue
 from app.brokers.crypto.exchange import Call, calling
-from app.brokers.crypto.profiles import MarketBuy, profile_of
+from app.brokers.crypto.profiles import profile_of
 from app.brokers.crypto.requests import creation
+from app.brokers.crypto.ways import MarketBuy
 from app.domain.market import MarketType
 from app.domain.orders import OrderRequest, OrderType, Side
 from tests.wire.classes import PLAIN, driven, quote

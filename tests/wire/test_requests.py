@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.brokers.crypto.lookups import LISTS
-from app.brokers.crypto.profiles import LookUp
+from app.brokers.crypto.ways import LookUp
 from app.brokers.port import VenueError
 from app.domain.market import MarketType
 from app.domain.orders import OrderRequest, OrderType, Side

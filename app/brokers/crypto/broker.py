@@ -18,7 +18,7 @@ from app.brokers.crypto.lookups import LookUps
 from app.brokers.crypto.markets import Listed, amount, decimal
 from app.brokers.crypto.outcomes import is_not_found, of_order, of_read
 from app.brokers.crypto.permissions import Key, key_of, name_of
-from app.brokers.crypto.profiles import LookUp, Profile, shaped, venue_of
+from app.brokers.crypto.profiles import venue_of
 from app.brokers.crypto.public import PublicMarket
 from app.brokers.crypto.reports import (
     Answer,
@@ -28,6 +28,7 @@ from app.brokers.crypto.reports import (
 )
 from app.brokers.crypto.requests import creation, naming, needs_quote, room
 from app.brokers.crypto.settings import VenueSettings, Wanted
+from app.brokers.crypto.ways import LookUp, Profile, shaped
 from app.brokers.limits.buckets import Urgency
 from app.brokers.port import (
     ABSENT,

@@ -8,8 +8,9 @@ from typing import Any, Final
 import ccxt.async_support as library
 
 from app.brokers.crypto.credentials import fields_of, labels_of
-from app.brokers.crypto.profiles import Practice, profile_of
+from app.brokers.crypto.profiles import profile_of
 from app.brokers.crypto.tiers import REASONS, Tier, takes_client_ids, tier_of
+from app.brokers.crypto.ways import Practice
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
 from app.domain.orders import TriggerSource

@@ -18,9 +18,9 @@ import ccxt.async_support as library
 
 from app.brokers.crypto.answers import code_in
 from app.brokers.crypto.clock import VenueClock
-from app.brokers.crypto.profiles import VALIDITY, Deadline, Practice, Profile
 from app.brokers.crypto.tariffs import Asked, Toll
 from app.brokers.crypto.transport import Line, Transport
+from app.brokers.crypto.ways import VALIDITY, Deadline, Practice, Profile
 from app.brokers.limits.buckets import Urgency
 from app.brokers.limits.gate import Stopped
 from app.brokers.port import Refused, Uncertain, Unreachable

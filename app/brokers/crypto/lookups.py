@@ -12,7 +12,6 @@ from app.brokers.crypto import brackets
 from app.brokers.crypto.exchange import Surroundings
 from app.brokers.crypto.markets import Listed
 from app.brokers.crypto.outcomes import is_not_found
-from app.brokers.crypto.profiles import LookUp, MarketBuy, Profile
 from app.brokers.crypto.reports import (
     Answer,
     fees_of_trades,
@@ -24,6 +23,7 @@ from app.brokers.crypto.reports import (
     without_size,
 )
 from app.brokers.crypto.requests import naming, room
+from app.brokers.crypto.ways import LookUp, MarketBuy, Profile
 from app.brokers.port import ABSENT, Silence, Uncertain
 from app.domain.exits import NativeStyle
 from app.domain.money import ZERO

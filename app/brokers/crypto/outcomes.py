@@ -11,7 +11,7 @@ import ccxt.async_support as library
 
 from app.brokers.crypto.answers import code_in, parts
 from app.brokers.crypto.exchange import Call
-from app.brokers.crypto.profiles import Profile
+from app.brokers.crypto.ways import Profile
 from app.brokers.port import BANNED, CREDENTIALS_REFUSED, Refused, Uncertain, Unreachable, VenueError
 
 _LONGEST_MESSAGE: Final = 300

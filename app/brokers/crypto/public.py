@@ -12,8 +12,8 @@ from typing import Any, Final
 from app.brokers.crypto.exchange import Call, Surroundings, calling
 from app.brokers.crypto.markets import Listed, known_of, listings_of
 from app.brokers.crypto.outcomes import of_keyless_read
-from app.brokers.crypto.profiles import Quoting, Trigger
 from app.brokers.crypto.quotes import Quotes, price_of
+from app.brokers.crypto.ways import Quoting, Trigger
 from app.brokers.limits.buckets import Urgency
 from app.brokers.port import Uncertain, VenueError
 from app.domain.market import Instrument, Quote

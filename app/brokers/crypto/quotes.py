@@ -12,7 +12,7 @@ from app.brokers.crypto.clock import VenueClock
 from app.brokers.crypto.exchange import Call, calling
 from app.brokers.crypto.markets import decimal
 from app.brokers.crypto.outcomes import of_keyless_read
-from app.brokers.crypto.profiles import Quoting
+from app.brokers.crypto.ways import Quoting
 from app.brokers.limits.buckets import Urgency
 from app.brokers.port import BANNED, Uncertain, VenueError
 from app.domain.market import Quote

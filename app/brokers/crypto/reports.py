@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from app.brokers.crypto.markets import Listed, amount, decimal
-from app.brokers.crypto.profiles import Profile
+from app.brokers.crypto.ways import Profile
 from app.brokers.port import Uncertain
 from app.domain.money import ZERO, exact, trimmed
 from app.domain.orders import Leg, OrderKey, OrderReport, OrderStatus, OrderType, merged_fees

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from app.brokers.crypto.markets import Listed
-from app.brokers.crypto.profiles import MarketBuy, Profile, Shape
+from app.brokers.crypto.ways import MarketBuy, Profile, Shape
 from app.brokers.port import Refused
 from app.domain.market import MarketType, Quote
 from app.domain.money import exact, text

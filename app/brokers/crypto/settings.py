@@ -15,7 +15,7 @@ import ccxt.async_support as library
 from app.brokers.crypto.answers import code_in
 from app.brokers.crypto.exchange import Call, calling
 from app.brokers.crypto.markets import amount, decimal
-from app.brokers.crypto.profiles import LeverageBy, Profile
+from app.brokers.crypto.ways import LeverageBy, Profile
 from app.brokers.port import Refused
 from app.domain.money import ZERO, exact, text
 
