@@ -573,8 +573,9 @@ async def change_connection(
 Force = Annotated[
     bool,
     Query(
-        description="Delete although something is open: it is no longer managed, and nothing is cancelled "
-        "at the venue. A notification says what that leaves unprotected.",
+        description="Delete although something is open: entries are taken back, positions are no longer managed, "
+        "and their stops and targets stay at the venue. A notification says what that leaves unprotected, and of "
+        "which entries nobody can say what became of them.",
         examples=[False],
     ),
 ]

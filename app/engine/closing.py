@@ -47,6 +47,7 @@ async def request_close(
 ) -> Position:
     """Start to close a position at market: all of it, or a portion (0 < p ≤ 1) of what remains.
 
+    Where all that was filled is sold already there is nothing to close but the entry, which is taken back.
     A repeated `idempotency_key` starts nothing new. Raises NotFound, Conflict when the position is closed or another
     close is under way, Invalid when the portion is too small to be an order.
     """
@@ -58,13 +59,22 @@ async def request_close(
             raise Conflict("conflict", "The position is already closed.")
         if trade.live_close is not None:
             raise Conflict("conflict", "Another close of this position is under way.")
-        if not position.at_hand:
+        if position.remaining_quantity and not position.at_hand:
             raise Conflict("conflict", "A close in review may have sold all that is left; resolve it first.")
-        quantity = closing_quantity(position, portion)
-        order = start(trade, quantity, CloseReason.MANUAL, desk.now())
-        order.idempotency_key = idempotency_key
+        if not position.remaining_quantity and portion not in (None, 1):
+            raise Conflict(
+                "conflict", "Nothing is held; its entry still rests, and closing all of it takes that back."
+            )
+        order, quantity = None, position.remaining_quantity
+        if quantity:
+            quantity = closing_quantity(position, portion)
+            order = start(trade, quantity, CloseReason.MANUAL, desk.now())
+            order.idempotency_key = idempotency_key
+        else:
+            trades.unwant_entry(trade, CloseReason.MANUAL, desk.now())
         trades.write_down(trade, Action.CLOSE, owner, desk.now(), quantity=text(quantity))
-    await desk.queue.close_position(order.id)
+    if order is not None:
+        await desk.queue.close_position(order.id)
     return position
 
 
@@ -120,8 +130,10 @@ async def leave(desk: Desk, execution_id: UUID, reason: CloseReason) -> None:
 def leave_whole(trade: Trade, reason: CloseReason, now: datetime) -> Order | None:
     """Store the lasting wish to close everything; answers the order to carry out, if one waits to be.
 
-    Where another close is on its way, what it leaves is closed as soon as it has ended.
+    Where another close is on its way, what it leaves is closed as soon as it has ended. An entry that still rests is
+    taken back.
     """
+    trades.unwant_entry(trade, reason, now)
     position = trade.position
     if position is not None and (trade.live_close is not None or not position.at_hand):
         position.leave_reason = reason

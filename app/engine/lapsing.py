@@ -1,8 +1,8 @@
 """Lapsing: entries that rest are taken back, with the reason, when they are not meant any more.
 
 Their time is over, their connection takes no entries, their owner's plan has ended or does not cover the signal any
-more, or the price has been at their stop or their first target before it was at their own: what they would open then
-is not what the signal meant.
+more, somebody wants them back or everything closed, or the price has been at their stop or their first target before
+it was at their own: what they would open then is not what the signal meant.
 """
 
 from collections.abc import Mapping, Sequence
@@ -97,6 +97,7 @@ async def review(
             lapsed(order, now)
             or _barred(desk, connection, standing, meaning.plans, now)
             or _overtaken(order, meaning, quote)
+            or _unwanted(order)
         )
         if why is not None:
             await take_back(desk, broker, order, why)
@@ -107,6 +108,13 @@ def lapsed(order: Order, now: datetime) -> Ending | None:
     if order.expires_at is None or order.expires_at > now:
         return None
     return Ending(trades.LAPSED, f"It was good until {order.expires_at:%Y-%m-%d %H:%M:%S} UTC.")
+
+
+def _unwanted(order: Order) -> Ending | None:
+    """Whether somebody wants it back, or everything closed, and its venue has not confirmed it."""
+    if order.code is not None and order.message is not None:
+        return Ending(order.code, order.message)
+    return None if order.reason is None else Ending(None, trades.TAKEN_BACK)
 
 
 def _barred(

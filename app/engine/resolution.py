@@ -35,7 +35,10 @@ _TWICE = "The venue shows more than one that may be this order; please look ther
 
 
 async def resolve(desk: Desk, order_id: UUID) -> None:
-    """Ask the venue about one order that is `sending`, in review or was seen to vanish; record what it says."""
+    """Ask the venue about one order that is `sending`, in review or was seen to vanish; record what it says.
+
+    Of a connection that was deleted nobody can ask any more: what was on its way then ends in review.
+    """
     async with desk.sessions() as session:
         row = (
             await session.execute(
@@ -44,7 +47,6 @@ async def resolve(desk: Desk, order_id: UUID) -> None:
                 .join(Execution, Execution.id == Order.execution_id)
                 .where(
                     Order.id == order_id,
-                    Connection.deleted_at.is_(None),
                     or_(
                         Order.status.in_(trades.IN_DOUBT),
                         and_(Order.code == trades.VANISHED, Order.due_at.is_not(None)),
@@ -56,7 +58,22 @@ async def resolve(desk: Desk, order_id: UUID) -> None:
         return
     order, connection, signal_id = row
     with naming.bound(signal_id, order.execution_id, connection.id):
-        await _resolve(desk, order, connection)
+        if connection.deleted_at is not None:
+            await _give_up(desk, order)
+        else:
+            await _resolve(desk, order, connection)
+
+
+async def _give_up(desk: Desk, order: Order) -> None:
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, order.execution_id)
+        current = trade.order(order.id)
+        if current.status is OrderStatus.SENDING and current.attempt == order.attempt:
+            log.warning("order_given_up", order_id=str(order.id))
+            current.status, current.message = OrderStatus.NEEDS_REVIEW, trades.LEFT_OPEN
+            current.updated_at = now
+        trades.let_go(trade, now)
 
 
 async def _resolve(desk: Desk, order: Order, connection: Connection) -> None:

@@ -94,6 +94,12 @@ LAPSED = "signal_expired"
 VANISHED = "vanished"
 """The code of an order that is no longer at its venue although nobody here took it back."""
 
+TAKEN_BACK = "Taken back, because everything was to be closed."
+"""Why an entry ends that nobody wants any more."""
+
+LEFT_OPEN = "Its connection was deleted before the venue said what became of it; please look there."
+"""Why nobody will find out any more about an order that is in doubt, or that rests."""
+
 IN_DOUBT = (OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)
 """States in which an order may or may not be at its venue."""
 
@@ -195,14 +201,38 @@ def write_down(trade: Trade, action: Action, actor: Owner, now: datetime, **deta
     )
 
 
-def let_go(trade: Trade) -> None:
-    """Stop looking after a trade whose connection goes: what only our monitor protected is protected no more."""
+def let_go(trade: Trade, now: datetime) -> None:
+    """Stop looking after a trade whose connection goes: what only our monitor protected is protected no more.
+
+    What waits is not sent. What is on its way may still be answered; what rests unconfirmed is a human's to look for.
+    """
     for order in trade.orders:
+        if order.status is OrderStatus.SENDING:
+            continue
         order.due_at = None
+        if order.status is OrderStatus.PENDING:
+            order.status, order.message = (
+                OrderStatus.CANCELLED,
+                "Its connection was deleted before it was sent.",
+            )
+            order.updated_at = now
+        elif order.status is OrderStatus.OPEN and order.purpose is Purpose.ENTRY:
+            order.status, order.message = OrderStatus.NEEDS_REVIEW, LEFT_OPEN
+            order.updated_at = now
+    _forget_wishes(trade)
+    refresh(trade, now)
     if trade.position is not None:
         trade.position.protect_due_at = trade.position.protect_by = None
         if trade.position.protection is Protection.SOFTWARE:
             trade.position.protection = Protection.NONE
+
+
+def _forget_wishes(trade: Trade) -> None:
+    """Nobody can close any more what somebody has wanted closed."""
+    if trade.entry is not None:
+        trade.entry.reason = None
+    if trade.position is not None and trade.position.remaining_quantity:
+        trade.position.leave_reason = trade.position.close_reason = None
 
 
 def plan_of(
@@ -398,8 +428,9 @@ def _is_succeeded(trade: Trade, leg: Order) -> bool:
 
 def _explain_end(order: Order, report: OrderReport) -> None:
     """Why an order ended: what we took it back for, else what the venue says of it."""
-    if order.status is OrderStatus.FILLED:
-        order.code = None
+    if order.status is OrderStatus.FILLED and order.code is not None:
+        # Whoever wanted it back came too late.
+        order.code = order.message = None
     if order.code is None:
         order.message = report.message or order.message
     is_over = order.expires_at is not None and report.time is not None and order.expires_at <= report.time
@@ -415,6 +446,22 @@ def intend_end(trade: Trade, order: Order, code: str | None, message: str, now: 
     order.code, order.message = code, message
     order.updated_at = now
     refresh(trade, now)
+
+
+def is_unwanted(trade: Trade) -> bool:
+    """Whether whatever is filled is to be closed: its position had ended before, or somebody wants nothing held."""
+    position, entry = trade.position, trade.entry
+    return (position is not None and position.close_reason is not None) or (
+        entry is not None and entry.reason is not None
+    )
+
+
+def unwant_entry(trade: Trade, reason: CloseReason, now: datetime) -> None:
+    """Let the entry open nothing more: what rests of it is taken back, and whatever it fills until then is closed."""
+    entry = trade.entry
+    if entry is not None and entry.is_live:
+        entry.reason = reason
+        refresh(trade, now)
 
 
 def _stop_reason(trade: Trade, order: Order) -> CloseReason:
@@ -477,7 +524,8 @@ def _miss_stop(trade: Trade, order: Order, now: datetime) -> None:
 def put_back(trade: Trade, order: Order, message: str, due_at: datetime, now: datetime) -> None:
     """Record that an attempt certainly was not executed: the order is intended again, from `due_at`.
 
-    A close in review that another has followed is not: there is one close to be sent.
+    A close in review that another has followed is not: there is one close to be sent. Nor is an entry that nobody
+    wants any more.
     """
     order.status = OrderStatus.PENDING
     order.message = message
@@ -492,6 +540,8 @@ def put_back(trade: Trade, order: Order, message: str, due_at: datetime, now: da
     if order.purpose is Purpose.ENTRY:
         trade.execution.due_at = due_at
         order.due_at = None
+        if order.reason is not None:
+            order.status, order.message = OrderStatus.CANCELLED, TAKEN_BACK
     refresh(trade, now)
 
 
@@ -569,9 +619,9 @@ def _project_position(trade: Trade, entry: Order, now: datetime) -> None:
         _finish(trade, position, now)
     else:
         if trade.live_close is None and position.at_hand > ZERO:
-            _go_on_leaving(trade, position, now)
+            _go_on_leaving(trade, entry, position, now)
         position.status = (
-            PositionStatus.CLOSING if _closes_everything(trade, position) else PositionStatus.OPEN
+            PositionStatus.CLOSING if _closes_everything(trade, entry, position) else PositionStatus.OPEN
         )
     _remark(position)
 
@@ -589,13 +639,15 @@ def _unit_value(trade: Trade) -> Decimal:
     return parse((trade.execution.plan or {}).get("unit_value") or "1")
 
 
-def _go_on_leaving(trade: Trade, position: Position, now: datetime) -> None:
-    """Close what was filled after a position had ended, for the reason that ended it; and what another close has
-    left of a position that somebody wants closed."""
+def _go_on_leaving(trade: Trade, entry: Order, position: Position, now: datetime) -> None:
+    """Close what was filled after a position had ended, for the reason that ended it; what an entry fills that nobody
+    wants any more; and what another close has left of a position that somebody wants closed."""
     if position.close_reason is not None:
         position.closed_at = None
         intend_close(trade, position, position.at_hand, position.close_reason, now)
         telling.filled_late(trade.session, position, now)
+    elif entry.reason is not None:
+        intend_close(trade, position, position.at_hand, entry.reason, now)
     elif position.leave_reason is not None:
         intend_close(trade, position, position.at_hand, position.leave_reason, now)
         position.leave_reason = None
@@ -804,10 +856,10 @@ def is_refused_for_size(order: Order, position: Position) -> bool:
     return order.purpose is Purpose.CLOSE and order.code in TOO_SMALL and is_whole
 
 
-def _closes_everything(trade: Trade, position: Position) -> bool:
+def _closes_everything(trade: Trade, entry: Order, position: Position) -> bool:
     close = trade.live_close
     if close is None:
-        return False
+        return position.remaining_quantity == ZERO and entry.reason is not None
     return close.quantity + close.held_back - close.filled_quantity >= position.at_hand
 
 
