@@ -150,7 +150,8 @@ def _count_fees(
     )
     order.fees = {currency: text(amount) for currency, amount in taken.items()}
     order.fee_rates = {coin: text(stored(rate)) for coin, rate in blended.items()}
-    order.base_fee, order.fee_value, order.fees_complete = fees.base, fees.value, fees.complete
+    order.base_fee, order.fee_value = fees.base, fees.value
+    order.fees_complete = fees.complete and report.fees_told
 
 
 def _is_succeeded(trade: Trade, leg: Order) -> bool:
