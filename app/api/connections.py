@@ -415,7 +415,9 @@ class Permissions(View):
     trade: bool | None = Field(examples=[True])
     """Whether they can trade."""
     withdraw: bool | None = Field(examples=[False])
-    """Whether they can withdraw; such credentials are refused."""
+    """Whether they can withdraw; such credentials are refused. Null where the venue cannot tell."""
+    transfer: bool | None = Field(examples=[False])
+    """Whether they can move funds to other accounts of the same venue, which nothing here needs; null as above."""
 
 
 class ConnectionTest(View):
@@ -591,7 +593,9 @@ async def delete_connection(
 async def test_connection(connection_id: ConnectionId, caller: Trader, desk: OpenDesk) -> ConnectionTest:
     """Ask the venue for the account. A failed test is `ok: false` and leaves the connection in `error`."""
     found = await engine.test(desk, caller.owner, connection_id)
-    permissions = found.account.permissions if found.account else Permissions(trade=None, withdraw=None)
+    permissions = (
+        found.account.permissions if found.account else Permissions(trade=None, withdraw=None, transfer=None)
+    )
     return ConnectionTest.of(found, balances=_balances(found.account), permissions=permissions)
 
 

@@ -24,7 +24,7 @@ from app.domain.market import MarketType
 from app.domain.money import text
 from app.domain.owners import Owner, Role
 from app.domain.risk import Limits
-from app.engine import credentials, offers, resolution, trades
+from app.engine import credentials, endings, offers, resolution, trades
 from app.engine.access import access_of, snapshots_of
 from app.engine.examining import Examination, account_of, examine
 from app.engine.lapsing import Ending
@@ -514,7 +514,7 @@ async def _let_go(
     unknown: list[Execution] = []
     for execution_id in rows.all():
         trade = await trades.locked(session, execution_id)
-        trades.let_go(trade, now)
+        endings.let_go(trade, now)
         if trade.position is not None and trade.position.status in OPEN:
             held.append(trade.position)
         if trade.execution.status in _MAY_STILL_OPEN:

@@ -26,7 +26,7 @@ from app.domain.money import ZERO, exact, parse, text
 from app.domain.orders import OrderStatus
 from app.domain.positions import PositionStatus
 from app.domain.signals import EventType, Outcome, Verdict
-from app.engine import closing, lapsing, naming, protection, trades, triggers, updating
+from app.engine import closing, endings, lapsing, naming, protection, trades, triggers, updating
 from app.engine.access import broker_of
 from app.engine.courses import portion_of, updates_of
 from app.engine.lapsing import Ending
@@ -130,9 +130,9 @@ async def _take_back(desk: Desk, event: Event, execution_id: UUID, connection: C
             return
         if entry.status is not OrderStatus.NEEDS_REVIEW:
             # There its message asks a human to look, and there is nothing to be taken back as long as nobody knows.
-            trades.intend_end(trade, entry, why.code, why.message, now)
+            endings.intend_end(trade, entry, why.code, why.message, now)
         if event.type == EventType.CLOSED:
-            trades.unwant_entry(trade, CloseReason.SIGNAL, now)
+            endings.unwant_entry(trade, CloseReason.SIGNAL, now)
         elif updating.note_of(trade.execution, event) is None:
             verdict = Verdict(Outcome.APPLIED, "What is not filled is taken back.")
             updating.note(trade.execution, event, verdict, now)

@@ -21,7 +21,7 @@ from app.domain.exits import CloseReason
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner, Role
 from app.domain.risk import Mode, check_mode
-from app.engine import closing, telling, trades, withdrawing
+from app.engine import closing, endings, telling, trades, withdrawing
 from app.engine.connections import check_plan
 from app.engine.lapsing import Ending
 from app.store import audit, connections, trading
@@ -122,7 +122,7 @@ async def close_all(
         await withdrawing.withdraw_waiting(session, connection_id, _CLEARED.message, now)
         for each in unfilled:
             # One on its way or in doubt cannot be taken back yet; what is not confirmed is asked for again.
-            trades.unwant_entry(await trades.locked(session, each), CloseReason.MANUAL, now)
+            endings.unwant_entry(await trades.locked(session, each), CloseReason.MANUAL, now)
         held = await _held(session, connection_id)
         audit.record(
             session,

@@ -23,7 +23,7 @@ from app.domain.market import Quote
 from app.domain.money import parse
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.risk import Mode, check_not_passed
-from app.engine import naming, placing, protection, situations, trades
+from app.engine import endings, naming, placing, protection, situations, trades
 from app.engine.situations import Standing
 from app.store import entitlements
 from app.store.connections import Connection
@@ -63,7 +63,7 @@ async def take_back(desk: Desk, broker: Broker, order: Order, why: Ending) -> bo
         trade = await trades.locked(session, order.execution_id)
         current = trade.order(order.id)
         if current.status is OrderStatus.OPEN:
-            trades.intend_end(trade, current, why.code, why.message, desk.now())
+            endings.intend_end(trade, current, why.code, why.message, desk.now())
         execution = trade.execution
     with naming.bound(execution.signal_id, execution.id, execution.connection_id):
         log.info("entry_taken_back", order_id=str(order.id), code=why.code, reason=why.message)

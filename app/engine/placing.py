@@ -15,7 +15,7 @@ from app.desk import Desk
 from app.domain.exits import CloseReason
 from app.domain.market import MarketType
 from app.domain.orders import OrderReport, OrderStatus, Purpose
-from app.engine import strikes, telling, trades, valuing
+from app.engine import endings, recording, strikes, telling, trades, valuing
 from app.engine.trades import Trade
 from app.store import connections
 from app.store.connections import Connection
@@ -90,9 +90,9 @@ async def take_over(
     connection = await trade.session.get_one(Connection, order.connection_id)
     is_spot = connection.market_type is MarketType.SPOT
     filled = current.filled_quantity
-    is_news = trades.apply(trade, current, report, now, rates=rates, holds_coins=is_spot)
+    is_news = recording.apply(trade, current, report, now, rates=rates, holds_coins=is_spot)
     if connection.deleted_at is not None and is_news:
-        trades.let_go(trade, now)
+        endings.let_go(trade, now)
         if (
             trade.position is not None
             and current.purpose is Purpose.ENTRY
@@ -133,7 +133,7 @@ async def release(desk: Desk, broker: Broker, leg: Order) -> bool:
         trade = await trades.locked(session, leg.execution_id)
         current = trade.order(leg.id)
         if current.is_live and current.attempt == leg.attempt:
-            trades.supersede(trade, current, now)
+            endings.supersede(trade, current, now)
     return True
 
 
@@ -153,7 +153,7 @@ async def _look_soon(desk: Desk, order: Order) -> None:
         current = trade.order(order.id)
         if _is_ours(current, order):
             current.due_at = now + _FIRST_LOOK
-            trades.leave_unwatched(trade, current, now)
+            endings.leave_unwatched(trade, current, now)
 
 
 async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
@@ -165,9 +165,9 @@ async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
             return
         current.code = refusal.code
         if _is_given_up(trade, current):
-            trades.refuse(trade, current, refusal.code, refusal.message, now)
+            endings.refuse(trade, current, refusal.code, refusal.message, now)
         else:
-            trades.put_back(trade, current, refusal.message, now + backoff(current.attempt), now)
+            endings.put_back(trade, current, refusal.message, now + backoff(current.attempt), now)
             await _let_go_where_deleted(trade, current, now)
         is_over = current.purpose is Purpose.CLOSE and current.status is OrderStatus.REJECTED
         if current.purpose is not Purpose.ENTRY and (current.attempt == 1 or is_over):
@@ -189,9 +189,9 @@ async def _record_not_executed(desk: Desk, order: Order, failure: Unreachable) -
         if not _is_ours(current, order):
             return
         if current.purpose is Purpose.PROTECTION:
-            trades.refuse(trade, current, trades.NEVER_ARRIVED, failure.message, now)
+            endings.refuse(trade, current, trades.NEVER_ARRIVED, failure.message, now)
         else:
-            trades.put_back(trade, current, failure.message, now + backoff(current.attempt), now)
+            endings.put_back(trade, current, failure.message, now + backoff(current.attempt), now)
         await _let_go_where_deleted(trade, current, now)
 
 
@@ -199,7 +199,7 @@ async def _let_go_where_deleted(trade: Trade, order: Order, now: datetime) -> No
     """Send nothing again for a connection that was deleted while the venue was asked."""
     connection = await trade.session.get_one(Connection, order.connection_id)
     if connection.deleted_at is not None:
-        trades.let_go(trade, now)
+        endings.let_go(trade, now)
 
 
 def _is_given_up(trade: Trade, order: Order) -> bool:

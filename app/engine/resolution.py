@@ -14,7 +14,7 @@ from sqlalchemy import and_, or_, select
 from app.brokers.port import ABSENT, AMBIGUOUS, CANNOT_SAY, Broker, Silence, Traits, VenueError
 from app.desk import Desk
 from app.domain.orders import FINAL, OrderReport, OrderStatus, Purpose
-from app.engine import naming, placing, protection, telling, trades
+from app.engine import endings, naming, placing, projecting, protection, telling, trades
 from app.engine.access import broker_of
 from app.engine.trades import Trade
 from app.store import connections
@@ -73,7 +73,7 @@ async def _give_up(desk: Desk, order: Order) -> None:
             log.warning("order_given_up", order_id=str(order.id))
             current.status, current.message = OrderStatus.NEEDS_REVIEW, trades.LEFT_OPEN
             current.updated_at = now
-        trades.let_go(trade, now)
+        endings.let_go(trade, now)
 
 
 async def _resolve(desk: Desk, order: Order, connection: Connection) -> None:
@@ -152,8 +152,8 @@ def _put_in_review(trade: Trade, order: Order, message: str, now: datetime) -> N
         telling.exit_in_review(trade.session, trade.execution, order, now)
     order.status = OrderStatus.NEEDS_REVIEW
     order.updated_at = now
-    trades.refresh(trade, now)
-    trades.leave_unwatched(trade, order, now)
+    projecting.refresh(trade, now)
+    endings.leave_unwatched(trade, order, now)
     if order.purpose is Purpose.CLOSE and trade.position is not None:
         trade.position.give_time(now)
 
@@ -171,6 +171,6 @@ def _record_absence(trade: Trade, order: Order, now: datetime) -> None:
     log.info("order_absent", order_id=str(order.id), attempt=order.attempt)
     message = f"Attempt {order.attempt} never reached the venue."
     if order.purpose is Purpose.PROTECTION:
-        trades.refuse(trade, order, trades.NEVER_ARRIVED, message, now)
+        endings.refuse(trade, order, trades.NEVER_ARRIVED, message, now)
     else:
-        trades.put_back(trade, order, message, now, now)
+        endings.put_back(trade, order, message, now, now)

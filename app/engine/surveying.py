@@ -12,7 +12,7 @@ from app.desk import Desk
 from app.domain.money import ZERO
 from app.domain.orders import FINAL, OrderReport, OrderStatus, Purpose
 from app.domain.risk import Mode
-from app.engine import adopting, guarding, naming, placing, protection, reconciling, strikes, trades
+from app.engine import adopting, endings, guarding, naming, placing, protection, reconciling, strikes, trades
 from app.engine.access import in_time
 from app.engine.trades import Trade
 from app.store.connections import Connection
@@ -165,5 +165,5 @@ async def _miss(desk: Desk, order: Order, traits: Traits) -> bool:
         if current.misses < MISSES:
             return False
         log.warning("resting_order_gone", **naming.of_order(trade.execution, order))
-        trades.vanish(trade, current, now)
+        endings.vanish(trade, current, now)
         return True
