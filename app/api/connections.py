@@ -415,7 +415,9 @@ class Permissions(View):
     trade: bool | None = Field(examples=[True])
     """Whether they can trade."""
     withdraw: bool | None = Field(examples=[False])
-    """Whether they can withdraw; such credentials are refused."""
+    """Whether they can withdraw; such credentials are refused. Null where the venue cannot tell."""
+    transfer: bool | None = Field(examples=[False])
+    """Whether they can move funds to other accounts of the same venue, which nothing here needs; null as above."""
 
 
 class ConnectionTest(View):
@@ -571,8 +573,9 @@ async def change_connection(
 Force = Annotated[
     bool,
     Query(
-        description="Delete although something is open: it is no longer managed, and nothing is cancelled "
-        "at the venue. A notification says what that leaves unprotected.",
+        description="Delete although something is open: entries are taken back, positions are no longer managed, "
+        "and their stops and targets stay at the venue. A notification says what that leaves unprotected, and of "
+        "which entries nobody can say what became of them.",
         examples=[False],
     ),
 ]
@@ -590,7 +593,9 @@ async def delete_connection(
 async def test_connection(connection_id: ConnectionId, caller: Trader, desk: OpenDesk) -> ConnectionTest:
     """Ask the venue for the account. A failed test is `ok: false` and leaves the connection in `error`."""
     found = await engine.test(desk, caller.owner, connection_id)
-    permissions = found.account.permissions if found.account else Permissions(trade=None, withdraw=None)
+    permissions = (
+        found.account.permissions if found.account else Permissions(trade=None, withdraw=None, transfer=None)
+    )
     return ConnectionTest.of(found, balances=_balances(found.account), permissions=permissions)
 
 

@@ -85,6 +85,8 @@ class Permissions:
 
     trade: bool | None
     withdraw: bool | None
+    transfer: bool | None = None
+    """Whether they can move funds to other accounts of the same venue; no loss by itself, and not needed either."""
 
 
 def identity_of_key(venue: str, digest: str) -> str:

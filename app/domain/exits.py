@@ -60,10 +60,11 @@ class Grain:
 
     @exact
     def takes(self, quantity: Decimal, price: Decimal) -> bool:
-        """Whether the venue takes an exit of `quantity` at `price`."""
-        if quantity <= ZERO or quantity < self.min_quantity:
+        """Whether the venue takes an exit of `quantity`, of which an order can name whole steps, at `price`."""
+        order = floor_to_step(quantity, self.quantity_step)
+        if order <= ZERO or order < self.min_quantity:
             return False
-        return self.min_notional is None or quantity * price >= self.min_notional
+        return self.min_notional is None or order * price >= self.min_notional
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Orders: what we ask of a venue, what it says became of it, and how reports are merged."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -161,6 +161,8 @@ class OrderReport:
     average_price: Decimal | None
     fees: Mapping[str, Decimal] = field(default_factory=dict)
     """Fees paid so far by currency; positive is paid."""
+    fees_told: bool = True
+    """Whether the venue says what its fills cost; else `fees` is empty, and what was paid is not known."""
     leg: Leg | None = None
     time: datetime | None = None
     """When the venue last changed the order."""
@@ -224,7 +226,7 @@ def status_after(known_status: OrderStatus, report: OrderReport) -> OrderStatus:
 
 
 @exact
-def merged_fees(fees: list[Mapping[str, Decimal]]) -> dict[str, Decimal]:
+def merged_fees(fees: Sequence[Mapping[str, Decimal]]) -> dict[str, Decimal]:
     """Total per currency."""
     total: dict[str, Decimal] = {}
     for entry in fees:

@@ -17,7 +17,7 @@ from app.domain.exits import CloseReason
 from app.domain.money import exact, parse, text
 from app.domain.orders import OrderReport, OrderStatus, Purpose
 from app.domain.signals import Level
-from app.engine import naming, telling, trades
+from app.engine import ladders, naming, projecting, telling, trades
 from app.engine.trades import Trade
 from app.store.orders import Order
 from app.store.positions import Position
@@ -42,7 +42,7 @@ async def adopt(desk: Desk, order: Order, report: OrderReport) -> bool:
             return False
         current.updated_at = now
         log.info("changed_by_hand", **naming.of_order(trade.execution, current))
-        trades.refresh(trade, now)
+        projecting.refresh(trade, now)
     return True
 
 
@@ -134,7 +134,7 @@ def _move_target(position: Position, old: Decimal, new: Decimal) -> None:
     levels = [
         replace(level, price=new) if level.price == old else level for level in levels_of(position.levels)
     ]
-    position.levels = trades.stored_levels(_nearest_first(levels, position))
+    position.levels = ladders.stored_levels(_nearest_first(levels, position))
     position.edited = sorted({*position.edited, "take_profits"})
     log.info("target_moved", **naming.of_position(position), old=text(old), new=text(new))
 
@@ -152,7 +152,7 @@ def _resize_target(position: Position, price: Decimal, quantity: Decimal) -> Non
         left -= portion
         if portion:
             levels.append(Level(at, portion))
-    position.levels = trades.stored_levels(levels)
+    position.levels = ladders.stored_levels(levels)
     position.edited = sorted({*position.edited, "take_profits"})
 
 

@@ -21,7 +21,7 @@ from app.domain.money import ZERO, exact, floor_to_step, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
-from app.engine import naming, placing, protection, strikes, trades
+from app.engine import endings, naming, placing, projecting, protection, recording, strikes, trades
 from app.engine.access import broker_of, in_time
 from app.engine.trades import Trade
 from app.store.audit import Action
@@ -47,6 +47,7 @@ async def request_close(
 ) -> Position:
     """Start to close a position at market: all of it, or a portion (0 < p ≤ 1) of what remains.
 
+    Where all that was filled is sold already there is nothing to close but the entry, which is taken back.
     A repeated `idempotency_key` starts nothing new. Raises NotFound, Conflict when the position is closed or another
     close is under way, Invalid when the portion is too small to be an order.
     """
@@ -58,13 +59,22 @@ async def request_close(
             raise Conflict("conflict", "The position is already closed.")
         if trade.live_close is not None:
             raise Conflict("conflict", "Another close of this position is under way.")
-        if not position.at_hand:
+        if position.remaining_quantity and not position.at_hand:
             raise Conflict("conflict", "A close in review may have sold all that is left; resolve it first.")
-        quantity = closing_quantity(position, portion)
-        order = start(trade, quantity, CloseReason.MANUAL, desk.now())
-        order.idempotency_key = idempotency_key
+        if not position.remaining_quantity and portion not in (None, 1):
+            raise Conflict(
+                "conflict", "Nothing is held; its entry still rests, and closing all of it takes that back."
+            )
+        order, quantity = None, position.remaining_quantity
+        if quantity:
+            quantity = closing_quantity(position, portion)
+            order = start(trade, quantity, CloseReason.MANUAL, desk.now())
+            order.idempotency_key = idempotency_key
+        else:
+            endings.unwant_entry(trade, CloseReason.MANUAL, desk.now())
         trades.write_down(trade, Action.CLOSE, owner, desk.now(), quantity=text(quantity))
-    await desk.queue.close_position(order.id)
+    if order is not None:
+        await desk.queue.close_position(order.id)
     return position
 
 
@@ -104,8 +114,8 @@ def whole(position: Position, quantity: Decimal) -> Decimal:
 
 def start(trade: Trade, quantity: Decimal, reason: CloseReason, now: datetime) -> Order:
     """Store the intent to close `quantity`; the caller's transaction commits it."""
-    order = trades.intend_close(trade, _held(trade), quantity, reason, now)
-    trades.refresh(trade, now)
+    order = projecting.intend_close(trade, _held(trade), quantity, reason, now)
+    projecting.refresh(trade, now)
     return order
 
 
@@ -120,8 +130,10 @@ async def leave(desk: Desk, execution_id: UUID, reason: CloseReason) -> None:
 def leave_whole(trade: Trade, reason: CloseReason, now: datetime) -> Order | None:
     """Store the lasting wish to close everything; answers the order to carry out, if one waits to be.
 
-    Where another close is on its way, what it leaves is closed as soon as it has ended.
+    Where another close is on its way, what it leaves is closed as soon as it has ended. An entry that still rests is
+    taken back.
     """
+    endings.unwant_entry(trade, reason, now)
     position = trade.position
     if position is not None and (trade.live_close is not None or not position.at_hand):
         position.leave_reason = reason
@@ -161,7 +173,7 @@ def _start_whole(trade: Trade, reason: CloseReason, now: datetime) -> Order | No
         return None
     if close.quantity < position.at_hand:
         close.quantity, close.reason = position.at_hand, reason
-        trades.refresh(trade, now)
+        projecting.refresh(trade, now)
     return close
 
 
@@ -277,7 +289,7 @@ async def _claim(
         quantity = wanted if free is None else _capped(wanted, free, position)
         price = position.current_price or position.entry_price
         if position.grain.takes(wanted, price) and not position.grain.takes(quantity, price):
-            close.due_at = now + trades.PAUSE
+            close.due_at = now + recording.PAUSE
             close.updated_at = now
             return None
         if not position.grain.takes(quantity, price):
@@ -285,7 +297,7 @@ async def _claim(
             close.message = "Nothing was left that the venue would take an order for."
             close.due_at = None
             close.updated_at = now
-            trades.refresh(trade, now)
+            projecting.refresh(trade, now)
             return None
         close.quantity, close.held_back = quantity, wanted - quantity
         close.code = close.message = None

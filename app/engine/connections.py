@@ -12,11 +12,11 @@ from typing import Any, Final, TypedDict
 from uuid import UUID
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.brokers.port import Account, is_of_key
+from app.brokers.port import Account, VenueError, is_of_key
 from app.desk import Desk
 from app.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound
 from app.domain.exits import Protection
@@ -24,13 +24,13 @@ from app.domain.market import MarketType
 from app.domain.money import text
 from app.domain.owners import Owner, Role
 from app.domain.risk import Limits
-from app.engine import credentials, offers, trades
+from app.engine import credentials, endings, offers, resolution, trades
 from app.engine.access import access_of, snapshots_of
 from app.engine.examining import Examination, account_of, examine
 from app.engine.lapsing import Ending
 from app.engine.notifying import notify
 from app.engine.withdrawing import cancel_entries, deny_waiting
-from app.store import audit, connections, ownership
+from app.store import audit, connections, orders, ownership
 from app.store.audit import Action
 from app.store.connections import Connection, ConnectionStatus, Kind
 from app.store.entitlements import Entitlement
@@ -41,6 +41,7 @@ from app.store.schema import new_id
 
 log = structlog.get_logger(__name__)
 
+_MAY_STILL_OPEN: Final = (ExecutionStatus.SENDING, ExecutionStatus.OPEN, ExecutionStatus.NEEDS_REVIEW)
 _ACCOUNT_INDEX: Final = "uq_execution_connections_account"
 _IN_USE: Final = "Another active connection already trades this account."
 
@@ -269,28 +270,34 @@ async def delete(desk: Desk, owner: Owner, connection_id: UUID, *, force: bool) 
     """Forget an account: its credentials are wiped, its history stays.
 
     While something is open that takes `force`, which takes back unfilled entries, stops managing positions and leaves
-    their native orders at the venue.
+    their native orders at the venue. An entry whose outcome the venue cannot say ends in review, and its owner is told.
     Raises NotFound, Conflict `positions_open`.
     """
     if force:
         async with desk.sessions() as session:
             await _locked(session, owner, connection_id)
+            doubted = await orders.doubted_entries(session, connection_id)
         # While there are credentials: an entry that filled later would open what nobody manages.
+        for order_id in doubted:
+            try:
+                await resolution.resolve(desk, order_id)
+            except VenueError as failure:
+                log.warning("outcome_unknown", order_id=str(order_id), reason=failure.message)
         await cancel_entries(desk, connection_id, _TAKEN_BACK)
     now = desk.now()
     async with desk.sessions.begin() as session:
         connection = await _locked(session, owner, connection_id)
         if not force:
             await _check_nothing_open(session, connection, "The connection cannot be deleted now")
-        left = await _let_go(session, connection.id)
         await deny_waiting(session, connection.id, _WENT_INACTIVE, now)
+        left, unknown = await _let_go(session, connection.id, now)
         connection.status = ConnectionStatus.INACTIVE
         connection.credentials_sealed = None
         connection.credentials_hint = None
         connection.tested_version = None
         connection.updated_at = connection.deleted_at = now
         unmanaged = [str(each.id) for each in left]
-        _tell(session, connection, "deleted", _farewell(left), now, positions=unmanaged)
+        _tell(session, connection, "deleted", _farewell(left, unknown), now, positions=unmanaged)
         _write_down(session, Action.DELETE, owner, connection, now, name=connection.name, positions=unmanaged)
     await desk.brokers.forget(connection_id)
     log.info("connection_deleted", connection_id=str(connection_id), forced=force, left_open=len(left))
@@ -399,9 +406,7 @@ async def _count_open(session: AsyncSession, connection_id: UUID) -> tuple[int, 
         .select_from(Execution)
         .where(
             Execution.connection_id == connection_id,
-            Execution.status.in_(
-                (ExecutionStatus.SENDING, ExecutionStatus.OPEN, ExecutionStatus.NEEDS_REVIEW)
-            ),
+            Execution.status.in_(_MAY_STILL_OPEN),
         )
     )
     return positions or 0, entries or 0
@@ -489,32 +494,48 @@ _WENT_INACTIVE: Final = Denied(
 _TAKEN_BACK: Final = Ending("connection_inactive", "The connection went inactive before it was filled.")
 
 
-async def _let_go(session: AsyncSession, connection_id: UUID) -> Sequence[Position]:
-    """The positions that stay open unmanaged. What only our monitor protected has no protection any more."""
-    held = (
-        await session.scalars(
-            select(Position)
-            .where(Position.connection_id == connection_id, Position.status.in_(OPEN))
-            .order_by(Position.id)
+async def _let_go(
+    session: AsyncSession, connection_id: UUID, now: datetime
+) -> tuple[Sequence[Position], Sequence[Execution]]:
+    """The positions that stay open unmanaged, and the executions of which nobody can say what will become of them.
+
+    What only our monitor protected has no protection any more.
+    """
+    rows = await session.scalars(
+        select(Execution.id)
+        .outerjoin(Position, Position.execution_id == Execution.id)
+        .where(
+            Execution.connection_id == connection_id,
+            or_(Execution.status.in_(_MAY_STILL_OPEN), Position.status.in_(OPEN)),
         )
-    ).all()
-    for position in held:
-        trade = await trades.locked(session, position.execution_id)
-        trades.let_go(trade)
-    return held
+        .order_by(Execution.id)
+    )
+    held: list[Position] = []
+    unknown: list[Execution] = []
+    for execution_id in rows.all():
+        trade = await trades.locked(session, execution_id)
+        endings.let_go(trade, now)
+        if trade.position is not None and trade.position.status in OPEN:
+            held.append(trade.position)
+        if trade.execution.status in _MAY_STILL_OPEN:
+            unknown.append(trade.execution)
+    return held, unknown
 
 
-def _farewell(left: Sequence[Position]) -> str:
+def _farewell(left: Sequence[Position], unknown: Sequence[Execution]) -> str:
     """What deleting ended, in words."""
-    if not left:
+    if not left and not unknown:
         return "Its credentials were wiped; its history stays."
     unprotected = [each.symbol for each in left if each.protection is Protection.NONE]
     native = [each.symbol for each in left if each.protection is Protection.NATIVE]
-    sentences = [f"No longer managed: {len(left)} of its positions are open."]
+    sentences = [f"No longer managed: {len(left)} of its positions are open."] if left else []
     if native:
         sentences.append(f"Stop and targets stay at the venue for {', '.join(native)}.")
     if unprotected:
         sentences.append(f"Nobody watches stop and targets any more for {', '.join(unprotected)}.")
+    if unknown:
+        symbols = ", ".join(each.symbol for each in unknown)
+        sentences.append(f"It is not known what became of entries in {symbols}; please look at the venue.")
     return " ".join(sentences)
 
 

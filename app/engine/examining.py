@@ -56,4 +56,7 @@ async def _judged(desk: Desk, asking: Awaitable[Account]) -> Examination:
     if found.permissions.trade is False:
         message = "This key cannot trade. Allow it to, or make one that can."
         return Examination(False, "trade_permission_missing", message, found, desk.now())
-    return Examination(True, None, "The account can be reached and traded.", found, desk.now())
+    message = "The account can be reached and traded."
+    if found.permissions.transfer:
+        message += " The key can also move funds to other accounts of the venue, which nothing here needs."
+    return Examination(True, None, message, found, desk.now())

@@ -22,7 +22,19 @@ from app.domain.money import ZERO, exact, stored, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.signals import Course
 from app.domain.sizing import Funds
-from app.engine import funding, naming, placing, protection, situations, strikes, telling, trades, updating
+from app.engine import (
+    funding,
+    naming,
+    openings,
+    placing,
+    projecting,
+    protection,
+    situations,
+    strikes,
+    telling,
+    trades,
+    updating,
+)
 from app.engine.courses import closes_of, course_of, updates_of
 from app.engine.situations import Idea, Planned, View
 from app.engine.trades import Trade
@@ -124,7 +136,7 @@ async def _claim(desk: Desk, work: Work, view: View) -> Order | None:
         updating.note_wording(trade.execution, work.signal.meaning(), updates, closes, now)
         connection.last_used_at = now
         funding.expect(connection, view.broker, now)
-        trades.refresh(trade, now)
+        projecting.refresh(trade, now)
     log.info(
         "order_claimed",
         **naming.of_order(work.execution, order),
@@ -142,7 +154,7 @@ def _intend(
     execution, entry = trade.execution, planned.entry
     execution.symbol = entry.instrument.symbol
     execution.requested_quantity = entry.quantity
-    execution.plan = trades.plan_of(
+    execution.plan = openings.plan_of(
         entry,
         connection.protection,
         _management(connection, entry),

@@ -20,7 +20,7 @@ from app.domain.holdings import Departure, Fill, departures
 from app.domain.money import ZERO, exact, stored, text
 from app.domain.orders import OrderKey, OrderReport, OrderStatus, OrderType, Purpose, merged_fees
 from app.domain.positions import PositionStatus, value_fees
-from app.engine import naming, protection, telling, trades
+from app.engine import naming, projecting, protection, recording, telling, trades
 from app.engine.access import in_time
 from app.engine.trades import Trade
 from app.store.orders import Order
@@ -169,8 +169,8 @@ async def _book(
                 known=part.price is not None,
             )
         if handle is not None and position.handle == seen.handle:
-            trades.rename(trade, handle)
-        trades.refresh(trade, now)
+            recording.rename(trade, handle)
+        projecting.refresh(trade, now)
     return True
 
 
@@ -194,10 +194,10 @@ def _settle(trade: Trade, order: Order, parts: Sequence[Departure], now: datetim
         message="The venue could not say so; what the account holds does.",
     )
     log.warning("close_settled", **naming.of_order(trade.execution, order), quantity=text(quantity))
-    trades.apply(trade, order, report, now, rates={}, holds_coins=False)
+    recording.apply(trade, order, report, now, rates={}, holds_coins=False)
     if len(told) < len(parts):
         order.fees_complete = False
-        trades.refresh(trade, now)
+        projecting.refresh(trade, now)
 
 
 def _last_price(trade: Trade) -> Decimal:

@@ -6,9 +6,12 @@ certain could be placed anew, and smaller. What an event means for an entry that
 claim itself (see courses), and is noted there.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -20,13 +23,14 @@ from app.desk import Desk
 from app.domain.errors import Invalid
 from app.domain.exits import CloseReason
 from app.domain.money import ZERO, exact, parse, text
-from app.domain.orders import OrderStatus, Purpose
+from app.domain.orders import OrderStatus
 from app.domain.positions import PositionStatus
 from app.domain.signals import EventType, Outcome, Verdict
-from app.engine import closing, lapsing, naming, protection, trades, triggers, updating
+from app.engine import closing, endings, lapsing, naming, protection, trades, triggers, updating
 from app.engine.access import broker_of
 from app.engine.courses import portion_of, updates_of
 from app.engine.lapsing import Ending
+from app.engine.rooms import AT_ONCE, Room, side_by_side
 from app.engine.trades import Trade
 from app.store.connections import Connection
 from app.store.events import Event
@@ -46,90 +50,125 @@ _WHY = {
 
 
 async def follow(desk: Desk, event_id: UUID) -> None:
-    """Carry out what an event says on everything under way from its signal. Repeating it changes nothing."""
+    """Carry out what an event says on everything under way from its signal. Repeating it changes nothing.
+
+    Each account by itself: one that waits for its venue, or fails, keeps nobody else waiting. Raises ExceptionGroup of
+    what went wrong unforeseen with any of them, when the others have been dealt with.
+    """
     async with desk.sessions() as session:
         event = await session.get_one(Event, event_id)
         if event.due_at is None or event.provider is None or event.source_id is None:
             return
         signal_id = await id_of(session, event.provider, event.source_id)
-    if event.type == EventType.UPDATED:
-        await _update(desk, event, signal_id)
-        await _finish(desk, event_id)
-        return
-    if await _end(desk, event, signal_id):
+        under_way = await _under_way(session, signal_id)
+    waiting: list[UUID] = []
+
+    async def one(execution: Execution, connection: Connection) -> None:
+        with naming.bound(execution.signal_id, execution.id, connection.id):
+            if not await _CARRY_OUT[EventType(event.type)](desk, event, execution.id, connection):
+                waiting.append(execution.id)
+
+    failures = await _apart(under_way, one)
+    if failures:
+        raise ExceptionGroup("an event was not carried out on every account", failures)
+    if not waiting:
         await _finish(desk, event_id)
 
 
-async def _end(desk: Desk, event: Event, signal_id: UUID | None) -> bool:
-    """Take back what rests and, for a close, close what is open; True when nothing has to be tried again."""
-    async with desk.sessions() as session:
-        resting = await _resting(session, signal_id)
-    for order, connection in resting:
-        if portion_of(event) == 1:
-            await _take_back(desk, event, order, connection)
-        else:
-            await _let_rest(desk, event, order)
+async def _apart(
+    accounts: Iterable[tuple[Execution, Connection]],
+    work: Callable[[Execution, Connection], Awaitable[None]],
+) -> list[Exception]:
+    """Do something on every account, in a room for each venue; answers what went wrong."""
+    by_venue: dict[str, list[Awaitable[None]]] = defaultdict(list)
+    for execution, connection in accounts:
+        by_venue[connection.exchange].append(work(execution, connection))
+    answers = await asyncio.gather(*(side_by_side(each, Room(AT_ONCE)) for each in by_venue.values()))
+    return [failure for failures in answers for failure in failures]
+
+
+async def _under_way(session: AsyncSession, signal_id: UUID | None) -> Sequence[tuple[Execution, Connection]]:
+    """What may still open something from a signal, and what it holds."""
+    rows = await session.execute(
+        select(Execution, Connection)
+        .join(Connection, Connection.id == Execution.connection_id)
+        .outerjoin(Position, Position.execution_id == Execution.id)
+        .where(
+            Execution.signal_id == signal_id,
+            Connection.deleted_at.is_(None),
+            or_(Execution.status.in_(_MAY_STILL_OPEN), Position.status.in_(OPEN)),
+        )
+        .order_by(Execution.id)
+    )
+    return [(execution, connection) for execution, connection in rows.all()]
+
+
+async def _cancel(desk: Desk, event: Event, execution_id: UUID, connection: Connection) -> bool:
+    """Take back what is not filled; True when nothing has to be tried again."""
+    await _take_back(desk, event, execution_id, connection)
+    return not await _may_still_open(desk, execution_id)
+
+
+async def _end(desk: Desk, event: Event, execution_id: UUID, connection: Connection) -> bool:
+    """Close what is open, and take back what rests or let a part of it be closed; True when that is done."""
+    if portion_of(event) == 1:
+        await _take_back(desk, event, execution_id, connection)
+    else:
+        await _let_rest(desk, event, execution_id)
     # Before what is held is read: an entry that fills between the two is found held, or still under way.
-    may_still_open = await _may_still_open(desk, signal_id)
-    async with desk.sessions() as session:
-        held = await _held(session, signal_id) if event.type == EventType.CLOSED else ()
-    closed = [await _close(desk, event, execution_id) for execution_id in held]
-    return all(closed) and not may_still_open
+    may_still_open = await _may_still_open(desk, execution_id)
+    return await _close(desk, event, execution_id) and not may_still_open
 
 
-async def _take_back(desk: Desk, event: Event, order: Order, connection: Connection) -> None:
-    """Cancel one resting entry; while it rests the event stays due, so that a venue that fails is asked again."""
-    if await _cancelled(desk, order, connection, _WHY[EventType(event.type)]):
-        async with desk.sessions.begin() as session:
-            trade = await trades.locked(session, order.execution_id)
-            is_new = updating.note_of(trade.execution, event) is None
-            if event.type == EventType.CANCELLED and is_new:
-                verdict = Verdict(Outcome.APPLIED, "What was not filled was taken back.")
-                updating.note(trade.execution, event, verdict, desk.now())
+async def _take_back(desk: Desk, event: Event, execution_id: UUID, connection: Connection) -> None:
+    """Intend the end of an entry, which outlives whatever happens to it at its venue, and cancel one that rests."""
+    why, now = _WHY[EventType(event.type)], desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, execution_id)
+        entry = trade.entry
+        if entry is None or not entry.is_live or entry.status is OrderStatus.PENDING:
+            return
+        if entry.status is not OrderStatus.NEEDS_REVIEW:
+            # There its message asks a human to look, and there is nothing to be taken back as long as nobody knows.
+            endings.intend_end(trade, entry, why.code, why.message, now)
+        if event.type == EventType.CLOSED:
+            endings.unwant_entry(trade, CloseReason.SIGNAL, now)
+        elif updating.note_of(trade.execution, event) is None:
+            verdict = Verdict(Outcome.APPLIED, "What is not filled is taken back.")
+            updating.note(trade.execution, event, verdict, now)
+    if entry.status is OrderStatus.OPEN:
+        await _cancelled(desk, entry, connection, why)
 
 
-async def _let_rest(desk: Desk, event: Event, order: Order) -> None:
+async def _let_rest(desk: Desk, event: Event, execution_id: UUID) -> None:
     """Note that a portion of whatever a resting entry fills will be closed."""
     async with desk.sessions.begin() as session:
-        trade = await trades.locked(session, order.execution_id)
-        if trade.position is None and updating.note_of(trade.execution, event) is None:
+        trade = await trades.locked(session, execution_id)
+        rests = trade.entry is not None and trade.entry.status is OrderStatus.OPEN
+        if rests and trade.position is None and updating.note_of(trade.execution, event) is None:
             message = f"The order rests; {text(portion_of(event))} of whatever it fills is closed."
             verdict = Verdict(Outcome.APPLIED, message)
             updating.note(trade.execution, event, verdict, desk.now(), filled=ZERO)
 
 
-async def _cancelled(desk: Desk, order: Order, connection: Connection, why: Ending) -> bool:
+async def _cancelled(desk: Desk, order: Order, connection: Connection, why: Ending) -> None:
+    """Cancel an entry that rests; where its venue does not confirm it, the monitor takes it back."""
     try:
-        broker = await broker_of(desk, connection)
+        await lapsing.take_back(desk, await broker_of(desk, connection), order, why)
     except VenueError as failure:
-        log.warning("entry_not_cancelled", **await naming.looked_up(desk, order), reason=failure.message)
-        return False
-    return await lapsing.take_back(desk, broker, order, why)
+        log.warning("entry_not_cancelled", order_id=str(order.id), reason=failure.message)
 
 
-async def _update(desk: Desk, event: Event, signal_id: UUID | None) -> None:
-    """Apply an update to every position that is open from its signal, and to what may still open one.
+async def _update(desk: Desk, event: Event, execution_id: UUID, connection: Connection) -> bool:
+    """Apply an update to a position, or to what may still open one; always done with that.
 
     What is not claimed yet needs nothing: its claim reads the signal in its present wording.
     """
     async with desk.sessions() as session:
-        rows = await session.execute(
-            select(Execution.id, Position, Connection)
-            .join(Connection, Connection.id == Execution.connection_id)
-            .outerjoin(Position, Position.execution_id == Execution.id)
-            .where(
-                Execution.signal_id == signal_id,
-                Connection.deleted_at.is_(None),
-                or_(Execution.status.in_(_MAY_STILL_OPEN), Position.status.in_(OPEN)),
-            )
-            .order_by(Execution.id)
-        )
-        affected: list[tuple[UUID, Position | None, Connection]] = [
-            (execution_id, position, connection) for execution_id, position, connection in rows.all()
-        ]
-    for execution_id, position, connection in affected:
-        mark = None if position is None else await _mark(desk, position, connection)
-        await _apply(desk, event, execution_id, connection, mark)
+        position = await session.scalar(select(Position).where(Position.execution_id == execution_id))
+    mark = None if position is None else await _mark(desk, position, connection)
+    await _apply(desk, event, execution_id, connection, mark)
+    return True
 
 
 async def _mark(desk: Desk, position: Position, connection: Connection) -> Decimal | None:
@@ -157,31 +196,11 @@ async def _apply(
         await _cancelled(desk, applied.lapsed, connection, why)
     if applied.close_id is not None:
         await closing.carry_out(desk, applied.close_id)
-    await protection.after(desk, execution_id)
-
-
-async def _resting(session: AsyncSession, signal_id: UUID | None) -> Sequence[tuple[Order, Connection]]:
-    rows = await session.execute(
-        select(Order, Connection)
-        .join(Connection, Connection.id == Order.connection_id)
-        .join(Execution, Execution.id == Order.execution_id)
-        .where(
-            Execution.signal_id == signal_id,
-            Connection.deleted_at.is_(None),
-            Order.purpose == Purpose.ENTRY,
-            Order.status == OrderStatus.OPEN,
-        )
-    )
-    return [(order, connection) for order, connection in rows.all()]
-
-
-async def _held(session: AsyncSession, signal_id: UUID | None) -> Sequence[UUID]:
-    rows = await session.scalars(
-        select(Position.execution_id)
-        .join(Connection, Connection.id == Position.connection_id)
-        .where(Position.signal_id == signal_id, Position.status.in_(OPEN), Connection.deleted_at.is_(None))
-    )
-    return rows.all()
+    try:
+        await protection.after(desk, execution_id)
+    except VenueError as failure:
+        # It is due, so the sweep brings its orders in line.
+        log.warning("protection_put_off", reason=failure.message)
 
 
 async def _close(desk: Desk, event: Event, execution_id: UUID) -> bool:
@@ -245,15 +264,18 @@ def _fresh(execution: Execution, position: Position, event: Event) -> Decimal:
     return min(max(since, ZERO), position.remaining_quantity)
 
 
-async def _may_still_open(desk: Desk, signal_id: UUID | None) -> bool:
-    """Whether something of a signal can still open; until then its end stays due."""
+async def _may_still_open(desk: Desk, execution_id: UUID) -> bool:
+    """Whether an execution can still open something; until then its signal's end stays due."""
     async with desk.sessions() as session:
-        opening = await session.scalar(
-            select(Execution.id)
-            .where(Execution.signal_id == signal_id, Execution.status.in_(_MAY_STILL_OPEN))
-            .limit(1)
-        )
-    return opening is not None
+        return (await session.get_one(Execution, execution_id)).status in _MAY_STILL_OPEN
+
+
+_CARRY_OUT: Final[Mapping[EventType, Callable[[Desk, Event, UUID, Connection], Awaitable[bool]]]] = {
+    EventType.UPDATED: _update,
+    EventType.CANCELLED: _cancel,
+    EventType.CLOSED: _end,
+}
+"""What each event means for one execution; False where it has to be tried again."""
 
 
 async def _finish(desk: Desk, event_id: UUID) -> None:

@@ -15,7 +15,7 @@ from app.desk import Desk
 from app.domain.holdings import Payment, part_of, passes_an_hour
 from app.domain.money import stored
 from app.domain.positions import PositionStatus
-from app.engine import naming, reporting, trades
+from app.engine import naming, projecting, reporting, trades
 from app.engine.access import in_time
 from app.store import connections, funding
 from app.store.connections import Connection
@@ -109,10 +109,10 @@ async def _book(desk: Desk, seen: Position, payment: Payment) -> None:
             return
         if payment.currency == position.currency:
             ours = position.remaining_quantity or position.quantity
-            trades.pay(position, stored(part_of(payment.amount, ours, position.foreign_quantity)), now)
+            projecting.pay(position, stored(part_of(payment.amount, ours, position.foreign_quantity)), now)
         else:
             # Nothing says what it is worth in the position's currency.
-            trades.miss_funding(position, now)
+            projecting.miss_funding(position, now)
         closed_at = position.closed_at if position.status is PositionStatus.CLOSED else None
     log.info("funding_booked", **naming.of_position(seen), amount=str(payment.amount))
     if closed_at is not None:
@@ -129,4 +129,4 @@ async def _admit(desk: Desk, held: Sequence[Position]) -> None:
         async with desk.sessions.begin() as session:
             trade = await trades.locked(session, seen.execution_id)
             if trade.position is not None:
-                trades.miss_funding(trade.position, now)
+                projecting.miss_funding(trade.position, now)

@@ -64,11 +64,18 @@ async def prove(desk: Desk, asked: Iterable[Order], shown: Collection[UUID]) -> 
     if not whole:
         return
     now = desk.now()
+    new = {each for each in whole if any(_is_new(leg, now) for leg in stops[each])}
     async with desk.sessions.begin() as session:
-        # Once a minute, less the length of a round, so that it is never older than a minute.
-        await sights.see_stops(session, whole, now, now - PROOF + desk.monitor_every)
+        # Once a minute, less the length of a round, so that it is never older than a minute; and all of the first
+        # minute of a stop, so that one that has been shown is told from one that is not shown yet.
+        await sights.see_stops(session, whole.keys() - new, now, now - PROOF + desk.monitor_every)
+        await sights.see_stops(session, new, now, now)
         doubted = await sights.doubted(session, whole)
     await apart(_believe(desk, whole[position_id]) for position_id in doubted)
+
+
+def _is_new(leg: Order, now: datetime) -> bool:
+    return leg.acknowledged_at is not None and now - leg.acknowledged_at < PROOF
 
 
 async def _believe(desk: Desk, execution_id: UUID) -> None:

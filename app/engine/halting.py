@@ -21,7 +21,7 @@ from app.domain.exits import CloseReason
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner, Role
 from app.domain.risk import Mode, check_mode
-from app.engine import closing, telling, withdrawing
+from app.engine import closing, endings, telling, trades, withdrawing
 from app.engine.connections import check_plan
 from app.engine.lapsing import Ending
 from app.store import audit, connections, trading
@@ -120,6 +120,9 @@ async def close_all(
         await _locked(session, connection_id, owner)
         unfilled = await _under_way(session, connection_id)
         await withdrawing.withdraw_waiting(session, connection_id, _CLEARED.message, now)
+        for each in unfilled:
+            # One on its way or in doubt cannot be taken back yet; what is not confirmed is asked for again.
+            endings.unwant_entry(await trades.locked(session, each), CloseReason.MANUAL, now)
         held = await _held(session, connection_id)
         audit.record(
             session,
@@ -226,6 +229,8 @@ def _obstacle(position: Position, close: Order | None) -> str | None:
     """Why a position is still open."""
     if position.status not in OPEN:
         return None
+    if not position.remaining_quantity:
+        return "Nothing is held; its entry is being taken back, and what it fills until then is closed."
     if position.leave_reason is not None:
         return "Another close is under way; what it leaves is closed after it."
     if close is None or not close.is_live:

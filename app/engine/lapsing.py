@@ -1,8 +1,8 @@
 """Lapsing: entries that rest are taken back, with the reason, when they are not meant any more.
 
 Their time is over, their connection takes no entries, their owner's plan has ended or does not cover the signal any
-more, or the price has been at their stop or their first target before it was at their own: what they would open then
-is not what the signal meant.
+more, somebody wants them back or everything closed, or the price has been at their stop or their first target before
+it was at their own: what they would open then is not what the signal meant.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from app.domain.market import Quote
 from app.domain.money import parse
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.risk import Mode, check_not_passed
-from app.engine import naming, placing, protection, situations, trades
+from app.engine import endings, naming, placing, protection, situations, trades
 from app.engine.situations import Standing
 from app.store import entitlements
 from app.store.connections import Connection
@@ -63,7 +63,7 @@ async def take_back(desk: Desk, broker: Broker, order: Order, why: Ending) -> bo
         trade = await trades.locked(session, order.execution_id)
         current = trade.order(order.id)
         if current.status is OrderStatus.OPEN:
-            trades.intend_end(trade, current, why.code, why.message, desk.now())
+            endings.intend_end(trade, current, why.code, why.message, desk.now())
         execution = trade.execution
     with naming.bound(execution.signal_id, execution.id, execution.connection_id):
         log.info("entry_taken_back", order_id=str(order.id), code=why.code, reason=why.message)
@@ -97,6 +97,7 @@ async def review(
             lapsed(order, now)
             or _barred(desk, connection, standing, meaning.plans, now)
             or _overtaken(order, meaning, quote)
+            or _unwanted(order)
         )
         if why is not None:
             await take_back(desk, broker, order, why)
@@ -107,6 +108,13 @@ def lapsed(order: Order, now: datetime) -> Ending | None:
     if order.expires_at is None or order.expires_at > now:
         return None
     return Ending(trades.LAPSED, f"It was good until {order.expires_at:%Y-%m-%d %H:%M:%S} UTC.")
+
+
+def _unwanted(order: Order) -> Ending | None:
+    """Whether somebody wants it back, or everything closed, and its venue has not confirmed it."""
+    if order.code is not None and order.message is not None:
+        return Ending(order.code, order.message)
+    return None if order.reason is None else Ending(None, trades.TAKEN_BACK)
 
 
 def _barred(

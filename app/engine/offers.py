@@ -26,12 +26,21 @@ class Offer:
     kind: Kind
     market_types: tuple[MarketType, ...]
     credential_fields: tuple[str, ...]
+    credential_labels: Mapping[str, str]
+    """What people are asked for, by field, those that may be left out among them."""
     sandbox: bool
     """Whether a sandbox or demo account can be connected."""
-    native_stops: bool
-    """Whether the venue itself can hold stops and targets."""
+    native_protection: Mapping[MarketType, NativeStyle]
+    """What the venue itself can hold of an exit plan, by market."""
     tier: Tier
-    """How far it is proven."""
+    """How far it is proven, on the weakest of its markets."""
+    tiers: Mapping[MarketType, Tier]
+    client_order_ids: Mapping[MarketType, bool | None]
+    """Whether orders carry our id, by which one in doubt is found; None where nobody has looked."""
+    proves_absence: Mapping[MarketType, bool]
+    """Whether a look-up that finds nothing is believed; elsewhere a person decides about an order in doubt."""
+    limitations: Mapping[MarketType, str] = field(default_factory=dict)
+    """Why a market is listed and no more, where that is known."""
     optional_credential_fields: tuple[str, ...] = ()
     """What may be given beside those it needs."""
     credential_alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -39,18 +48,29 @@ class Offer:
     trigger_sources: Mapping[MarketType, tuple[TriggerSource, ...]] = field(default_factory=dict)
     """Which prices may wake stops, by market, the usual one first; a market that is left out offers no choice."""
 
+    @property
+    def native_stops(self) -> bool:
+        """Whether the venue itself can hold stops and targets on any of its markets."""
+        return any(style is not NativeStyle.NONE for style in self.native_protection.values())
+
+
+_PAPER_MARKETS: Final = (MarketType.SPOT, MarketType.SWAP)
 
 PAPER: Final = Offer(
     id="paper",
     name="Paper trading",
     kind=Kind.PAPER,
-    market_types=(MarketType.SPOT, MarketType.SWAP),
+    market_types=_PAPER_MARKETS,
     credential_fields=(),
+    credential_labels={},
     sandbox=False,
-    native_stops=True,
+    native_protection=dict.fromkeys(_PAPER_MARKETS, NativeStyle.BRACKET),
     tier=Tier.CERTIFIED,
+    tiers=dict.fromkeys(_PAPER_MARKETS, Tier.CERTIFIED),
+    client_order_ids=dict.fromkeys(_PAPER_MARKETS, True),
+    proves_absence=dict.fromkeys(_PAPER_MARKETS, True),
     # There is one price, which is all of them.
-    trigger_sources={kind: tuple(TriggerSource) for kind in (MarketType.SPOT, MarketType.SWAP)},
+    trigger_sources=dict.fromkeys(_PAPER_MARKETS, tuple(TriggerSource)),
 )
 
 
@@ -63,9 +83,13 @@ METATRADER: Final = {
         credential_fields=(*metatrader.REQUIRED, "server"),
         optional_credential_fields=("api_key",),
         credential_alternatives={"server": ("host", "port")},
+        credential_labels=metatrader.LABELS,
         sandbox=False,
-        native_stops=True,
+        native_protection={MarketType.FX: NativeStyle.ATTACHED},
         tier=Tier.CERTIFIED,
+        tiers={MarketType.FX: Tier.CERTIFIED},
+        client_order_ids={MarketType.FX: True},
+        proves_absence={MarketType.FX: True},
     )
     for platform in PLATFORMS.values()
 }
@@ -81,9 +105,14 @@ async def offers() -> Mapping[str, Offer]:
             kind=Kind.CRYPTO,
             market_types=entry.market_types,
             credential_fields=entry.credential_fields,
+            credential_labels=entry.credential_labels,
             sandbox=entry.has_sandbox,
-            native_stops=any(style is not NativeStyle.NONE for style in entry.native_styles.values()),
+            native_protection=entry.native_styles,
             tier=entry.tier,
+            tiers=entry.tiers,
+            client_order_ids=entry.client_order_ids,
+            proves_absence=entry.proves_absence,
+            limitations=entry.limitations,
             trigger_sources=entry.trigger_sources,
         )
         for entry in (await listed_exchanges()).values()

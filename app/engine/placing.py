@@ -15,7 +15,7 @@ from app.desk import Desk
 from app.domain.exits import CloseReason
 from app.domain.market import MarketType
 from app.domain.orders import OrderReport, OrderStatus, Purpose
-from app.engine import strikes, telling, trades, valuing
+from app.engine import endings, recording, strikes, telling, trades, valuing
 from app.engine.trades import Trade
 from app.store import connections
 from app.store.connections import Connection
@@ -89,7 +89,17 @@ async def take_over(
         return False
     connection = await trade.session.get_one(Connection, order.connection_id)
     is_spot = connection.market_type is MarketType.SPOT
-    return trades.apply(trade, current, report, now, rates=rates, holds_coins=is_spot)
+    filled = current.filled_quantity
+    is_news = recording.apply(trade, current, report, now, rates=rates, holds_coins=is_spot)
+    if connection.deleted_at is not None and is_news:
+        endings.let_go(trade, now)
+        if (
+            trade.position is not None
+            and current.purpose is Purpose.ENTRY
+            and current.filled_quantity > filled
+        ):
+            telling.opened_unmanaged(trade.session, trade.position, connection, now)
+    return is_news
 
 
 async def cancel(desk: Desk, broker: Broker, order: Order) -> bool:
@@ -123,7 +133,7 @@ async def release(desk: Desk, broker: Broker, leg: Order) -> bool:
         trade = await trades.locked(session, leg.execution_id)
         current = trade.order(leg.id)
         if current.is_live and current.attempt == leg.attempt:
-            trades.supersede(trade, current, now)
+            endings.supersede(trade, current, now)
     return True
 
 
@@ -143,7 +153,7 @@ async def _look_soon(desk: Desk, order: Order) -> None:
         current = trade.order(order.id)
         if _is_ours(current, order):
             current.due_at = now + _FIRST_LOOK
-            trades.leave_unwatched(trade, current, now)
+            endings.leave_unwatched(trade, current, now)
 
 
 async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
@@ -155,9 +165,10 @@ async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
             return
         current.code = refusal.code
         if _is_given_up(trade, current):
-            trades.refuse(trade, current, refusal.code, refusal.message, now)
+            endings.refuse(trade, current, refusal.code, refusal.message, now)
         else:
-            trades.put_back(trade, current, refusal.message, now + backoff(current.attempt), now)
+            endings.put_back(trade, current, refusal.message, now + backoff(current.attempt), now)
+            await _let_go_where_deleted(trade, current, now)
         is_over = current.purpose is Purpose.CLOSE and current.status is OrderStatus.REJECTED
         if current.purpose is not Purpose.ENTRY and (current.attempt == 1 or is_over):
             is_held = _is_held_elsewhere(trade, current)
@@ -178,9 +189,17 @@ async def _record_not_executed(desk: Desk, order: Order, failure: Unreachable) -
         if not _is_ours(current, order):
             return
         if current.purpose is Purpose.PROTECTION:
-            trades.refuse(trade, current, trades.NEVER_ARRIVED, failure.message, now)
+            endings.refuse(trade, current, trades.NEVER_ARRIVED, failure.message, now)
         else:
-            trades.put_back(trade, current, failure.message, now + backoff(current.attempt), now)
+            endings.put_back(trade, current, failure.message, now + backoff(current.attempt), now)
+        await _let_go_where_deleted(trade, current, now)
+
+
+async def _let_go_where_deleted(trade: Trade, order: Order, now: datetime) -> None:
+    """Send nothing again for a connection that was deleted while the venue was asked."""
+    connection = await trade.session.get_one(Connection, order.connection_id)
+    if connection.deleted_at is not None:
+        endings.let_go(trade, now)
 
 
 def _is_given_up(trade: Trade, order: Order) -> bool:
@@ -188,12 +207,12 @@ def _is_given_up(trade: Trade, order: Order) -> bool:
 
     Leaving is not optional: what a stop, a target or the source asks for is tried again for as long as it takes,
     except where it would be too small for ever. An owner hears of it and can ask again, except for coins that are
-    held by other orders.
+    held by other orders, and for what was filled although they want nothing held.
     """
     if order.purpose is not Purpose.CLOSE or trade.position is None:
         return True
     if order.reason is CloseReason.MANUAL:
-        return not _is_held_elsewhere(trade, order)
+        return not _is_held_elsewhere(trade, order) and not trades.is_unwanted(trade)
     if order.code not in trades.TOO_SMALL:
         return False
     # A target that is too small by itself waits until more is to be left than it alone.

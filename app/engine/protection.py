@@ -24,7 +24,7 @@ from app.domain.orders import Leg, OrderStatus, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
 from app.domain.signals import Level, check_sides, ladder_of
-from app.engine import legs, naming, placing, telling, trades
+from app.engine import endings, ladders, legs, naming, placing, projecting, telling, trades
 from app.engine.access import broker_of
 from app.engine.legs import Difference
 from app.engine.trades import Trade
@@ -146,7 +146,7 @@ def _without_replaced(trade: Trade, difference: Difference, now: datetime) -> Di
     if difference.missing or not stand:
         return difference
     for leg in difference.surplus:
-        trades.supersede(trade, leg, now)
+        endings.supersede(trade, leg, now)
     return replace(difference, surplus=())
 
 
@@ -294,7 +294,7 @@ async def edit_plan(desk: Desk, owner: Owner, position_id: UUID, changes: PlanCh
         trades.write_down(trade, Action.EDIT, owner, now, before=before, after=_plan(position))
         position.protect_due_at = now
         position.replan()
-        trades.refresh(trade, now)
+        projecting.refresh(trade, now)
     await desk.queue.protect(position_id)
     return position
 
@@ -315,7 +315,7 @@ def _change(position: Position, changes: PlanChange) -> None:
             for level in ladder_of(changes.take_profits, side)
         ]
         check_sides(side, reference, None, levels)
-        trades.set_ladder(position, levels)
+        ladders.set_ladder(position, levels)
     if "stop_loss" in changes.fields:
         stop = None if changes.stop_loss is None else round_to_tick(changes.stop_loss, tick)
         check_sides(side, reference, stop, levels_of(position.levels) if position.rungs_left else ())

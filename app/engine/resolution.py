@@ -14,7 +14,7 @@ from sqlalchemy import and_, or_, select
 from app.brokers.port import ABSENT, AMBIGUOUS, CANNOT_SAY, Broker, Silence, Traits, VenueError
 from app.desk import Desk
 from app.domain.orders import FINAL, OrderReport, OrderStatus, Purpose
-from app.engine import naming, placing, protection, telling, trades
+from app.engine import endings, naming, placing, projecting, protection, telling, trades
 from app.engine.access import broker_of
 from app.engine.trades import Trade
 from app.store import connections
@@ -35,7 +35,10 @@ _TWICE = "The venue shows more than one that may be this order; please look ther
 
 
 async def resolve(desk: Desk, order_id: UUID) -> None:
-    """Ask the venue about one order that is `sending`, in review or was seen to vanish; record what it says."""
+    """Ask the venue about one order that is `sending`, in review or was seen to vanish; record what it says.
+
+    Of a connection that was deleted nobody can ask any more: what was on its way then ends in review.
+    """
     async with desk.sessions() as session:
         row = (
             await session.execute(
@@ -44,7 +47,6 @@ async def resolve(desk: Desk, order_id: UUID) -> None:
                 .join(Execution, Execution.id == Order.execution_id)
                 .where(
                     Order.id == order_id,
-                    Connection.deleted_at.is_(None),
                     or_(
                         Order.status.in_(trades.IN_DOUBT),
                         and_(Order.code == trades.VANISHED, Order.due_at.is_not(None)),
@@ -56,7 +58,22 @@ async def resolve(desk: Desk, order_id: UUID) -> None:
         return
     order, connection, signal_id = row
     with naming.bound(signal_id, order.execution_id, connection.id):
-        await _resolve(desk, order, connection)
+        if connection.deleted_at is not None:
+            await _give_up(desk, order)
+        else:
+            await _resolve(desk, order, connection)
+
+
+async def _give_up(desk: Desk, order: Order) -> None:
+    now = desk.now()
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, order.execution_id)
+        current = trade.order(order.id)
+        if current.status is OrderStatus.SENDING and current.attempt == order.attempt:
+            log.warning("order_given_up", order_id=str(order.id))
+            current.status, current.message = OrderStatus.NEEDS_REVIEW, trades.LEFT_OPEN
+            current.updated_at = now
+        endings.let_go(trade, now)
 
 
 async def _resolve(desk: Desk, order: Order, connection: Connection) -> None:
@@ -135,8 +152,8 @@ def _put_in_review(trade: Trade, order: Order, message: str, now: datetime) -> N
         telling.exit_in_review(trade.session, trade.execution, order, now)
     order.status = OrderStatus.NEEDS_REVIEW
     order.updated_at = now
-    trades.refresh(trade, now)
-    trades.leave_unwatched(trade, order, now)
+    projecting.refresh(trade, now)
+    endings.leave_unwatched(trade, order, now)
     if order.purpose is Purpose.CLOSE and trade.position is not None:
         trade.position.give_time(now)
 
@@ -154,6 +171,6 @@ def _record_absence(trade: Trade, order: Order, now: datetime) -> None:
     log.info("order_absent", order_id=str(order.id), attempt=order.attempt)
     message = f"Attempt {order.attempt} never reached the venue."
     if order.purpose is Purpose.PROTECTION:
-        trades.refuse(trade, order, trades.NEVER_ARRIVED, message, now)
+        endings.refuse(trade, order, trades.NEVER_ARRIVED, message, now)
     else:
-        trades.put_back(trade, order, message, now, now)
+        endings.put_back(trade, order, message, now, now)

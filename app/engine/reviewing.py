@@ -16,7 +16,7 @@ from app.desk import Desk
 from app.domain.errors import Conflict, NotFound
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
-from app.engine import naming, placing, protection, trades, valuing
+from app.engine import endings, naming, placing, protection, trades, valuing
 from app.engine.access import broker_of
 from app.engine.trades import Trade
 from app.store import connections, executions
@@ -55,9 +55,9 @@ async def _take_as_absent(desk: Desk, owner: Owner, execution_id: UUID) -> None:
         trade = await trades.locked(session, execution_id)
         order = _in_review(trade)
         if order.purpose is Purpose.CLOSE:
-            trades.put_back(trade, order, message, now, now)
+            endings.put_back(trade, order, message, now, now)
         else:
-            trades.refuse(trade, order, trades.NEVER_ARRIVED, message, now)
+            endings.refuse(trade, order, trades.NEVER_ARRIVED, message, now)
         _write_down(trade, owner, order, Finding.ABSENT, now)
         connection_id = order.connection_id
     async with desk.sessions.begin() as session:

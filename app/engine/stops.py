@@ -11,7 +11,7 @@ from app.domain.exits import Protection, Rung
 from app.domain.money import parse
 from app.domain.positions import PositionStatus
 from app.domain.stops import Management, Progress, Stop, targets_taken, tightened
-from app.engine import legs, naming, protection, trades
+from app.engine import legs, naming, projecting, protection, trades
 from app.store.positions import Position
 from app.store.signals import levels_of
 
@@ -48,7 +48,7 @@ async def move(desk: Desk, position: Position, mark: Decimal) -> Position:
         current.protection = Protection.SOFTWARE
         if not legs.refused_since(trade, now - TRIED_AGAIN):
             current.replan()
-        trades.refresh(trade, now)
+        projecting.refresh(trade, now)
     log.info("stop_moved", **naming.of_position(current), stop=str(stop.price), reason=stop.reason)
     if mark * current.side.entry_side.sign > stop.price * current.side.entry_side.sign:
         await protection.protect(desk, current.id)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 import structlog
@@ -11,8 +12,9 @@ from app.desk import Desk
 from app.domain.money import ZERO
 from app.domain.orders import FINAL, OrderReport, OrderStatus, Purpose
 from app.domain.risk import Mode
-from app.engine import adopting, guarding, naming, placing, protection, reconciling, strikes, trades
+from app.engine import adopting, endings, guarding, naming, placing, protection, reconciling, strikes, trades
 from app.engine.access import in_time
+from app.engine.trades import Trade
 from app.store.connections import Connection
 from app.store.orders import Order
 from app.store.positions import Position
@@ -124,6 +126,13 @@ def _tells_news(order: Order, report: OrderReport) -> bool:
     )
 
 
+def _was_shown(trade: Trade, order: Order, since: datetime) -> bool:
+    """Whether the venue has shown a stop since it took it."""
+    seen_at = None if trade.position is None else trade.position.stop_seen_at
+    is_stop = order.purpose is Purpose.PROTECTION and order.trigger_price is not None
+    return is_stop and seen_at is not None and seen_at >= since
+
+
 async def _find_again(desk: Desk, order: Order) -> None:
     """A resting order that was missed is there: the looks that missed it count no more."""
     async with desk.sessions.begin() as session:
@@ -135,8 +144,8 @@ async def _find_again(desk: Desk, order: Order) -> None:
 async def _miss(desk: Desk, order: Order, traits: Traits) -> bool:
     """Count a clean look that did not find a resting order; True when it is now known to be gone.
 
-    A venue may need its time to show what it has acknowledged, and looks closer together than its answers lag behind
-    are one look, whoever took them.
+    A venue may need its time to show what it has acknowledged, unless it has shown it since, and looks closer together
+    than its answers lag behind are one look, whoever took them.
     """
     now = desk.now()
     async with desk.sessions.begin() as session:
@@ -144,7 +153,10 @@ async def _miss(desk: Desk, order: Order, traits: Traits) -> bool:
         current = trade.order(order.id)
         if current.status is not OrderStatus.OPEN or current.attempt != order.attempt:
             return False
-        is_settled = current.acknowledged_at is not None and now >= current.acknowledged_at + traits.settle
+        taken_at = current.acknowledged_at
+        is_settled = taken_at is not None and (
+            now >= taken_at + traits.settle or _was_shown(trade, current, taken_at)
+        )
         is_another = current.missed_at is None or now >= current.missed_at + traits.read_lag
         if not is_settled or not is_another:
             return False
@@ -153,5 +165,5 @@ async def _miss(desk: Desk, order: Order, traits: Traits) -> bool:
         if current.misses < MISSES:
             return False
         log.warning("resting_order_gone", **naming.of_order(trade.execution, order))
-        trades.vanish(trade, current, now)
+        endings.vanish(trade, current, now)
         return True

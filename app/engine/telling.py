@@ -243,6 +243,24 @@ def filled_late(session: AsyncSession, position: Position, now: datetime) -> Non
     )
 
 
+def opened_unmanaged(
+    session: AsyncSession, position: Position, connection: Connection, now: datetime
+) -> None:
+    """The venue filled an entry when its connection had been deleted already."""
+    quantity = text(position.remaining_quantity)
+    _tell(
+        session,
+        position,
+        NotificationType.ERROR,
+        f"{position.symbol}: filled after its connection was deleted",
+        f"The venue filled {quantity} {position.symbol} after the connection {connection.name} had been deleted: "
+        "nobody manages or watches that here; please look there.",
+        now,
+        position_id=position.id,
+        quantity=quantity,
+    )
+
+
 def unprotected_too_long(session: AsyncSession, position: Position, now: datetime) -> None:
     """Nobody could watch a stop in time, so its position is given up."""
     _tell(

@@ -27,7 +27,7 @@ from app.domain.signals import (
     precedence,
     stop_verdicts,
 )
-from app.engine import closing, trades
+from app.engine import closing, ladders, projecting
 from app.engine.courses import portion_of, update_of
 from app.engine.trades import Trade
 from app.store.events import Event
@@ -151,9 +151,9 @@ def _apply_ladder(trade: Trade, update: Update, now: datetime) -> Verdict:
     verdict = new_ladder(side, levels, _stop(trade), edited=_is_edited(trade, "take_profits"))
     if verdict.outcome is Outcome.APPLIED:
         if trade.position is None:
-            _replan(trade, levels=trades.stored_levels(levels))
+            _replan(trade, levels=ladders.stored_levels(levels))
         else:
-            trades.set_ladder(trade.position, levels)
+            ladders.set_ladder(trade.position, levels)
             _plan_changed(trade, trade.position, now)
     return verdict
 
@@ -212,7 +212,7 @@ def _is_edited(trade: Trade, field: str) -> bool:
 
 def _plan_changed(trade: Trade, position: Position, now: datetime) -> None:
     position.replan()
-    trades.refresh(trade, now)
+    projecting.refresh(trade, now)
 
 
 def _replan(trade: Trade, **changes: object) -> None:

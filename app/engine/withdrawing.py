@@ -16,7 +16,7 @@ from app.desk import Desk
 from app.domain.errors import Conflict, Denied, NotFound
 from app.domain.orders import OrderStatus
 from app.domain.owners import Owner
-from app.engine import lapsing, telling, trades
+from app.engine import lapsing, projecting, telling, trades
 from app.engine.access import broker_of
 from app.engine.execution import deny
 from app.engine.lapsing import Ending
@@ -56,7 +56,7 @@ def withdraw(trade: Trade, message: str, now: datetime) -> None:
         trade.entry.message = message
         trade.entry.due_at = None
         trade.entry.updated_at = now
-        trades.refresh(trade, now)
+        projecting.refresh(trade, now)
         return
     execution.status = ExecutionStatus.CANCELLED
     execution.message = message

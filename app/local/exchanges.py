@@ -8,7 +8,7 @@ from app.engine.offers import Offer
 
 _PROVEN: Final = {
     Tier.CERTIFIED: "the whole broker contract, against a simulator of its wire protocol",
-    Tier.COMPATIBLE: "every request we send: place, find, cancel",
+    Tier.COMPATIBLE: "an order's whole way, from quote and settings to cancel, on answers in the venue's own words",
     Tier.LISTED: "nothing beyond its class of ccxt",
 }
 
@@ -19,7 +19,14 @@ def markdown(offers: Iterable[Offer]) -> str:
     rows = ["| tier | what is proven | exchanges |", "|---|---|---|"]
     for tier, proven in _PROVEN.items():
         names = [f"`{offer.id}`" for offer in known if offer.tier is tier]
-        rows.append(f"| {tier} ({len(names)}) | {proven} | {' '.join(names)} |")
+        parts = [
+            f"`{offer.id}` ({kind})"
+            for offer in known
+            for kind, its_tier in offer.tiers.items()
+            if its_tier is tier and offer.tier is not tier
+        ]
+        beside = f"; of others one market: {' '.join(parts)}" if parts else ""
+        rows.append(f"| {tier} ({len(names)}) | {proven} | {' '.join(names)}{beside} |")
     return "\n".join(rows)
 
 

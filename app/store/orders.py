@@ -59,6 +59,7 @@ class Order(Base):
     reserved: Mapped[Amount] = mapped_column(default=ZERO)
     """What an entry will need of the free balance, in `currency`, until the venue's own figures include it."""
     reason: Mapped[CloseReason | None] = mapped_column(checked(CloseReason, "reason"))
+    """Why it leaves; of an entry, why it is taken back and whatever it fills until then is closed."""
     plan_revision: Mapped[int] = mapped_column(default=1)
     """The revision of the exit plan it was made for."""
     idempotency_key: Mapped[str | None] = mapped_column(String(128))
@@ -205,6 +206,20 @@ async def resting_entries(
     if connection_ids is not None:
         wanted = wanted.where(Order.connection_id.in_(connection_ids))
     return (await session.scalars(wanted.order_by(Order.id))).all()
+
+
+async def doubted_entries(session: AsyncSession, connection_id: UUID) -> Sequence[UUID]:
+    """Entries of a connection that may or may not be at its venue."""
+    rows = await session.scalars(
+        select(Order.id)
+        .where(
+            Order.connection_id == connection_id,
+            Order.purpose == Purpose.ENTRY,
+            Order.status.in_((OrderStatus.SENDING, OrderStatus.NEEDS_REVIEW)),
+        )
+        .order_by(Order.id)
+    )
+    return rows.all()
 
 
 async def reserved(session: AsyncSession, connection_id: UUID, currency: str, as_of: datetime) -> Decimal:

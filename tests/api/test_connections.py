@@ -44,7 +44,7 @@ async def test_a_connection_from_created_to_deleted(api: Api, rows: Rows, sessio
         "code": None,
         "message": "The account can be reached and traded.",
         "balances": [{"currency": "USDT", "free": "10000", "total": "10000"}],
-        "permissions": {"trade": True, "withdraw": False},
+        "permissions": {"trade": True, "withdraw": False, "transfer": None},
         "checked_at": "2026-11-24T12:00:00Z",
     }
     seen = await api.call(ANN, "GET", path, 200)
@@ -317,7 +317,10 @@ async def test_a_venue_that_cannot_serve_the_terms_fails_the_test(
     tested = await api.call(ANN, "POST", f"/v1/connections/{id_}/test", 200)
     assert tested["ok"] is False
     assert tested["code"] == "terms_not_served"
-    assert (tested["balances"], tested["permissions"]) == ([], {"trade": None, "withdraw": None})
+    assert (tested["balances"], tested["permissions"]) == (
+        [],
+        dict.fromkeys(("trade", "withdraw", "transfer")),
+    )
     seen = await api.call(ANN, "GET", f"/v1/connections/{id_}", 200)
     assert (seen["status"], seen["last_error"]) == ("error", tested["message"])
     assert (await api.call(ANN, "POST", f"/v1/connections/{id_}/activate", 409))["code"] == "not_tested"

@@ -143,12 +143,18 @@ async def test_paper_and_every_exchange_of_ccxt_can_be_connected(api: Api) -> No
         "kind": "paper",
         "market_types": ["spot", "swap"],
         "credential_fields": [],
+        "credential_labels": {},
         "optional_credential_fields": [],
         "credential_alternatives": {},
         "sandbox": False,
         "native_stops": True,
+        "native_protection": {"spot": "bracket", "swap": "bracket"},
         "trigger_sources": {key: ["mark", "last", "index"] for key in ("spot", "swap")},
         "tier": "certified",
+        "tiers": {"spot": "certified", "swap": "certified"},
+        "limitations": {},
+        "client_order_ids": {"spot": True, "swap": True},
+        "proves_absence": {"spot": True, "swap": True},
     }
     assert by_id["binance"] == {
         "id": "binance",
@@ -156,13 +162,27 @@ async def test_paper_and_every_exchange_of_ccxt_can_be_connected(api: Api) -> No
         "kind": "crypto",
         "market_types": ["spot", "swap"],
         "credential_fields": ["api_key", "api_secret"],
+        "credential_labels": {"api_key": "API key", "api_secret": "API secret"},
         "optional_credential_fields": [],
         "credential_alternatives": {},
         "sandbox": True,
         "native_stops": True,
+        "native_protection": {"spot": "bracket", "swap": "stop_and_targets"},
         "trigger_sources": {"swap": ["mark", "last"]},
         "tier": "certified",
+        "tiers": {"spot": "certified", "swap": "certified"},
+        "limitations": {},
+        "client_order_ids": {"spot": True, "swap": True},
+        "proves_absence": {"spot": True, "swap": True},
     }
-    assert by_id["okx"]["credential_fields"] == ["api_key", "api_secret", "api_passphrase"]
+    okx = by_id["okx"]
+    assert okx["credential_fields"] == ["api_key", "api_secret", "api_passphrase"]
+    assert okx["credential_labels"]["api_passphrase"] == "API passphrase"
+    assert okx["native_protection"] == {"spot": "none", "swap": "none"}
+    assert (okx["client_order_ids"]["swap"], okx["proves_absence"]["swap"]) == (True, False)
+    assert by_id["cryptocom"]["tiers"] == {"spot": "compatible", "swap": "listed"}
+    assert "only reduce" in by_id["cryptocom"]["limitations"]["swap"]
+    assert by_id["bitflyer"]["client_order_ids"]["spot"] is False
+    assert by_id["bitstamp"]["client_order_ids"]["spot"] is None
     assert len(by_id) > 90
     assert {each["id"] for each in listed if each["tier"] == "certified"} >= {"binance", "bybit", "paper"}

@@ -5,7 +5,8 @@ import pytest
 
 from app.brokers.crypto.catalogue import catalogue
 from app.brokers.crypto.credentials import KNOWN_FIELDS, for_class
-from app.brokers.crypto.profiles import Shape, profile_of, shaped
+from app.brokers.crypto.profiles import profile_of
+from app.brokers.crypto.ways import Shape, shaped
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
 from app.domain.orders import client_order_id

@@ -14,6 +14,7 @@ from app.domain.orders import TriggerSource
 from tests.brokers.contract.exchanges import STARTED_AT, ExchangeStage, exchange_stage
 from tests.venues.exchange import running_exchange
 from tests.venues.faults import HANG, HTML, Fault, altered, on, reject, server_error
+from tests.venues.wire import Intent
 
 TABLE = "/fapi/v1/exchangeInfo"
 SYMBOLS = ["BTC/USDT:USDT", "ETH/USDT:USDT"]
@@ -116,13 +117,26 @@ async def test_one_price_that_cannot_be_read_hides_no_other(stage: ExchangeStage
     assert told.keys() == {SYMBOLS[1]}
 
 
+async def test_a_ban_is_not_answered_with_more_questions(stage: ExchangeStage) -> None:
+    market = await _market(stage)
+    await market.instruments()
+    stage.venue.faults.policy = lambda asked: (
+        reject({"code": -1003, "msg": "banned"}, 418) if asked.intent is Intent.PUBLIC else None
+    )
+    asked = len(stage.venue.requests)
+    with pytest.raises(Unreachable) as failure:
+        await market.quotes(SYMBOLS)
+    assert failure.value.code == "banned_by_venue"
+    assert len(stage.venue.requests) == asked + 1
+
+
 @pytest.mark.parametrize("status", [401, 403, 407, 503])
 async def test_what_is_asked_without_a_key_is_never_a_refusal_of_one(
     stage: ExchangeStage, status: int
 ) -> None:
     market = await _market(stage)
     await market.instruments()
-    stage.venue.faults.add(reject({}, status), on("/fapi/v1/ticker/bookTicker"))
+    stage.venue.faults.policy = lambda asked: reject({}, status) if asked.intent is Intent.PUBLIC else None
     with pytest.raises(VenueError) as failure:
         await market.quotes(SYMBOLS)
     assert type(failure.value) is Unreachable

@@ -7,8 +7,9 @@ import ccxt.async_support as library
 import pytest
 
 from app.brokers.crypto.catalogue import catalogue
-from app.brokers.crypto.profiles import CAUTIOUS_SETTLE, VALIDITY, profile_of
+from app.brokers.crypto.profiles import profile_of
 from app.brokers.crypto.tiers import CERTIFIED, COMPATIBLE, Tier, tier_of
+from app.brokers.crypto.ways import CAUTIOUS_SETTLE, VALIDITY
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
 from app.engine.offers import METATRADER, PAPER, offers

@@ -215,7 +215,7 @@ RULES: Final = (
         broken="double close",
         edits=(
             Edit(
-                "app/engine/trades.py",
+                "app/engine/projecting.py",
                 "ZERO if position.netting else _unknown(trade.doubted_closes)",
                 "ZERO",
             ),

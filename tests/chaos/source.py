@@ -75,13 +75,13 @@ QUICK_VENUE: Final = (
     *UNBROKEN,
     Edit("app/brokers/crypto/exchange.py", "TIMEOUT_MS: Final = 15_000", "TIMEOUT_MS: Final = 3_000"),
     Edit(
-        "app/brokers/crypto/profiles.py",
+        "app/brokers/crypto/ways.py",
         "VALIDITY: Final = timedelta(seconds=5)",
         "VALIDITY: Final = timedelta(seconds=4)",
     ),
     Edit("app/brokers/crypto/profiles.py", "settle=timedelta(seconds=20)", "settle=timedelta(seconds=8)"),
     Edit(
-        "app/brokers/crypto/profiles.py",
+        "app/brokers/crypto/ways.py",
         "CAUTIOUS_SETTLE: Final = timedelta(seconds=60)",
         "CAUTIOUS_SETTLE: Final = timedelta(seconds=8)",
     ),

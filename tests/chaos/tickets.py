@@ -96,7 +96,7 @@ def _match(verdict: Verdict, books: TicketBooks) -> None:
     for order in books.login.orders:
         verdict.counts["orders at venues"] += 1
         row_id = ours.get(order.magic)
-        if order.comment == BY_HAND:
+        if order.comment.startswith(BY_HAND):
             books.has_more = True
         elif row_id is None:
             verdict.find("orphan", f"{order.ticket} ({order.magic}) is no order of ours")

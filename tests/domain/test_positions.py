@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.exits import Grain, Rung
+from app.domain.money import floor_to_step
 from app.domain.orders import Side
 from app.domain.positions import (
     Fees,
@@ -400,3 +401,21 @@ def test_the_global_decimal_context_does_not_matter(trade: Trade, rungs: list[Ru
     assert_unmoved(lambda: unrealized(trade.side, quantity, trade.entry.average_price, mark))
     assert_unmoved(lambda: rungs_left(rungs, quantity))
     assert_unmoved(lambda: is_over(quantity, mark, Grain(D("0.001"), D("0.001"), D("12345.6789"))))
+
+
+GRAINS = st.builds(
+    Grain,
+    quantity_step=st.sampled_from([D("0.00001"), D("0.001"), D("0.5"), D(1), D(100)]),
+    min_quantity=decimals("0", "250", 4),
+    min_notional=st.none() | decimals("0", "500", 2),
+)
+
+
+@given(
+    remaining=decimals("0", "1000", 7),
+    price=decimals("0.0001", "100000", 4),
+    grain=GRAINS,
+)
+def test_whatever_is_left_can_be_sold_or_is_over(remaining: Decimal, price: Decimal, grain: Grain) -> None:
+    order = floor_to_step(remaining, grain.quantity_step)
+    assert is_over(remaining, price, grain) is not grain.takes(order, price)

@@ -18,7 +18,7 @@ from app.store.connections import Connection, Kind
 from app.store.positions import Position
 from tests.desks import START, USER, Clock, opened_desk
 from tests.engine.signals import execute_all, positions, sweep_all
-from tests.venues.metatrader import Credentials, MetaTraderVenue, Method, running_bridge
+from tests.venues.metatrader import Credentials, MetaTraderVenue, Method, conduct, running_bridge
 from tests.venues.metatrader.accounts import Login
 
 ACCOUNTS = {
@@ -41,6 +41,8 @@ class Stage:
     platform: str
     owner: Credentials
     connection: Connection | None = None
+    may_take_stops_off: bool = False
+    """Whether the owner wants a position without its stop in this test."""
 
     @property
     def login(self) -> Login:
@@ -126,8 +128,10 @@ async def opened_stage(
         now = venue.clock.now
         brokers = Directory({"fx": open_metatrader(opened.vault, endpoints, now, PATIENCE)})
         owner = venue.open_account(platform, method=method, **terms)
+        stage = Stage(replace(opened, brokers=brokers, now=now), venue, platform, owner)
         try:
-            yield Stage(replace(opened, brokers=brokers, now=now), venue, platform, owner)
+            yield stage
             venue.audit()
+            conduct.assert_sound(venue, may_take_stops_off=stage.may_take_stops_off)
         finally:
             await brokers.close()

@@ -138,14 +138,17 @@ class OnPaper(Stage):
 
 @asynccontextmanager
 async def on_paper(
-    database_url: str, directory: Path, candles: Sequence[tuple[str, str, str, str]]
+    database_url: str,
+    directory: Path,
+    candles: Sequence[tuple[str, str, str, str]],
+    faulty: type[FaultyVenue] = FaultyVenue,
 ) -> AsyncIterator[OnPaper]:
     """A stage on a recording of BTC, a second after its beginning."""
     clock = Clock()
     recording = write_recording(directory / "btc.csv", candles)
     database = open_database(database_url)
     played = Recordings({"BTC/USDT": recording}, Decimal(1), START)
-    venue = FaultyVenue(open_paper(open_sessions(database), played, clock))
+    venue = faulty(open_paper(open_sessions(database), played, clock))
     try:
         async with opened_desk(database_url, clock, venues={"paper": venue}) as desk:
             clock.move(1)

@@ -29,7 +29,15 @@ from tests.engine.metatrader import ACCOUNTS, Stage
 from tests.engine.signals import change, execute_all, executions, orders, positions, publish, sweep_all
 from tests.venues import faults
 from tests.venues.faults import Fault, When
-from tests.venues.metatrader import MetaTraderVenue, Method, refusal, running_bridge
+from tests.venues.metatrader import (
+    LISTINGS,
+    Listing,
+    MetaTraderVenue,
+    Method,
+    conduct,
+    refusal,
+    running_bridge,
+)
 from tests.venues.metatrader.bridge import Bridge
 from tests.venues.wire import Intent, WireRequest
 
@@ -137,10 +145,11 @@ class Pair:
                 each.lots for each in stage.login.positions.values()
             )
 
-    async def leave(self, bid: str) -> None:
+    async def leave(self, bid: str, symbols: Sequence[str] = ("EUR/USD",)) -> None:
         """Let the price walk through every stop, and wait until the engine knows; the books agree to the cent."""
         await self.venue.advance(1)
-        self.venue.move("EUR/USD", bid)
+        for symbol in symbols:
+            self.venue.move(symbol, bid)
         await self.until(self._is_left)
         for stage in self.stages:
             _, held = await self.of(stage)
@@ -205,10 +214,14 @@ async def opened_pair(
     methods: Sequence[tuple[str, Method]] = (("mt4", Method.HEDGING), ("mt5", Method.HEDGING)),
     *,
     patience: Patience = IMPATIENT,
+    listings: Sequence[Listing] = LISTINGS,
     **terms: Any,
 ) -> AsyncIterator[Pair]:
-    """Active accounts of 100,000 USD at brokers that charge commission, trading a hundredth of a lot."""
-    async with running_bridge(start=START) as venue, opened_desk(database_url, Clock()) as opened:
+    """Active accounts of 100,000 USD at brokers that charge commission, trading two hundredths of a lot."""
+    async with (
+        running_bridge(start=START, listings=listings) as venue,
+        opened_desk(database_url, Clock()) as opened,
+    ):
         endpoints = {bridge.platform.value: bridge.url for bridge in venue.bridges}
         now = venue.clock.now
         brokers = Directory({"fx": open_metatrader(opened.vault, endpoints, now, patience)})
@@ -222,6 +235,7 @@ async def opened_pair(
         yield Pair(desk, venue, stages)
         await brokers.close()
         venue.audit()
+        conduct.assert_sound(venue)
 
 
 @pytest.fixture
@@ -285,6 +299,31 @@ async def test_every_accident_is_met_and_nothing_happens_twice_or_is_lost(
     written = "".join(capsys.readouterr())
     assert "order_uncertain" in written
     assert not [secret for secret in pair.venue.secrets if secret in written]
+
+
+async def test_an_account_that_nets_meets_every_accident_once_and_nothing_is_doubled_or_lost(
+    database_url: str,
+) -> None:
+    """A symbol for each accident, since one symbol takes one position there."""
+    listings = [replace(LISTINGS[0], base=f"AA{chr(ord('A') + number)}") for number in range(EVERY)]
+    symbols = [listing.pair for listing in listings]
+    async with opened_pair(database_url, [ACCOUNTS["mt5-netting"]], listings=listings) as one:
+        one.venue.faults.policy = one_each(one, faults.places, EVERY)
+        for symbol in symbols:
+            await publish(one.desk, symbol, symbol=symbol, stop_loss="1.09", targets=[("1.2", "1")])
+        await execute_all(one.desk)
+        await one.settle()
+        await one.assert_once()
+        assert [each.status for each in await executions(one.desk)] == [ExecutionStatus.EXECUTED] * EVERY
+        one.venue.faults.policy = one_each(one, faults.modifies, EVERY)
+        await one.restop("1.095")
+        await one.until(lambda: one.is_stopped_at("1.095"))
+        one.venue.faults.policy = one_each(one, faults.leaves, EVERY)
+        await one.halve()
+        await one.until(lambda: one.remains("0.01"))
+        await one.leave("1.08", symbols)
+        struck = Counter(request.intent for _, request in one.venue.faults.struck)
+        assert struck == {Intent.PLACE: EVERY, Intent.MODIFY: EVERY, Intent.LEAVE: EVERY}
 
 
 @pytest.mark.parametrize("account", ACCOUNTS)

@@ -12,7 +12,7 @@ from tests.desks import USER
 from tests.engine.metatrader import Stage, opened_stage
 from tests.engine.signals import execute_all, executions, publish
 from tests.venues import faults
-from tests.venues.faults import Delivery, Fault, Page
+from tests.venues.faults import HTML_PAGE, Delivery, Fault, Page
 from tests.venues.metatrader import refusal
 
 PLATFORMS = ("mt4", "mt5-hedging")
@@ -72,9 +72,39 @@ class TestTokens:
         await stage.connect()
         assert total(await examined(stage)) == 10_000
 
-    @pytest.mark.parametrize("status", [401, 403])
-    async def test_a_gateway_that_lets_nobody_in_refuses_the_key(self, stage: Stage, status: int) -> None:
-        stage.venue.faults.add(instead(status, "no"), faults.any_request, times=1)
+    @pytest.mark.parametrize(
+        "page",
+        [instead(403, HTML_PAGE), instead(403, "Forbidden"), instead(401, HTML_PAGE)],
+        ids=["403 page", "403", "401 page"],
+    )
+    async def test_what_a_proxy_says_of_us_is_no_word_about_the_key(self, stage: Stage, page: Fault) -> None:
+        await stage.activate()
+        await publish(stage.desk, "held", symbol="EUR/USD", stop_loss="1.09")
+        await execute_all(stage.desk)
+        stage.venue.faults.policy = lambda _: page
+        await publish(stage.desk, "later", symbol="EUR/USD", stop_loss="1.09")
+        await execute_all(stage.desk)
+        await stage.walk("EUR/USD", None, rounds=8)
+        assert [each.status for each in await executions(stage.desk)][-1] is ExecutionStatus.PENDING
+        stage.venue.faults.clear()
+        await stage.walk("EUR/USD", None, rounds=6)
+        assert [each.status for each in await executions(stage.desk)] == [ExecutionStatus.EXECUTED] * 2
+        stage.venue.faults.policy = lambda _: page
+        found = await examined(stage)
+        assert (found.ok, found.code) == (False, "venue_unreachable")
+
+    async def test_such_a_page_in_place_of_an_answer_leaves_the_order_in_doubt(self, stage: Stage) -> None:
+        await stage.activate()
+        page = Fault("403 after", Delivery.REPLACED, page=Page(403, HTML_PAGE))
+        stage.venue.faults.add(page)
+        await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09")
+        await execute_all(stage.desk)
+        await stage.walk("EUR/USD", None)
+        assert [each.status for each in await executions(stage.desk)] == [ExecutionStatus.EXECUTED]
+        assert len(stage.login.orders) == 1
+
+    async def test_a_gateway_that_lets_nobody_in_refuses_the_key(self, stage: Stage) -> None:
+        stage.venue.faults.add(instead(401, "no"), faults.any_request, times=1)
         await stage.connect()
         found = await examined(stage)
         assert (found.ok, found.code) == (False, "credentials_refused")

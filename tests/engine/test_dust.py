@@ -168,3 +168,22 @@ async def test_a_portion_below_the_smallest_quantity_is_refused_with_the_numbers
     position = await paper.position()
     with pytest.raises(Exception, match=r"comes to 0; the venue takes 0.00001 or more\.$"):
         await closing.request_close(paper.desk, USER, position.id, Decimal("0.01"), idempotency_key=None)
+
+
+async def test_what_is_worth_enough_only_by_what_no_order_can_name_ends_as_dust(paper: OnPaper) -> None:
+    """What is left after the fee is worth 5.03 at 19000; down to the step it is worth 4.94."""
+    terms = {"fee_in": "base", "fee_percent": "1.9"}
+    await paper.connect(
+        market_type=MarketType.SPOT,
+        leverage=None,
+        paper=terms,
+        sizing={"strategy": "fixed", "value": "0.00027"},
+    )
+    await publish(paper.desk)
+    await execute_all(paper.desk)
+    await paper.rounds(14)
+    assert (await paper.position()).remaining_quantity == Decimal("0.00026487")
+    await paper.close()
+    position = await paper.position()
+    assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.DUST)
+    assert position.dust == Decimal("0.00026487")

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from tests.desks import START, USER, Clock, opened_desk
 from tests.engine.signals import change, execute_all, orders, positions, publish, sweep_all
 from tests.venues.accounts import FeesIn
 from tests.venues.exchange import LISTINGS, Exchange, running_exchange
-from tests.venues.faults import server_error
+from tests.venues.faults import altered, server_error
 from tests.venues.orders import Kind as Venue
 from tests.venues.orders import Listing
 
@@ -121,6 +122,36 @@ async def test_a_fee_in_the_coin_of_a_perpetual_does_not_shrink_the_position(
     assert position.pnl_complete
     assert position.fees > 0
     venue.audit()
+
+
+def _without_commission(trades: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {field: value for field, value in trade.items() if not field.startswith("commission")}
+        for trade in trades
+    ]
+
+
+@pytest.mark.parametrize("market_type", [SPOT, SWAP])
+async def test_a_fill_of_which_the_fee_is_not_told_counts_and_leaves_the_result_incomplete(
+    desk: Desk, venue: Exchange, market_type: MarketType
+) -> None:
+    await _activated(desk, venue, market_type)
+    untold = altered("untold fees", _without_commission)
+    venue.faults.policy = lambda asked: untold if asked.path.endswith("Trades") else None
+    await publish(desk)
+    await execute_all(desk)
+    [entry] = await orders(desk)
+    assert (entry.status, entry.filled_quantity) == (OrderStatus.FILLED, Decimal("0.1"))
+    assert (entry.fees, entry.fees_complete) == ({}, False)
+    [position] = await positions(desk)
+    assert position.remaining_quantity == Decimal("0.1")
+    assert position.pnl_complete is False
+
+    await _closed(desk)
+    [position] = await positions(desk)
+    assert (position.status, position.pnl_complete) == (PositionStatus.CLOSED, False)
+    assert position.fees == 0
+    assert position.realized_pnl == position.gross_pnl
 
 
 async def test_a_coin_that_nobody_quotes_is_itemised_and_leaves_the_result_incomplete(

@@ -3,20 +3,24 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from app.brokers.metatrader.gateway import Patience
 from app.domain.exits import CloseReason
 from app.domain.positions import PositionStatus
+from app.domain.signals import EventType
 from app.engine import guarding, monitoring
+from app.store.executions import ExecutionStatus
 from app.store.positions import Position
 from tests.engine.metatrader import Stage
-from tests.engine.signals import execute_all, positions, publish
+from tests.engine.signals import change, execute_all, executions, positions, publish
 from tests.engine.test_bridge_faults import Pair, opened_pair
-from tests.venues.faults import HANG, Fault, When, leaves, looks, server_error
+from tests.venues.faults import HANG, REQUEST_LOST, Fault, When, leaves, looks, server_error
 from tests.venues.metatrader import Method
-from tests.venues.wire import WireRequest
+from tests.venues.wire import Intent, WireRequest
 
 ENDLESS = Patience(connect=600, read=600, order=600)
 """Real seconds: nothing is given up while a test runs, so that what happens does not wait for what hangs."""
@@ -171,3 +175,71 @@ async def test_a_stop_that_comes_out_of_sight_is_told_of_while_another_venue_ans
         async with begun(monitoring.watch(pair.desk)) as [first]:
             await until(is_told)
             assert not first.done()
+
+
+async def _in_turn(pair: Pair) -> list[Stage]:
+    """The accounts as their executions come one after the other."""
+    stages = {stage.connection.id: stage for stage in pair.stages if stage.connection is not None}
+    return [stages[each.connection_id] for each in await executions(pair.desk)]
+
+
+@pytest.mark.parametrize("what", [EventType.CLOSED, EventType.CANCELLED, EventType.UPDATED])
+async def test_an_event_reaches_an_account_while_another_venue_answers_nothing(
+    database_url: str, what: EventType
+) -> None:
+    async with opened_pair(database_url, patience=ENDLESS) as pair:
+        limit: dict[str, Any] = {"order_type": "limit", "entry_price": "1.02"}
+        await publish(
+            pair.desk, symbol="EUR/USD", stop_loss="1.01", **(limit if what is EventType.CANCELLED else {})
+        )
+        await execute_all(pair.desk)
+        hung, healthy = await _in_turn(pair)
+        hang(pair, hung, lambda _: True)
+        said = {"stop_loss": "1.05"} if what is EventType.UPDATED else {}
+        await change(pair.desk, what, **said)
+
+        async def is_carried_out() -> bool:
+            if what is EventType.CANCELLED:
+                return not healthy.login.pending
+            if what is EventType.CLOSED:
+                return await is_closed(pair, healthy, CloseReason.SIGNAL)
+            return {ticket.stop_loss for ticket in healthy.login.positions.values()} == {Decimal("1.05")}
+
+        async with begun(execute_all(pair.desk)) as [following]:
+            await until(is_carried_out)
+            await until(lambda: hangs(pair))
+            assert not following.done(), "it still waits for the venue that hangs"
+
+
+async def test_an_entry_is_taken_back_again_while_another_venue_answers_nothing(database_url: str) -> None:
+    async with opened_pair(database_url, patience=ENDLESS) as pair:
+        await publish(pair.desk, symbol="EUR/USD", stop_loss="1.01", order_type="limit", entry_price="1.02")
+        await execute_all(pair.desk)
+        hung, healthy = await _in_turn(pair)
+        assert healthy.connection is not None
+        account, lost = healthy.connection.id, list[WireRequest]()
+
+        def fault(request: WireRequest) -> Fault | None:
+            if request.host == pair.venue.bridge(hung.platform).url.removeprefix("http://"):
+                return HANG
+            if request.intent is Intent.CANCEL and not lost:
+                lost.append(request)
+                return REQUEST_LOST
+            return None
+
+        async def is_lost() -> bool:
+            return bool(lost)
+
+        async def is_taken_back() -> bool:
+            [done] = [each for each in await executions(pair.desk) if each.connection_id == account]
+            return done.status is ExecutionStatus.CANCELLED
+
+        pair.venue.faults.policy = fault
+        await change(pair.desk, EventType.CANCELLED)
+        async with begun(execute_all(pair.desk)) as [following]:
+            await until(is_lost)
+            assert healthy.login.pending
+            await pair.venue.advance(15)
+            async with begun(monitoring.watch(pair.desk)):
+                await until(is_taken_back)
+            assert not following.done(), "it still waits for the venue that hangs"

@@ -302,3 +302,31 @@ async def test_a_stop_that_vanished_and_was_filled_is_counted_once(
         Decimal("0.1")
     ]
     assert position.gross_pnl == Decimal("-15")
+
+
+async def test_a_venue_that_refuses_to_close_a_late_fill_is_asked_less_and_less_often(
+    desk: Desk, clock: Clock, venue: ForgetfulVenue
+) -> None:
+    await add_connection(desk)
+    venue.hasty = True
+    await publish(desk, stop_loss="19000")
+    await execute_all(desk)
+    entry = await entry_of(desk)
+    [position] = await positions(desk)
+    await closing.request_close(desk, USER, position.id, None, idempotency_key=None)
+    await execute_all(desk)
+    venue.pick = lambda request: request.reduce_only
+    venue.faults.extend([Fault.REFUSED] * 100)
+    await hear(desk, entry, OrderStatus.FILLED, "0.1")
+    for _ in range(40):
+        clock.move(2)
+        await sweep_all(desk)
+    asked = 100 - len(venue.faults)
+    assert 4 <= asked <= 8
+    [close] = [order for order in await orders(desk) if order.is_live and order.purpose is Purpose.CLOSE]
+    assert (close.reason, close.attempt) == (CloseReason.MANUAL, asked)
+    assert (await errors_told(desk)).count("BTC/USDT:USDT: closing order refused") == 1
+    venue.faults.clear()
+    await rounds(desk, clock, 40)
+    [position] = await positions(desk)
+    assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.MANUAL)

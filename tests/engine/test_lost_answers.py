@@ -97,6 +97,7 @@ async def test_a_stop_that_fires_while_its_change_is_in_doubt_is_booked_once(sta
 
 
 async def test_a_stop_that_is_taken_away_is_taken_off_once(stage: Stage) -> None:
+    stage.may_take_stops_off = True
     opened = await enter(stage)
     changed = PlanChange(frozenset({"stop_loss", "take_profits"}))
     await edit_plan(stage.desk, USER, opened.id, changed)

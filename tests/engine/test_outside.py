@@ -18,7 +18,13 @@ from app.domain.market import MarketType
 from app.domain.money import parse, text
 from app.domain.orders import FINAL, OrderReport, OrderRequest, OrderType, Side
 from app.domain.positions import PositionStatus
-from app.engine import closing, connections, monitoring, trades
+from app.engine import (
+    closing,
+    connections,
+    endings,
+    monitoring,
+    trades,
+)
 from app.engine.access import broker_of
 from app.store import connections as rows
 from app.store.connections import Connection, Kind
@@ -268,7 +274,7 @@ class TestOnMargin:
         [entry] = await orders(desk)
         async with desk.sessions.begin() as session:
             trade = await trades.locked(session, entry.execution_id)
-            trades.refuse(trade, trade.order(entry.id), trades.NEVER_ARRIVED, "It is absent.", desk.now())
+            endings.refuse(trade, trade.order(entry.id), trades.NEVER_ARRIVED, "It is absent.", desk.now())
             await rows.reconcile_at(session, entry.connection_id, desk.now())
         scene.venue.thin(scene.symbol, "0.4")
         scene.venue.move(scene.symbol, 19500)

@@ -12,7 +12,11 @@ from app.brokers.paper.venue import open_paper
 from app.brokers.port import CANNOT_SAY, Broker, Silence, Unreachable
 from app.desk import Desk, open_database, open_sessions
 from app.domain.orders import OrderKey, OrderReport, OrderStatus
-from app.engine import resolution, trades
+from app.engine import (
+    endings,
+    resolution,
+    trades,
+)
 from app.store.executions import ExecutionStatus
 from app.store.orders import Order
 from tests.desks import START, Clock, add_connection, opened_desk, write_recording
@@ -89,7 +93,7 @@ async def test_a_word_that_comes_when_the_order_waits_again_changes_nothing(
     async def found_absent() -> None:
         async with desk.sessions.begin() as session:
             trade = await trades.locked(session, entry.execution_id)
-            trades.put_back(trade, trade.order(entry.id), "It is absent.", desk.now(), desk.now())
+            endings.put_back(trade, trade.order(entry.id), "It is absent.", desk.now(), desk.now())
 
     venue.meanwhile = found_absent
     await resolution.resolve(desk, entry.id)
@@ -128,7 +132,7 @@ async def test_an_entry_that_waits_is_never_taken_for_a_close(desk: Desk, venue:
     entry = await in_doubt(desk, venue)
     async with desk.sessions.begin() as session:
         trade = await trades.locked(session, entry.execution_id)
-        trades.put_back(trade, trade.order(entry.id), "It is absent.", desk.now(), desk.now())
+        endings.put_back(trade, trade.order(entry.id), "It is absent.", desk.now(), desk.now())
         trade.order(entry.id).due_at = desk.now()
     placed = len(venue.placed)
     await sweep_all(desk)

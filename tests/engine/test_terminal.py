@@ -7,9 +7,11 @@ from uuid import UUID
 import pytest
 
 from app.domain.exits import CloseReason, Protection
+from app.domain.money import ZERO
 from app.domain.orders import FINAL, OrderStatus, Purpose
 from app.domain.positions import PositionStatus
 from app.engine import closing, monitoring
+from app.engine.protection import PlanChange, edit_plan
 from app.store.executions import ExecutionStatus
 from app.store.positions import Position
 from tests.desks import USER
@@ -255,3 +257,40 @@ async def test_a_round_watches_on_while_a_history_is_late(stage: Stage) -> None:
         assert the_ticket(stage).stop_loss == D("1.09")
     [position] = await positions(stage.desk)
     assert (position.status, position.remaining_quantity) == (PositionStatus.OPEN, D("0.3"))
+
+
+def take_the_stop_off(stage: Stage) -> None:
+    """The owner's hand, which leaves the target where it is."""
+    ticket = the_ticket(stage)
+    server = stage.venue.bridge(stage.platform).server
+    server.modify(stage.login, ticket.ticket, stop_loss=ZERO, take_profit=ticket.take_profit)
+    assert the_ticket(stage).stop_loss == ZERO
+
+
+async def rounds_until_the_stop_is_back(stage: Stage, stop: str) -> int:
+    """How many rounds of five seconds it takes."""
+    for count in range(1, 40):
+        await stage.walk("EUR/USD", None, rounds=1, seconds=4)
+        if the_ticket(stage).stop_loss == D(stop):
+            return count
+    raise AssertionError("it is not put back")
+
+
+async def test_a_stop_taken_off_by_hand_is_back_within_a_minute_however_new_it_is(stage: Stage) -> None:
+    await publish(stage.desk, symbol="EUR/USD", stop_loss="1.09", targets=[("1.2", "1")])
+    await execute_all(stage.desk)
+    await stage.walk("EUR/USD", None, rounds=1, seconds=4)
+    take_the_stop_off(stage)
+    assert await rounds_until_the_stop_is_back(stage, "1.09") <= 12
+
+    # The same of another stop, which the monitor has seen once since it was set.
+    [position] = await positions(stage.desk)
+    change = PlanChange(frozenset({"stop_loss"}), stop_loss=D("1.095"))
+    await edit_plan(stage.desk, USER, position.id, change)
+    await execute_all(stage.desk)
+    await stage.walk("EUR/USD", None, rounds=1, seconds=4)
+    assert the_ticket(stage).stop_loss == D("1.095")
+    take_the_stop_off(stage)
+    assert await rounds_until_the_stop_is_back(stage, "1.095") <= 12
+    [position] = await positions(stage.desk)
+    assert (position.status, position.protection) == (PositionStatus.OPEN, Protection.NATIVE)

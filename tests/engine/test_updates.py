@@ -333,3 +333,27 @@ async def test_one_account_that_cannot_be_opened_keeps_no_other_from_an_event(de
     await change(desk, EventType.CANCELLED)
     await execute_all(desk)
     assert sorted(each.status for each in await executions(desk)) == ["cancelled", "open"]
+
+
+async def test_an_account_that_cannot_be_opened_keeps_no_other_one_waiting(desk: Desk, clock: Clock) -> None:
+    closed, healthy = [await add_connection(desk) for _ in range(2)]
+    await publish(desk, stop_loss="19000")
+    await execute_all(desk)
+
+    async def say_terms(**paper: Any) -> None:
+        async with desk.sessions.begin() as session:
+            row = await session.get_one(Connection, closed.id)
+            assert row.paper is not None
+            row.paper = {**row.paper, **paper}
+
+    await say_terms(balance="nothing that is a number")
+    await say(desk, 1, stop_loss="19500")
+    await execute_all(desk)
+    stops = {order.connection_id: order.trigger_price for order in await orders(desk) if order.trigger_price}
+    assert stops == {closed.id: Decimal(19000), healthy.id: Decimal(19500)}
+
+    await say_terms(balance="10000")
+    for _ in range(3):
+        clock.move(5)
+        await sweep_all(desk)
+    assert sorted(await legs(desk)) == [(Decimal("0.1"), Decimal(19500), None)] * 2

@@ -111,7 +111,7 @@ class Fx(OnWire):
         operation = Operation.BUY if position.side.entry_side is Side.BUY else Operation.SELL
         self.has_added = True
         self.hand_made += 1
-        wish = Wish(market, operation, Decimal("0.03"), magic=0, comment=BY_HAND)
+        wish = Wish(market, operation, Decimal("0.03"), magic=0, comment=f"{BY_HAND}-{next(self.numbers)}")
         with suppress(Rejection):
             self._server.send(self.stage.login, wish)
 

@@ -58,6 +58,8 @@ async def opened_ground(databases: Databases, where: str) -> AsyncIterator[Groun
             ground = Paper(replace(desk, now=venue.clock.now, brokers=Directory({})), venue, PAPER[where])
         else:
             stage = await stack.enter_async_context(metatrader.opened_stage(url, where, commission="3.5"))
+            # An owner may want no stop.
+            stage.may_take_stops_off = True
             ground = Fx(stage)
         stack.push_async_callback(ground.close)
         yield ground

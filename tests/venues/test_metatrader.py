@@ -1,7 +1,7 @@
 """The simulated bridges keep their word, and lie where the real ones do."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,6 +19,7 @@ from tests.venues.metatrader import (
     MetaTraderVenue,
     Method,
     TradeMode,
+    conduct,
     refusal,
     running_bridge,
 )
@@ -740,3 +741,27 @@ async def test_a_password_in_any_other_call_fails_the_audit(venue: MetaTraderVen
         with pytest.raises(AssertionError):
             venue.audit()
         venue.requests.clear()
+
+
+HARMS: dict[str, Callable[[Desk, int], Awaitable[Any]]] = {
+    "no lots": lambda desk, ticket: desk.call("OrderClose", ticket=ticket),
+    "lots between two steps": lambda desk, ticket: desk.call("OrderClose", ticket=ticket, lots="0.015"),
+    "the stop taken off": lambda desk, ticket: desk.call("OrderModify", ticket=ticket, takeprofit="1.2"),
+    "the same once more": lambda desk, _: desk.send(stoploss="1.05", **desk.named(7)),
+    "no number": lambda desk, _: desk.send(comment="ours"),
+    "a number too large": lambda desk, _: desk.send(**desk.named(2**31)),
+}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("harm", HARMS)
+async def test_what_nobody_may_ask_a_bridge_for_is_noticed(
+    venue: MetaTraderVenue, platform: str, harm: str
+) -> None:
+    async with desk_on(venue, platform) as desk:
+        ticket = (await desk.send(stoploss="1.05", **desk.named(7)))["ticket"]
+        conduct.assert_sound(venue)
+        with suppress(Said, AssertionError):
+            await HARMS[harm](desk, ticket)
+        with pytest.raises(AssertionError):
+            conduct.assert_sound(venue)

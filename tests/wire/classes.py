@@ -1,6 +1,6 @@
 """Unmodified exchange classes on synthetic markets, driven as our broker drives them."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -12,16 +12,18 @@ import ccxt.async_support as library
 
 from app.brokers.crypto.broker import CryptoBroker, Terms
 from app.brokers.crypto.exchange import Call, Surroundings, calling, exchange_of
-from app.brokers.crypto.markets import Listed, listings_of
-from app.brokers.crypto.profiles import Profile, profile_of
+from app.brokers.crypto.markets import Listed
+from app.brokers.crypto.profiles import profile_of
+from app.brokers.crypto.public import PublicMarket
 from app.brokers.crypto.requests import creation
 from app.brokers.crypto.settings import Wanted
 from app.brokers.crypto.tariffs import Tariff, Toll
 from app.brokers.crypto.transport import Transport
+from app.brokers.crypto.ways import Profile
 from app.brokers.limits.gate import Gate
 from app.brokers.limits.ledger import Ledger
 from app.brokers.port import Traits
-from app.domain.market import Instrument, MarketType, Quote
+from app.domain.market import MarketType, Quote
 from app.domain.orders import OrderKey, OrderRequest, OrderType, Side
 from tests.desks import START
 from tests.wire.transport import CapturedLine, Sent
@@ -36,12 +38,17 @@ CONTRACT: Final = Decimal("0.01")
 ORDER_ID: Final = "778899"
 """The id a venue gave an order of ours."""
 
+PLAIN: Final = Wanted(Decimal(1))
+"""What a connection asks for that asks for nothing."""
+
 CREDENTIALS: Final = {
     "apiKey": "k" * 32,
     "secret": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
     "password": "p",
     "uid": "1",
     "accountId": "1",
+    "privateKey": "0x" + "1" * 64,
+    "walletAddress": "0x" + "2" * 40,
 }
 _OTHER_SECRETS: Final = {
     "lbank": "s" * 32,
@@ -50,19 +57,30 @@ _OTHER_SECRETS: Final = {
 }
 
 
-def market_of(exchange: Any, market_type: MarketType) -> dict[str, Any]:
+def money_of(exchange: str) -> str:
+    """What things are paid for with there."""
+    return "USDC" if exchange == "hyperliquid" else "USDT"
+
+
+def market_of(exchange: Any, market_type: MarketType, base: str = "BTC") -> dict[str, Any]:
     """A symbol with plain rules, as the class itself would describe it."""
     is_swap = market_type is MarketType.SWAP
+    money = money_of(exchange.id)
+    symbol = f"{base}/{money}:{money}" if is_swap else f"{base}/{money}"
+    # Hyperliquid calls a coin by its number, and its perpetual by the coin.
+    is_numbered = exchange.id == "hyperliquid"
+    number = "0" if base == "BTC" else "1"
     market: dict[str, Any] = exchange.safe_market_structure(
         {
-            "id": "BTCUSDT",
-            "symbol": "BTC/USDT:USDT" if is_swap else "BTC/USDT",
-            "base": "BTC",
-            "quote": "USDT",
-            "settle": "USDT" if is_swap else None,
-            "baseId": "BTC",
-            "quoteId": "USDT",
-            "settleId": "USDT" if is_swap else None,
+            "id": symbol if is_numbered else f"{base}{money}",
+            "symbol": symbol,
+            "base": base,
+            "baseName": base,
+            "quote": money,
+            "settle": money if is_swap else None,
+            "baseId": number if is_numbered else base,
+            "quoteId": money,
+            "settleId": money if is_swap else None,
             "type": market_type.value,
             "spot": not is_swap,
             "swap": is_swap,
@@ -74,42 +92,19 @@ def market_of(exchange: Any, market_type: MarketType) -> dict[str, Any]:
             "precision": {"amount": "1" if is_swap else "0.001", "price": "0.1"},
             "limits": {"amount": {"min": "1" if is_swap else "0.001"}},
             # What single classes read beside the unified fields.
-            "numericId": 27,
-            "priceScale": 8,
-            "valueScale": 8,
+            "numericId": 27 if base == "BTC" else 28,
+            # Phemex scales the numbers of its spot markets.
+            "priceScale": 0 if is_swap else 8,
+            "valueScale": 0 if is_swap else 8,
             "info": {
                 "orderTypes": ["LIMIT", "MARKET"],
-                "symbol": "BTCUSDT",
+                "symbol": f"{base}USDT",
                 "baseTickSizeEv": "1",
                 "product_specs": {},
             },
         }
     )
     return market
-
-
-@dataclass
-class SyntheticMarket:
-    """The public side: one symbol, and its price."""
-
-    market: Mapping[str, Any]
-    listed: Listed
-    key: str = "synthetic"
-
-    async def lend(self, exchange: Any) -> None:
-        """The class has its market already."""
-
-    async def listings(self) -> Mapping[str, Listed]:
-        """The one symbol."""
-        return {self.listed.instrument.symbol: self.listed}
-
-    async def instruments(self) -> Mapping[str, Instrument]:
-        """The same as an instrument."""
-        return {self.listed.instrument.symbol: self.listed.instrument}
-
-    async def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
-        """Its price."""
-        return {symbol: quote(symbol) for symbol in symbols}
 
 
 def quote(symbol: str) -> Quote:
@@ -124,13 +119,15 @@ class Driven:
     exchange: Any
     profile: Profile
     line: CapturedLine
-    market: SyntheticMarket
+    public: CapturedLine
+    """Where it is asked without a key."""
+    listed_as: Listed
     broker: CryptoBroker
 
     @property
     def symbol(self) -> str:
-        """The one symbol."""
-        return self.market.listed.instrument.symbol
+        """The symbol that is traded."""
+        return self.listed_as.instrument.symbol
 
     def request(self, order_type: OrderType, side: Side, *, reduce_only: bool = False) -> OrderRequest:
         """An order as the engine makes it, claimed a second ago."""
@@ -149,11 +146,12 @@ class Driven:
         """What leaves when the order is created, as the broker creates it."""
         order = creation(
             request,
-            self.market.listed,
+            self.listed_as,
             self.profile,
             is_hedged=False,
             quote=quote(request.symbol),
             margin_mode=margin_mode,
+            leverage=PLAIN.leverage,
         )
         with calling(Call(signed_at=request.signed_at)):
             await self._caught(
@@ -190,7 +188,12 @@ def unlimited() -> Toll:
 
 @asynccontextmanager
 async def driven(
-    exchange: str, market_type: MarketType, answers: Mapping[str, Any], *, sandbox: bool = False
+    exchange: str,
+    market_type: MarketType,
+    answers: Mapping[str, Any],
+    *,
+    sandbox: bool = False,
+    wanted: Wanted = PLAIN,
 ) -> AsyncIterator[Driven]:
     """A class ready to be driven."""
     profile, line = profile_of(exchange, market_type), CapturedLine(answers)
@@ -201,10 +204,13 @@ async def driven(
     )
     credentials = {**CREDENTIALS, "secret": _OTHER_SECRETS.get(exchange, CREDENTIALS["secret"])}
     opened = exchange_of(exchange, profile, surroundings, unlimited(), credentials, sandbox=sandbox)
-    market = market_of(opened, market_type)
-    opened.set_markets([market])
-    listed = listings_of(opened.markets, opened.precisionMode)[market["symbol"]]
-    public = SyntheticMarket(market, listed)
+    public = CapturedLine()
+    market = _public(exchange, market_type, profile, public)
+    money = money_of(exchange)
+    symbol = f"BTC/{money}:{money}" if market_type is MarketType.SWAP else f"BTC/{money}"
+    listed = (await market.listings())[symbol]
+    await market.lend(opened)
+    public.sent.clear()
     traits = Traits(
         netting=market_type is MarketType.SWAP,
         native_protection=False,
@@ -213,9 +219,31 @@ async def driven(
         validity=timedelta(seconds=5),
         settle=profile.settle,
     )
-    terms = Terms(exchange, market_type, Wanted(Decimal(1)), "digest")
-    broker = CryptoBroker(terms, profile, traits, opened, public, surroundings)  # type: ignore[arg-type]
+    terms = Terms(exchange, market_type, wanted, "digest")
+    broker = CryptoBroker(terms, profile, traits, opened, market, surroundings)
     try:
-        yield Driven(opened, profile, line, public, broker)
+        yield Driven(opened, profile, line, public, listed, broker)
     finally:
         await opened.close()
+        await market.close()
+
+
+def _public(exchange: str, market_type: MarketType, profile: Profile, line: CapturedLine) -> PublicMarket:
+    """The public side of a class whose market table is ours."""
+    surroundings = Surroundings(
+        _TRANSPORT,
+        line,  # type: ignore[arg-type]  # as below
+        lambda: START + timedelta(seconds=1),
+    )
+    keyless = exchange_of(exchange, profile, surroundings, unlimited(), sandbox=False)
+
+    async def fetch_markets(params: object) -> list[dict[str, Any]]:
+        del params
+        return [market_of(keyless, market_type, base) for base in ("BTC", "ETH")]
+
+    keyless.fetch_markets = fetch_markets
+    # Currencies come with the markets, and the venue has our time.
+    keyless.has = {**keyless.has, "fetchCurrencies": None, "fetchTime": None}
+    for made_on_the_way in keyless.options.get("marketHelperProps", ()):
+        keyless.options.setdefault(made_on_the_way, None)
+    return PublicMarket("synthetic", keyless, surroundings, profile.quoted_by)

@@ -32,55 +32,30 @@ REDUCE: Final = {"reduceOnly": "true"}
 REDUCE_SNAKE: Final = {"reduce_only": "true"}
 
 WIRES: Final[Mapping[tuple[str, MarketType], Wire]] = {
-    ("alpaca", SPOT): Wire("client_order_id", "qty", price="limit_price"),
-    ("bequant", SPOT): Wire("client_order_id", "quantity"),
     ("bingx", SPOT): Wire("newClientOrderId", "quantity", window="recvWindow"),
     ("bingx", SWAP): Wire("clientOrderID", "quantity", exit=REDUCE, window="recvWindow"),
     ("bitget", SPOT): Wire("clientOid", "size", cost="size"),
     ("bitget", SWAP): Wire("clientOid", "size", exit={"reduceOnly": "YES"}),
-    ("bitrue", SPOT): Wire("newClientOrderId", "quantity", window="recvWindow"),
-    ("bitrue", SWAP): Wire(
-        "clientOrderId", "volume", cost="volume", exit={"open": "CLOSE"}, window="recvWindow"
-    ),
-    ("blockchaincom", SPOT): Wire("clOrdId", "orderQty"),
-    ("blofin", SWAP): Wire("clientOrderId", "size", exit=REDUCE),
-    ("btcmarkets", SPOT): Wire("clientOrderId", "amount"),
-    ("btcturk", SPOT): Wire("newClientOrderId", "quantity"),
     ("bybiteu", SPOT): Wire("orderLinkId", "qty", window="X-BAPI-RECV-WINDOW"),
     ("bybitid", SPOT): Wire("orderLinkId", "qty", window="X-BAPI-RECV-WINDOW"),
     ("bybitid", SWAP): Wire("orderLinkId", "qty", exit=REDUCE, window="X-BAPI-RECV-WINDOW"),
     ("binanceus", SPOT): Wire("newClientOrderId", "quantity", window="recvWindow"),
     ("coinbase", SPOT): Wire("client_order_id", "base_size", cost="quote_size", price="limit_price"),
-    ("coinmate", SPOT): Wire("clientOrderId", "amount", cost="total"),
-    ("coinsph", SPOT): Wire("newClientOrderId", "quantity", cost="quoteOrderQty", window="recvWindow"),
     ("cryptocom", SPOT): Wire("client_oid", "quantity"),
-    ("deepcoin", SPOT): Wire("clOrdId", "sz", price="px"),
-    ("deepcoin", SWAP): Wire("clOrdId", "sz", price="px", exit={**REDUCE, "posSide": "long"}),
-    ("delta", SPOT): Wire("client_order_id", "size", price="limit_price"),
-    ("delta", SWAP): Wire("client_order_id", "size", price="limit_price", exit=REDUCE_SNAKE),
     ("deribit", SPOT): Wire("label", "amount", window="valid_until"),
     ("deribit", SWAP): Wire("label", "amount", exit=REDUCE_SNAKE, window="valid_until"),
-    ("fmfwio", SPOT): Wire("client_order_id", "quantity"),
-    ("fmfwio", SWAP): Wire("client_order_id", "quantity", exit=REDUCE_SNAKE),
-    ("foxbit", SPOT): Wire("client_order_id", "quantity"),
     ("gate", SPOT): Wire("text", "amount", cost="amount", window="x-gate-exptime"),
     ("gate", SWAP): Wire("text", "size", exit=REDUCE_SNAKE, window="x-gate-exptime"),
     ("gateeu", SPOT): Wire("text", "amount", cost="amount", window="x-gate-exptime"),
-    ("hashkey", SPOT): Wire("newClientOrderId", "quantity", window="recvWindow"),
-    ("hashkey", SWAP): Wire("clientOrderId", "quantity", exit={"side": "SELL_CLOSE"}, window="recvWindow"),
-    ("hitbtc", SPOT): Wire("client_order_id", "quantity"),
-    ("hitbtc", SWAP): Wire("client_order_id", "quantity", exit=REDUCE_SNAKE),
     ("htx", SPOT): Wire("client-order-id", "amount", cost="amount"),
+    ("hyperliquid", SWAP): Wire("c", "s", price="p", exit={"r": "true"}),
     ("kraken", SPOT): Wire("cl_ord_id", "volume", window="deadline"),
     ("krakenfutures", SWAP): Wire("cliOrdId", "size", price="limitPrice", exit=REDUCE),
     ("kucoin", SPOT): Wire("clientOid", "size"),
     ("kucoin", SWAP): Wire("clientOid", "size", exit=REDUCE),
     ("kucoinfutures", SWAP): Wire("clientOid", "size", exit=REDUCE),
-    ("latoken", SPOT): Wire("clientOrderId", "quantity"),
-    ("lbank", SPOT): Wire("custom_id", "amount", cost="price"),
     ("mexc", SPOT): Wire("newClientOrderId", "quantity", window="recvWindow"),
     ("mexc", SWAP): Wire("externalOid", "vol", exit={"side": "4"}),
-    ("modetrade", SWAP): Wire("client_order_id", "order_quantity", price="order_price", exit=REDUCE_SNAKE),
     ("myokx", SPOT): Wire("clOrdId", "sz", price="px", window="expTime"),
     ("myokx", SWAP): Wire("clOrdId", "sz", price="px", exit=REDUCE, window="expTime"),
     ("okx", SPOT): Wire("clOrdId", "sz", price="px", window="expTime"),
@@ -92,18 +67,6 @@ WIRES: Final[Mapping[tuple[str, MarketType], Wire]] = {
     ("phemex", SWAP): Wire(
         "clOrdID", "orderQtyRq", price="priceRp", exit=REDUCE, window="x-phemex-request-expiry"
     ),
-    ("tokocrypto", SPOT): Wire("clientId", "quantity", cost="quoteOrderQty", window="recvWindow"),
-    ("toobit", SPOT): Wire("newClientOrderId", "quantity", cost="quantity", window="recvWindow"),
-    ("toobit", SWAP): Wire("newClientOrderId", "quantity", exit={"side": "SELL_CLOSE"}, window="recvWindow"),
-    ("upbit", SPOT): Wire("identifier", "volume", cost="price"),
-    ("weex", SPOT): Wire("newClientOrderId", "quantity"),
-    ("weex", SWAP): Wire("newClientOrderId", "quantity", exit={**REDUCE, "positionSide": "LONG"}),
-    ("whitebit", SPOT): Wire("clientOrderId", "amount"),
-    ("woo", SPOT): Wire("clientOrderId", "quantity"),
-    ("woo", SWAP): Wire("clientOrderId", "quantity", exit=REDUCE),
-    ("woofipro", SWAP): Wire("client_order_id", "order_quantity", price="order_price", exit=REDUCE_SNAKE),
-    ("xt", SPOT): Wire("clientOrderId", "quantity", cost="quoteQty", window="xt-validate-recvwindow"),
-    ("xt", SWAP): Wire("clientOrderId", "origQty", exit={**REDUCE, "positionSide": "LONG"}),
 }
 """Everything of tier compatible, and nothing else."""
 
@@ -114,6 +77,7 @@ _BYBIT: Final = {
 ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
     # A classic account is refused what only unified accounts have.
     "bitget": {"account/settings": {"code": "40084", "msg": "classic account"}},
+    "bybit": _BYBIT,
     "bybiteu": _BYBIT,
     "bybitid": _BYBIT,
     "gate": {"account/detail": {"user_id": 1, "key": {"mode": 1}}},
@@ -124,6 +88,7 @@ ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
             "data": [{"id": 7, "type": "spot", "subtype": "", "state": "working"}],
         }
     },
+    "hyperliquid": {"userAbstraction": "default"},
     "kucoin": {"account/mode": {"code": "200000", "data": {"selfAccountMode": "CLASSIC"}}},
     "kucoinfutures": {"account/mode": {"code": "200000", "data": {"selfAccountMode": "CLASSIC"}}},
 }

@@ -1,7 +1,7 @@
-"""A transport that catches what leaves: a request is noted and its connection drops, unless an answer was laid out."""
+"""A transport that catches what leaves: a request is noted, and its connection drops unless an answer was laid out."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -20,7 +20,7 @@ class Sent:
     headers: Mapping[str, str]
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Every name with its value in query and body, those further in by their own names."""
+        """Every name with its value in query and body, those further in by their own names; no object that signs."""
         query = parse_qsl(urlsplit(self.url).query, keep_blank_values=True)
         if self.body.lstrip()[:1] in ("{", "["):
             return [*query, *_leaves("", json.loads(self.body))]
@@ -41,7 +41,7 @@ class Sent:
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
-        for key, inner in value.items():
+        for key, inner in value.items() if name != "signature" else ():
             yield from _leaves(key, inner)
     elif isinstance(value, list):
         for inner in value:
@@ -55,8 +55,11 @@ class CapturedLine:
     """What an exchange object takes for its session."""
 
     answers: Mapping[str, Any] = field(default_factory=dict)
-    """By a part of the address: what a class asks of the account before it sends an order."""
+    """By a part of address or body: what a class asks of the account before it sends an order."""
     sent: list[Sent] = field(default_factory=list)
+    """What had no answer there."""
+    venue: Callable[[Sent], Any] | None = None
+    """What answers everything else; None is no answer."""
     headers: dict[str, str] = field(default_factory=dict)
 
     def get(self, url: URL, **details: Any) -> "_Exchanged":
@@ -91,12 +94,17 @@ class _Exchanged:
 
     async def __aenter__(self) -> "_Answer":
         address = str(self.url)
-        answer = next((each for part, each in self.line.answers.items() if part in address), None)
-        if answer is not None:
-            return _Answer(json.dumps(answer))
         body = self.details.get("data") or ""
         text = body.decode() if isinstance(body, bytes) else str(body)
-        self.line.sent.append(Sent(self.method, address, text, dict(self.details.get("headers") or {})))
+        known = self.line.answers.items()
+        answer = next((each for part, each in known if part in f"{address} {text}"), None)
+        if answer is not None:
+            return _Answer(json.dumps(answer))
+        sent = Sent(self.method, address, text, dict(self.details.get("headers") or {}))
+        self.line.sent.append(sent)
+        answer = None if self.line.venue is None else self.line.venue(sent)
+        if answer is not None:
+            return _Answer(json.dumps(answer))
         raise aiohttp.ClientConnectionError("caught")
 
     async def __aexit__(self, *error: object) -> None:

@@ -38,7 +38,7 @@ from tests.engine.signals import executions, positions, publish
 from tests.servers import free_port, postgres_spot, reachable_directory
 from tests.venues.exchange import Exchange, running_exchange
 from tests.venues.faults import HANG, leaves, modifies, places, slow
-from tests.venues.metatrader import MetaTraderVenue, running_bridge
+from tests.venues.metatrader import MetaTraderVenue, conduct, running_bridge
 from tests.venues.wire import WireRequest
 from tests.workers.processes import PLAIN_ARQ, own_redis, until, working
 from tests.workers.processes import Worker as WorkerProcess
@@ -362,6 +362,7 @@ async def brokers() -> AsyncIterator[MetaTraderVenue]:
     async with running_bridge() as bridges:
         yield bridges
         bridges.audit()
+        conduct.assert_sound(bridges)
 
 
 LONGEST_BEFORE: Final = 25

@@ -3,36 +3,32 @@
 import asyncio
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-import ccxt.async_support as library
-
 from app.brokers.crypto import brackets
 from app.brokers.crypto.balances import balances_of, coins_of, equity_of, positions_of
 from app.brokers.crypto.exchange import Call, Surroundings, calling
 from app.brokers.crypto.funding import payments_of
 from app.brokers.crypto.history import fills_of, symbols_held
+from app.brokers.crypto.lookups import LookUps
 from app.brokers.crypto.markets import Listed, amount, decimal
 from app.brokers.crypto.outcomes import is_not_found, of_order, of_read
 from app.brokers.crypto.permissions import Key, key_of, name_of
-from app.brokers.crypto.profiles import LookUp, MarketBuy, Profile, shaped, venue_of
+from app.brokers.crypto.profiles import venue_of
 from app.brokers.crypto.public import PublicMarket
 from app.brokers.crypto.reports import (
     Answer,
-    fees_of_trades,
-    fees_told,
-    filled_of,
     id_of,
+    own_id_of,
     report_of,
-    without_size,
 )
-from app.brokers.crypto.requests import creation, is_bought_for_money, naming, room
+from app.brokers.crypto.requests import creation, naming, needs_quote, room
 from app.brokers.crypto.settings import VenueSettings, Wanted
+from app.brokers.crypto.ways import LookUp, Profile, shaped
 from app.brokers.limits.buckets import Urgency
 from app.brokers.port import (
     ABSENT,
@@ -76,21 +72,6 @@ KEY_IS_KNOWN_FOR: Final = timedelta(minutes=5)
 
 PASSED: Final = "order would trigger immediately"
 
-LOOK_BACK: Final = timedelta(minutes=1)
-"""Clock skew allowed for when listings are asked for since the claim."""
-
-TOLD_OF_THE_PAST: Final = timedelta(days=7)
-"""How much of it one listing of closed orders is answered for, where orders are found in filtered listings."""
-
-_MOST: Final = 500
-
-LISTS: Final = (
-    ("fetchOpenOrders", "fetch_open_orders"),
-    ("fetchClosedOrders", "fetch_closed_orders"),
-    ("fetchOrders", "fetch_orders"),
-)
-"""Where an order is looked for that cannot be asked for by itself: what says that a class has it, and its name."""
-
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -121,6 +102,7 @@ class CryptoBroker:
         self._exchange = exchange
         self._market = market
         self._surroundings = surroundings
+        self._look_ups = LookUps(exchange, profile, surroundings)
         self._venue_settings = VenueSettings(exchange, profile, terms.wanted, surroundings.now)
         self._key: tuple[datetime, Key] | None = None
         self._name: str | None = None
@@ -272,7 +254,7 @@ class CryptoBroker:
             raise Refused(f"{symbol} is not known here.", code="symbol_unknown")
         with calling(Call()) as call:
             try:
-                known = {name for key in ours for name in await self._venue_ids(key)}
+                known = {name for key in ours for name in await self._look_ups.venue_ids(key)}
                 return _told(await fills_of(self._exchange, self._profile, listed, since, known), call)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
@@ -347,26 +329,11 @@ class CryptoBroker:
         asked = [{"settleCoin": coin} for coin in self._profile.settle_coins]
         return [each for params in asked for each in await self._exchange.fetch_positions(None, params)]
 
-    async def _venue_ids(self, key: OrderKey) -> list[str]:
-        """The ids under which the trades of an order of ours are listed. Raises ccxt's errors."""
-        if key.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
-            legs = [replace(key, client_order_id=key.client_order_id + letter) for letter in brackets.LEGS]
-            found = [await self._order(replace(leg, exchange_order_id=None)) for leg in legs]
-            return [name for order in found if (name := id_of(order)) is not None]
-        names = [key.exchange_order_id] if key.exchange_order_id is not None else []
-        if self._profile.real_order and key.type in self._profile.rooms:
-            order = await self._order(key)
-            became = None if order is None else self._real_order(order)
-            names += [became] if became is not None else []
-        return names
-
     def _own_id(self, order: Answer) -> str | None:
         """The client order id of an order as our books know it."""
-        told = order.get("clientOrderId")
-        if told in (None, ""):
-            return None
+        told = own_id_of(order, self._profile)
         is_bracketed = self._profile.style is NativeStyle.BRACKET
-        return brackets.list_id_of(str(told)) if is_bracketed else str(told)
+        return brackets.list_id_of(told) if is_bracketed and told is not None else told
 
     def _check_fresh(self, request: OrderRequest) -> None:
         if self._surroundings.now() - request.signed_at > self._traits.validity:
@@ -416,7 +383,8 @@ class CryptoBroker:
             try:
                 if not request.reduce_only:
                     await self._venue_settings.prepare(request.symbol, call)
-                return await self._venue_settings.is_hedged(request.symbol)
+                # Where orders cannot name their side nobody asks: entries were refused, and exits only ever reduce.
+                return self._profile.holds_hedged and await self._venue_settings.is_hedged(request.symbol)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
 
@@ -428,8 +396,8 @@ class CryptoBroker:
         return Unreachable(failure.message) if self._venue_settings.doubt_mode(began) else failure
 
     async def _reckoning_quote(self, request: OrderRequest) -> Quote | None:
-        """The quote by which a market buy is told what it may cost, where the venue takes no quantity for it."""
-        if not is_bought_for_money(request, self._profile):
+        """The quote that is a part of the order, where the venue wants its cost, or a price that bounds it."""
+        if not needs_quote(request, self._profile):
             return None
         quote = (await self.quotes([request.symbol])).get(request.symbol)
         if quote is None:
@@ -450,6 +418,7 @@ class CryptoBroker:
             is_hedged=is_hedged,
             quote=quote,
             margin_mode=self._terms.wanted.margin_mode,
+            leverage=self._terms.wanted.leverage,
         )
         order = await self._exchange.create_order(
             create.symbol, create.type, create.side, create.amount, create.price, create.params
@@ -499,126 +468,14 @@ class CryptoBroker:
         with calling(Call(urgency=urgency)) as call:
             try:
                 if key.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
-                    seen = await self._bracket(key, listed)
+                    seen = await self._look_ups.bracket(key, listed)
                     return CANNOT_SAY if seen is ABSENT and not call.is_clean else seen
-                order = await self._order(key)
+                order = await self._look_ups.order(key)
                 if order is None:
                     return ABSENT if self._profile.is_proven and call.is_clean else CANNOT_SAY
-                return await self._report(order, key, listed)
+                return await self._look_ups.report(order, key, listed)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
-
-    async def _order(self, key: OrderKey) -> Answer | None:
-        """The venue's answer about one order; None when it says that there is none. Raises ccxt's errors."""
-        params = naming(key, self._profile)
-        match self._profile.look_up:
-            case LookUp.ONE:
-                return await self._order_or_none(key.exchange_order_id or "", key.symbol, params)
-            case LookUp.FILTERED:
-                return await self._filtered_order(key, params)
-            case LookUp.LISTED:
-                return await self._listed_order(key)
-
-    async def _filtered_order(self, key: OrderKey, params: dict[str, Any]) -> Answer | None:
-        """Of the open orders, then of those of the past: whatever they ended as, however long ago they were placed."""
-        exchange = self._exchange
-        if found := _named(await exchange.fetch_open_orders(key.symbol, None, None, dict(params)), key):
-            return found
-        # Without a start the venue answers for the last days alone, with one for the days from there on.
-        is_old = self._surroundings.now() - key.signed_at > TOLD_OF_THE_PAST - LOOK_BACK
-        for since in (None, self._since(key)) if is_old else (None,):
-            # The class would ask for closed orders with the status of filled ones.
-            told = await exchange.fetch_canceled_and_closed_orders(key.symbol, since, None, dict(params))
-            if found := _named(told, key):
-                return found
-        return None
-
-    async def _order_or_none(self, order_id: str, symbol: str, params: dict[str, Any]) -> Answer | None:
-        try:
-            order: Answer = await self._exchange.fetch_order(order_id, symbol, params)
-        except Exception as error:
-            if is_not_found(error):
-                return None
-            raise
-        return order
-
-    async def _listed_order(self, key: OrderKey) -> Answer | None:
-        """By the venue's id where it is known and can be asked for, else in the lists of open and closed orders."""
-        exchange, has = self._exchange, self._exchange.has
-        where = room(key, self._profile)
-        if key.exchange_order_id is not None and has["fetchOrder"] is True:
-            # Some classes ask for single orders on one of their markets only.
-            with suppress(library.NotSupported):
-                return await self._order_or_none(key.exchange_order_id, key.symbol, where)
-        since = self._since(key)
-        for flag, method in LISTS:
-            if has[flag] is not True:
-                continue
-            start = None if flag == "fetchOpenOrders" else since
-            with suppress(library.NotSupported):
-                if found := _named(
-                    await getattr(exchange, method)(key.symbol, start, None, dict(where)), key
-                ):
-                    return found
-        return None
-
-    def _since(self, key: OrderKey) -> int:
-        """From when on the venue is asked for what became of a claim, by its own clock, in milliseconds."""
-        return int((self._surroundings.clock.at(key.signed_at) - LOOK_BACK).timestamp() * 1000)
-
-    async def _bracket(self, key: OrderKey, listed: Listed) -> OrderReport | Silence:
-        legs: list[OrderReport] = []
-        list_id = ""
-        for letter, leg in brackets.LEGS.items():
-            part = replace(key, client_order_id=key.client_order_id + letter, exchange_order_id=None)
-            order = await self._order(part)
-            if order is None:
-                continue
-            list_id = str(order["info"]["orderListId"])
-            report = await self._report(order, part, listed)
-            legs.append(replace(report, leg=leg if report.filled_quantity > ZERO else None))
-        if not legs:
-            return ABSENT
-        if len(legs) != len(brackets.LEGS):
-            raise Uncertain("The venue shows one leg of a bracket only.")
-        return brackets.merged(key.client_order_id, list_id, legs)
-
-    async def _report(self, order: Answer, key: OrderKey, listed: Listed) -> OrderReport:
-        """The report of an answer, with what a conditional order became, and fees from its trades where needed."""
-        named = id_of(order)
-        became = self._real_order(order)
-        if became is not None:
-            real = await self._order_or_none(became, key.symbol, {})
-            if real is None:
-                raise Uncertain("The venue does not show what the triggered order became.")
-            order = real
-        if key.type is OrderType.MARKET and self._profile.market_buy is not MarketBuy.QUANTITY:
-            order = without_size(order)
-        filled = filled_of(order)
-        fees = fees_told(order, self._profile.fee_detail) if filled > ZERO else {}
-        trades: Sequence[Answer] = ()
-        if fees is None:
-            trades = await self._trades(order, key)
-            fees = fees_of_trades(trades, filled)
-        return report_of(order, trades, fees, key, listed, named=named)
-
-    def _real_order(self, order: Answer) -> str | None:
-        told = (str((order.get("info") or {}).get(field) or "") for field in self._profile.real_order)
-        return next((each for each in told if each not in ("", "0")), None)
-
-    async def _trades(self, order: Answer, key: OrderKey) -> Sequence[Answer]:
-        """All trades of one order. Raises ccxt's errors."""
-        exchange, name = self._exchange, id_of(order)
-        if self._profile.trades_by is not None:
-            found = await exchange.fetch_my_trades(key.symbol, None, _MOST, {self._profile.trades_by: name})
-        elif exchange.has["fetchOrderTrades"] is True:
-            found = await exchange.fetch_order_trades(name, key.symbol, None, None, {})
-        elif exchange.has["fetchMyTrades"]:
-            since = self._since(key)
-            found = await exchange.fetch_my_trades(key.symbol, since, None, {})
-        else:
-            raise Uncertain("The venue does not say what orders cost.")
-        return [trade for trade in found if str(trade.get("order")) == name]
 
     async def _take_back(self, key: OrderKey) -> None:
         """Cancel at the venue. Raises ccxt's errors."""
@@ -629,7 +486,7 @@ class CryptoBroker:
             params = naming(key, self._profile)
             await self._exchange.cancel_order(self._placeholder, key.symbol, params)
             return
-        name = key.exchange_order_id or id_of(await self._listed_order(key))
+        name = key.exchange_order_id or id_of(await self._look_ups.in_lists(key))
         if name is None:
             raise Uncertain("The venue does not show the order, so it cannot be named to be cancelled.")
         await self._exchange.cancel_order(name, key.symbol, room(key, self._profile))
@@ -651,7 +508,7 @@ class CryptoBroker:
                 orders = await self._exchange.fetch_open_orders(symbol, None, None, dict(where))
             except Exception:  # noqa: BLE001 - a listing is a saving; without it each order is looked up by itself
                 return {}
-        seen = {str(order.get("clientOrderId")): order for order in orders}
+        seen = {own_id_of(order, self._profile): order for order in orders}
         resting: dict[str, OrderReport] = {}
         for key in keys:
             order = seen.get(key.client_order_id)
@@ -660,13 +517,13 @@ class CryptoBroker:
             if (
                 order.get("status") == "open"
                 and amount(order.get("filled")) == ZERO
-                and not self._real_order(order)
+                and not self._look_ups.real_order(order)
             ):
                 resting[key.client_order_id] = report_of(order, (), {}, key, listed)
         return resting
 
     def _balance_params(self) -> dict[str, Any]:
-        return {"type": self._terms.market_type.value}
+        return {"type": self._profile.balance_type or self._terms.market_type.value}
 
     async def _known_key(self) -> Key:
         now = self._surroundings.now()
@@ -696,15 +553,6 @@ def _told(answer: T, call: Call) -> T:
     if not call.is_clean:
         raise Uncertain("The venue's answer cannot be read.")
     return answer
-
-
-def _named(orders: Sequence[Answer], key: OrderKey) -> Answer | None:
-    for order in orders:
-        if str(order.get("clientOrderId")) == key.client_order_id:
-            return order
-        if key.exchange_order_id is not None and id_of(order) == key.exchange_order_id:
-            return order
-    return None
 
 
 def _urgency(request: OrderRequest) -> Urgency:

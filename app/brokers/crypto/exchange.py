@@ -4,6 +4,7 @@ The layer decides when a request goes (the rate budget), by which clock it is si
 remembers of each call what an error alone does not tell: whether anything was sent, and what came back.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,9 +18,9 @@ import ccxt.async_support as library
 
 from app.brokers.crypto.answers import code_in
 from app.brokers.crypto.clock import VenueClock
-from app.brokers.crypto.profiles import VALIDITY, Deadline, Practice, Profile
 from app.brokers.crypto.tariffs import Asked, Toll
 from app.brokers.crypto.transport import Line, Transport
+from app.brokers.crypto.ways import VALIDITY, Deadline, Practice, Profile
 from app.brokers.limits.buckets import Urgency
 from app.brokers.limits.gate import Stopped
 from app.brokers.port import Refused, Uncertain, Unreachable
@@ -208,11 +209,19 @@ class _Layer:
             if isinstance(error, library.InvalidNonce) or _doubts_time(call.body):
                 self.surroundings.clock.doubt()
             raise
-        if call.body is None:
+        if call.body is None and not _is_word(rest[0]):
             call.is_clean = False
             if str(rest[0] or "").lstrip()[:1] in _UNREADABLE and status < 400:
                 raise library.BadResponse("neither the answer nor an error")
         return handled
+
+
+def _is_word(text: object) -> bool:
+    """Whether an answer is one JSON string, which classes are not given as parsed JSON."""
+    try:
+        return isinstance(json.loads(str(text or "")), str)
+    except ValueError:
+        return False
 
 
 def _doubts_time(body: Any) -> bool:

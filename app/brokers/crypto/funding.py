@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from app.brokers.crypto.markets import amount
-from app.brokers.crypto.profiles import Records
+from app.brokers.crypto.ways import Records
 from app.domain.holdings import Payment
 from app.domain.money import trimmed
 

@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 from app.brokers.crypto.markets import Listed, amount, decimal
-from app.brokers.crypto.profiles import Profile
 from app.brokers.crypto.reports import Answer, fees_of
+from app.brokers.crypto.ways import Profile
 from app.brokers.port import Refused, Uncertain
 from app.domain.holdings import Fill
 from app.domain.money import ZERO, exact, trimmed

@@ -11,7 +11,7 @@ import ccxt.async_support as library
 
 from app.brokers.crypto.answers import code_in, parts
 from app.brokers.crypto.exchange import Call
-from app.brokers.crypto.profiles import Profile
+from app.brokers.crypto.ways import Profile
 from app.brokers.port import BANNED, CREDENTIALS_REFUSED, Refused, Uncertain, Unreachable, VenueError
 
 _LONGEST_MESSAGE: Final = 300
@@ -81,6 +81,12 @@ def _of_order(error: Exception, call: Call, profile: Profile) -> VenueError:
 def of_read(error: Exception, call: Call) -> VenueError:
     """What an error means for a question, which can be asked again."""
     return _marked(_of_read(error, call), call)
+
+
+def of_keyless_read(error: Exception, call: Call) -> VenueError:
+    """What an error means for a question that was asked without a key: nothing that any account was refused."""
+    failure = of_read(error, call)
+    return Unreachable(failure.message) if isinstance(failure, Refused) else failure
 
 
 def _of_read(error: Exception, call: Call) -> VenueError:

@@ -26,7 +26,9 @@ UNTOLD: Final = Key(None, Permissions(trade=None, withdraw=None))
 def _binance(answer: Answer, market_type: MarketType) -> Key:
     field = "enableSpotAndMarginTrading" if market_type is MarketType.SPOT else "enableFutures"
     withdraw = answer.get("enableWithdrawals")
-    return Key(None, Permissions(_told(answer.get(field)), _told(withdraw)))
+    moves = [_told(answer.get(each)) for each in ("enableInternalTransfer", "permitsUniversalTransfer")]
+    transfer = None if None in moves else any(moves)
+    return Key(None, Permissions(_told(answer.get(field)), _told(withdraw), transfer))
 
 
 def _bybit(answer: Answer, market_type: MarketType) -> Key:
@@ -40,7 +42,11 @@ def _bybit(answer: Answer, market_type: MarketType) -> Key:
     wallet = granted.get("Wallet")
     return Key(
         None if identity is None else str(identity),
-        Permissions(trade, None if wallet is None else "Withdraw" in wallet),
+        Permissions(
+            trade,
+            None if wallet is None else "Withdraw" in wallet,
+            None if wallet is None else "SubMemberTransfer" in wallet,
+        ),
     )
 
 
@@ -62,15 +68,57 @@ def _coinbase(answer: Answer, _: MarketType) -> Key:
     return Key(None, Permissions(_told(answer.get("can_trade")), _told(answer.get("can_transfer"))))
 
 
+def _kucoin(answer: Answer, market_type: MarketType) -> Key:
+    data = answer.get("data") or {}
+    uid, told = data.get("uid"), data.get("permission")
+    identity = None if uid in (None, "") else str(uid)
+    if not isinstance(told, str) or not told:
+        return Key(identity, UNTOLD.permissions)
+    granted = {each.strip() for each in told.split(",")}
+    trading = {"Trade", "Spot" if market_type is MarketType.SPOT else "Futures"}
+    # What the venue calls a transfer leaves it; an inner one does not.
+    leaving = {"Transfer", "Withdraw", "Withdrawal"}
+    return Key(
+        identity, Permissions(bool(granted & trading), bool(granted & leaving), "InnerTransfer" in granted)
+    )
+
+
+_BITGET_CODE: Final = 4
+"""How long the codes of single permissions are; there are keys of an older kind that are described in words."""
+
+
+def _bitget(answer: Answer, market_type: MarketType) -> Key:
+    data = answer.get("data") or {}
+    uid, told = data.get("userId"), data.get("authorities")
+    identity = None if uid in (None, "") else str(uid)
+    granted = [str(each) for each in told] if isinstance(told, list) else []
+    if not granted or any(len(each) != _BITGET_CODE for each in granted):
+        return Key(identity, UNTOLD.permissions)
+    trading = "stow" if market_type is MarketType.SPOT else "coow"
+    return Key(identity, Permissions(trading in granted, "wwow" in granted, "wtow" in granted))
+
+
+def _bitfinex(answer: Any, _: MarketType) -> Key:
+    scopes = {str(row[0]): row[2] for row in answer if isinstance(row, list) and len(row) > 2}
+    writes = {scope: str(flag) == "1" for scope, flag in scopes.items()}
+    return Key(None, Permissions(writes.get("orders"), writes.get("withdraw")))
+
+
 def _told(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-_READERS: Final[Mapping[str, tuple[str, Callable[[Answer, MarketType], Key]]]] = {
+_READERS: Final[Mapping[str, tuple[str, Callable[[Any, MarketType], Key]]]] = {
     "binance": ("sapiGetAccountApiRestrictions", _binance),
     "binanceusdm": ("sapiGetAccountApiRestrictions", _binance),
     "binanceus": ("sapiGetAccountApiRestrictions", _binance),
     "bybit": ("privateGetV5UserQueryApi", _bybit),
+    "bybiteu": ("privateGetV5UserQueryApi", _bybit),
+    "bybitid": ("privateGetV5UserQueryApi", _bybit),
+    "kucoin": ("privateGetUserApiKey", _kucoin),
+    "kucoinfutures": ("privateGetUserApiKey", _kucoin),
+    "bitget": ("privateSpotGetV2SpotAccountInfo", _bitget),
+    "bitfinex": ("privatePostAuthRPermissions", _bitfinex),
     "okx": ("privateGetAccountConfig", _okx),
     "myokx": ("privateGetAccountConfig", _okx),
     "okxus": ("privateGetAccountConfig", _okx),
@@ -153,4 +201,5 @@ async def key_of(exchange: Any, market_type: MarketType) -> Key:
         answer = await ask()
     except (library.NotSupported, library.PermissionDenied, library.BadRequest):
         return UNTOLD
-    return read(answer, market_type) if isinstance(answer, Mapping) else UNTOLD
+    is_readable = isinstance(answer, list if read is _bitfinex else Mapping)
+    return read(answer, market_type) if is_readable else UNTOLD

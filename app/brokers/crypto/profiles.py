@@ -5,211 +5,32 @@ protection to our monitor: an exchange nobody has looked into is slower, never w
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
-from enum import StrEnum
 from functools import cache
 from typing import Any, Final
 
+from app.brokers.crypto.ways import (
+    CAUTIOUS_SETTLE,
+    MILLISECOND,
+    VALIDITY,
+    ClientId,
+    Deadline,
+    LeverageBy,
+    LookUp,
+    MarketBuy,
+    PositionMode,
+    Practice,
+    Profile,
+    Quoting,
+    Records,
+    Shape,
+    Trigger,
+)
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
 from app.domain.orders import OrderType, TriggerSource
-
-VALIDITY: Final = timedelta(seconds=5)
-"""How long after its claim a request may still be accepted."""
-
-_MILLISECOND: Final = timedelta(milliseconds=1)
-
-CAUTIOUS_SETTLE: Final = timedelta(seconds=60)
-"""Where nothing is known of a venue's processing time."""
-
-
-class Shape(StrEnum):
-    """What a venue takes for a client order id; each is made from the same 32 hex digits."""
-
-    HEX32 = "hex32"
-    HEX28 = "hex28"
-    HEX20 = "hex20"
-    HEX_0X = "0x_hex32"
-    INTEGER63 = "integer63"
-    INTEGER45 = "integer45"
-
-
-class LookUp(StrEnum):
-    """How an order is found by our id."""
-
-    ONE = "one"
-    """One request for the order of this id; the class tells "not found" from a failure."""
-    FILTERED = "filtered"
-    """Open, then closed and cancelled orders, filtered by the venue."""
-    LISTED = "listed"
-    """Open, then closed orders, searched here."""
-
-
-class Practice(StrEnum):
-    """How the practice accounts of a venue are reached."""
-
-    SANDBOX = "sandbox"
-    DEMO = "demo"
-    NONE = "none"
-    """Not at all, whatever the class says: what it calls a test address is the live one, or another venue's."""
-
-
-class MarketBuy(StrEnum):
-    """What a market buy is told to take: venues without a quantity for it are told what it may cost."""
-
-    QUANTITY = "quantity"
-    COST = "cost"
-    """The money, beside the quantity: the class sends it instead."""
-    SPENT = "spent"
-    """The money in place of the quantity: the class passes it on as it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """The moment after which a venue's matching engine refuses an order, where orders can name one."""
-
-    key: str
-    is_header: bool = False
-    is_text: bool = False
-    """Written as RFC 3339; else milliseconds since 1970."""
-    grace: timedelta = timedelta(0)
-    """What is added to the validity where the venue wants a deadline to be some way off when it arrives."""
-
-    def of(self, signed_at: datetime) -> str | int:
-        """The deadline of a claim as the venue writes it."""
-        ends = signed_at + VALIDITY + self.grace
-        return f"{ends:%Y-%m-%dT%H:%M:%SZ}" if self.is_text else int(ends.timestamp() * 1000)
-
-
-@dataclass(frozen=True, slots=True)
-class ClientId:
-    """Under which keys our id travels, native ones where the class would drop the unified key."""
-
-    create: str = "clientOrderId"
-    look_up: str = "clientOrderId"
-    shape: Shape = Shape.HEX32
-
-
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """How a stop is told to go by one price, and how the class tells that price."""
-
-    params: Mapping[str, str]
-    """What the stop is created with."""
-    method: str
-    """The method that answers by symbol."""
-    field: str
-    """Where its answers hold the price."""
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """How a venue lists the funding it charged and paid; the fields are those of a row of the list."""
-
-    method: str
-    """The method of the class that asks for it."""
-    params: Mapping[str, str]
-    id: str
-    amount: str
-    """What was received; negative was paid."""
-    currency: str
-    time: str
-    limit: int
-    """Of rows in one answer."""
-    path: tuple[str, ...] = ()
-    """Where an answer holds the rows."""
-    cursor: tuple[str, ...] | None = None
-    """Where it names the page that follows; None where pages are counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """One venue's ways on one of its markets."""
-
-    taker_fee: Decimal | None = None
-    """The standard taker fee, as a fraction; None takes what the class states."""
-    client_id: ClientId = field(default_factory=ClientId)
-    look_up: LookUp = LookUp.LISTED
-    is_proven: bool = False
-    """Whether a clean look-up that finds nothing may be believed."""
-    settle: timedelta = CAUTIOUS_SETTLE
-    window_option: str | None = None
-    """The option of the class that holds the validity window, where it signs one."""
-    window_unit: timedelta = _MILLISECOND
-    """What that option counts."""
-    deadline: Deadline | None = None
-    """How an order says until when it may be accepted, where it does that by a moment."""
-    market_buy: MarketBuy = MarketBuy.QUANTITY
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Options of the class, other than the window."""
-    alone: Mapping[str, Any] = field(default_factory=dict)
-    """Options that make the class load the markets of this type only."""
-    order_params: Mapping[str, Any] = field(default_factory=dict)
-    """What else every order is created with."""
-    practice: Practice = Practice.SANDBOX
-    style: NativeStyle = NativeStyle.NONE
-    triggers: Mapping[TriggerSource, Trigger] = field(default_factory=dict)
-    """Which prices may wake its stops, the usual one first; empty where there is no choice."""
-    rooms: Mapping[OrderType, Mapping[str, Any]] = field(default_factory=dict)
-    """What a look-up or cancel has to add to see orders of a type: conditional orders live apart."""
-    lists_all: bool = False
-    """Whether one request lists every open order of the account: none is cut off, whatever its symbol."""
-    infers_direction: bool = False
-    """Whether a stop fires whichever way its trigger is reached: one that was passed would wait for a return."""
-    real_order: tuple[str, ...] = ()
-    """Where a conditional order that has fired names the order it became, in the venue's own answer."""
-    trades_by: str | None = None
-    """The key by which trades of one order are asked for."""
-    fee_detail: str | None = None
-    """Where an order's own answer holds its fees by currency."""
-    refusals: Mapping[str, str] = field(default_factory=dict)
-    """Codes that certainly mean no, and our code for each."""
-    credential_codes: frozenset[str] = frozenset()
-    """Codes that say that the key is not accepted: wrong, expired, disabled, or from this address."""
-    ban_codes: frozenset[str] = frozenset()
-    """Codes that say that this address is shut out, which is nothing about the key or the order."""
-    refusing_words: tuple[str, ...] = ()
-    """Messages that certainly mean no where their code has other meanings too."""
-    not_executed: frozenset[str] = frozenset()
-    """Codes that certainly mean "not now": rate limits and clocks."""
-    not_executed_statuses: frozenset[int] = frozenset()
-    """The same for statuses of HTTP."""
-    uncertain: frozenset[str] = frozenset()
-    """Codes that say nothing, whatever error the class makes of them."""
-    dates_requests: bool = False
-    """Whether what the class calls an invalid nonce is a time outside the window, so that nothing was executed.
-    Elsewhere nonces count up, and one that was used before may have come with this very order."""
-    forced_types: tuple[str, ...] = ()
-    """Under which `execType` each the venue lists trades that it forced; other trades are listed without them."""
-    forced_orders: str | None = None
-    """The method of the class that lists the orders by which the venue closed positions."""
-    forced_charges: tuple[str, str] | None = None
-    """The method that lists incomes, and the type of those that a forced order costs beside its fees."""
-    funding: Records | None = None
-    """How funding is told of; None on swap is not at all."""
-    settle_coins: tuple[str, ...] = ()
-    """Positions are told for one settle coin at a time; these are asked for."""
-    read_lag: timedelta = timedelta(seconds=30)
-    """How far what is told of holdings may lag behind fills."""
-    places_by_get: bool = False
-    """Whether orders are sent with GET, so that no method tells a read from a write."""
-    margin_in_orders: bool = False
-    """Whether every order says its margin mode, so that there is none to set."""
-    one_margin_mode: bool = False
-    """Whether the margin mode is the account's, not a symbol's."""
-    leverage_beside_mode: str | None = None
-    """What of the venue's own answer about a symbol's margin mode is its leverage, where both are told together."""
-    unchanged: frozenset[str] = frozenset()
-    """Codes by which the venue calls it an error that a setting is so already."""
-    mode_words: str | None = None
-    """What a refusal says of an order that is for another position mode than the account's."""
-    side_field: str | None = None
-    """What of a position's row is not zero where the account is hedged, if the class does not tell otherwise."""
-    holds_hedged: bool = False
-    """Whether the class takes `hedged` for accounts with a long and a short side."""
-
 
 _REJECTED: Final = "rejected_by_venue"
 _SMALL_VALUE: Final = "notional_below_minimum"
@@ -379,7 +200,7 @@ _BYBIT_SWAP: Final = replace(
     one_margin_mode=True,
     unchanged=frozenset({"110025", "110026", "110043"}),
     mode_words="position idx not match",
-    side_field="positionIdx",
+    position_mode=PositionMode(("positionIdx",), frozenset({"1", "2"})),
 )
 
 
@@ -392,7 +213,7 @@ def _sent_as(create: str, shape: Shape = Shape.HEX32, **more: Any) -> Profile:
     return Profile(client_id=ClientId(create, create, shape), **more)
 
 
-def _windowed(profile: Profile, option: str = "recvWindow", unit: timedelta = _MILLISECOND) -> Profile:
+def _windowed(profile: Profile, option: str = "recvWindow", unit: timedelta = MILLISECOND) -> Profile:
     """Its requests name how long after their time they may arrive."""
     return replace(profile, window_option=option, window_unit=unit, settle=WINDOWED_SETTLE)
 
@@ -407,19 +228,45 @@ def _bought_for_money(profile: Profile) -> Profile:
 
 
 _OKX: Final = _ending(
-    Profile(client_id=ClientId("clOrdId", "clOrdId"), look_up=LookUp.ONE, margin_in_orders=True),
+    Profile(
+        client_id=ClientId("clOrdId", "clOrdId"),
+        look_up=LookUp.ONE,
+        margin_in_orders=True,
+        holds_hedged=True,
+        leverage_sides_hedged=({"posSide": "long"}, {"posSide": "short"}),
+    ),
     Deadline("expTime", is_header=True),
 )
 _GATE: Final = _ending(
-    Profile(client_id=ClientId("clientOrderId", "text", Shape.HEX28)),
+    Profile(
+        client_id=ClientId("clientOrderId", "text", Shape.HEX28, prefix="t-"),
+        leverage_by=LeverageBy.WITH_MODE,
+        position_mode=PositionMode(
+            ("in_dual_mode",), frozenset({"True"}), "privateFuturesGetSettleAccounts", {"settle": "usdt"}
+        ),
+    ),
     Deadline("x-gate-exptime", is_header=True),
 )
 _KUCOIN: Final = Profile(
-    client_id=ClientId("clientOid", "clientOid"), look_up=LookUp.ONE, margin_in_orders=True
+    client_id=ClientId("clientOid", "clientOid"),
+    look_up=LookUp.ONE,
+    margin_in_orders=True,
+    leverage_in_orders=True,
+    holds_hedged=True,
+    # Its list of contracts, which the class would take for one of tickers, has no bid and ask.
+    options={"fetchTickers": {"method": "futuresPublicGetAllTickers"}},
 )
 _BITGET: Final = Profile(
-    client_id=ClientId("clientOid", "clientOrderId"), look_up=LookUp.ONE, margin_in_orders=True
+    client_id=ClientId("clientOid", "clientOrderId"),
+    look_up=LookUp.ONE,
+    margin_in_orders=True,
+    holds_hedged=True,
+    position_mode=PositionMode(("info", "posMode"), frozenset({"hedge_mode"}), "fetch_leverage"),
 )
+_BOOK_ONLY: Final = (Quoting.BOOK,)
+"""Tickers without bid and ask, or none that we may ask for."""
+_ONE_BY_ONE: Final = (Quoting.TICKER, Quoting.BOOK)
+"""Lists without bid and ask, or only for who has a key."""
 
 _ANY: Final[Mapping[str, Profile]] = {
     "okx": _OKX,
@@ -432,26 +279,67 @@ _ANY: Final[Mapping[str, Profile]] = {
     "cryptocom": _sent_as("client_oid"),
     "hyperliquid": Profile(
         client_id=ClientId(shape=Shape.HEX_0X),
-        # The class would sign a referral and a builder's fee in the owner's name.
-        options={"refSet": True, "builderFee": False},
+        # The class would sign a referral and a builder's approval in the owner's name, even without a fee; an address
+        # that cannot be signed for keeps it from that before anything leaves, and from naming a builder in orders.
+        options={"refSet": True, "builderFee": False, "builder": "nobody"},
+        leverage_by=LeverageBy.WITH_MODE,
+        prices_market_orders=True,
+        # Its lists of tickers are whole market tables without bid and ask.
+        quoted_by=_BOOK_ONLY,
     ),
     # It refuses a deadline that is less than two seconds away.
     "kraken": _ending(_sent_as("cl_ord_id"), Deadline("deadline", is_text=True, grace=timedelta(seconds=2))),
-    "krakenfutures": _sent_as("cliOrdId"),
-    "coinbase": _sent_as("client_order_id"),
+    "krakenfutures": _sent_as("cliOrdId", leverage_by=LeverageBy.ISOLATING, balance_type="flex"),
+    "coinbase": _sent_as(
+        "client_order_id",
+        quoted_by=_ONE_BY_ONE,
+        # Its older list of accounts does not tell what orders hold.
+        options={"fetchBalance": "v3PrivateGetBrokerageAccounts"},
+    ),
+    "coinbaseinternational": Profile(places_by_get=True),
     "gate": _GATE,
     "gateeu": _GATE,
-    "mexc": _sent_as("clientOrderId"),
-    "bingx": _sent_as("clientOrderId", order_params={"recvWindow": VALIDITY // _MILLISECOND}),
-    "deribit": _ending(_sent_as("label", places_by_get=True), Deadline("valid_until")),
-    "phemex": _windowed(_sent_as("clOrdID"), "x-phemex-request-expiry", timedelta(seconds=1)),
+    # Its book tickers are asked for without the one symbol, and read as if they were of it.
+    "mexc": _sent_as("clientOrderId", quoted_by=(Quoting.TICKERS, *_ONE_BY_ONE)),
+    "bingx": _sent_as(
+        "clientOrderId",
+        order_params={"recvWindow": VALIDITY // MILLISECOND},
+        holds_hedged=True,
+        leverage_sides=({"side": "BOTH"},),
+        leverage_sides_hedged=({"side": "LONG"}, {"side": "SHORT"}),
+    ),
+    "deribit": _ending(
+        Profile(client_id=ClientId("label", "label", told="label"), places_by_get=True),
+        Deadline("valid_until"),
+    ),
+    "phemex": _windowed(
+        _sent_as(
+            "clOrdID",
+            leverage_by=LeverageBy.IN_MODE,
+            holds_hedged=True,
+            position_mode=PositionMode(("posMode",), frozenset({"Hedged"})),
+            quoted_by=_BOOK_ONLY,
+        ),
+        "x-phemex-request-expiry",
+        timedelta(seconds=1),
+    ),
+    "whitebit": Profile(quoted_by=_ONE_BY_ONE),
+    "modetrade": Profile(quoted_by=_BOOK_ONLY),
+    "bigone": Profile(market_buy=MarketBuy.COST),
+    "bittrade": Profile(market_buy=MarketBuy.COST),
+    "mercado": Profile(market_buy=MarketBuy.PRICED),
+    "zebpay": Profile(market_buy=MarketBuy.COST),
     "poloniex": _sent_as("clientOrderId"),
-    "upbit": _sent_as("identifier", market_buy=MarketBuy.COST),
-    "lbank": _sent_as("custom_id", market_buy=MarketBuy.COST),
+    "upbit": _sent_as("identifier", market_buy=MarketBuy.COST, quoted_by=_BOOK_ONLY),
+    "lbank": _sent_as("custom_id", market_buy=MarketBuy.COST, quoted_by=_BOOK_ONLY),
     "bitfinex": _sent_as("cid", Shape.INTEGER45),
     "bitstamp": _sent_as("client_order_id"),
     "delta": _sent_as("client_order_id"),
-    "bithumb": _sent_as("client_order_id"),
+    "bithumb": _sent_as(
+        "client_order_id",
+        market_buy=MarketBuy.SPENT,
+        options={"createMarketBuyOrderRequiresPrice": False},
+    ),
     "onetrading": _sent_as("client_id", uncertain=frozenset({"INTERNAL_ERROR"})),
     # Their classes take a nonce that was used before for a key that is not accepted.
     "bitso": Profile(uncertain=frozenset({"0201"})),
@@ -459,17 +347,17 @@ _ANY: Final[Mapping[str, Profile]] = {
     "btse": _sent_as("clOrderID"),
     # The code is for a nonce that was used before.
     "blofin": Profile(margin_in_orders=True, uncertain=frozenset({"152407"})),
-    "deepcoin": _sent_as("clOrdId", margin_in_orders=True),
-    "woo": _sent_as("clientOrderId", Shape.INTEGER63),
-    "woofipro": _sent_as("clientOrderId"),
+    "deepcoin": _sent_as("clOrdId", margin_in_orders=True, quoted_by=_BOOK_ONLY),
+    "woo": _sent_as("clientOrderId", Shape.INTEGER63, quoted_by=_BOOK_ONLY),
+    "woofipro": _sent_as("clientOrderId", quoted_by=_BOOK_ONLY),
     "coinmate": _sent_as("clientOrderId", Shape.INTEGER63, market_buy=MarketBuy.SPENT),
     "luno": Profile(market_buy=MarketBuy.SPENT),
     "lighter": _sent_as("clientOrderId", Shape.INTEGER45),
-    "dydx": _sent_as("clientId", Shape.INTEGER45),
+    "dydx": _sent_as("clientId", Shape.INTEGER45, places_by_get=True),
     "bequant": _sent_as("client_order_id"),
     "hitbtc": _sent_as("client_order_id"),
     "fmfwio": _sent_as("client_order_id"),
-    "blockchaincom": _sent_as("clOrdId", Shape.HEX20, practice=Practice.NONE),
+    "blockchaincom": _sent_as("clOrdId", Shape.HEX20, practice=Practice.NONE, quoted_by=_BOOK_ONLY),
     "weex": Profile(practice=Practice.NONE),
     "btcturk": _sent_as("newClientOrderId"),
     "coinsph": _windowed(_sent_as("newClientOrderId", market_buy=MarketBuy.COST)),
@@ -504,6 +392,15 @@ _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
         for kind, profile in ((MarketType.SPOT, _BYBIT_SPOT), (MarketType.SWAP, _BYBIT_SWAP))
     },
     ("mexc", MarketType.SPOT): _windowed(_ANY["mexc"]),
+    ("mexc", MarketType.SWAP): replace(
+        _ANY["mexc"],
+        client_id=ClientId(told="externalOid"),
+        margin_in_orders=True,
+        leverage_in_orders=True,
+        leverage_by=LeverageBy.IN_MODE,
+        leverage_sides=({"direction": "long"}, {"direction": "short"}),
+        holds_hedged=True,
+    ),
     ("xt", MarketType.SPOT): _windowed(_bought_for_money(_ANY["xt"])),
     **{
         (exchange, MarketType.SPOT): _bought_for_money(_ANY.get(exchange, Profile()))
@@ -545,20 +442,3 @@ _SAME_VENUE: Final[Mapping[str, str]] = {"binanceusdm": "binance", "kucoinfuture
 def venue_of(exchange: str) -> str:
     """The venue behind a class: an account is one by whichever of its classes it is opened."""
     return _SAME_VENUE.get(exchange, exchange)
-
-
-def shaped(hex32: str, shape: Shape) -> str:
-    """Our id in the shape a venue takes."""
-    match shape:
-        case Shape.HEX32:
-            return hex32
-        case Shape.HEX28:
-            return hex32[:28]
-        case Shape.HEX20:
-            return hex32[:20]
-        case Shape.HEX_0X:
-            return f"0x{hex32}"
-        case Shape.INTEGER63:
-            return str(int(hex32, 16) >> 65)
-        case Shape.INTEGER45:
-            return str(int(hex32, 16) >> 83)

@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from app.brokers.crypto.clock import VenueClock
 from app.brokers.crypto.exchange import Call, Surroundings, calling
-from app.brokers.crypto.markets import Listed, decimal, known_of, listings_of
-from app.brokers.crypto.outcomes import of_read
-from app.brokers.crypto.profiles import Trigger
+from app.brokers.crypto.markets import Listed, known_of, listings_of
+from app.brokers.crypto.outcomes import of_keyless_read
+from app.brokers.crypto.quotes import Quotes, price_of
+from app.brokers.crypto.ways import Quoting, Trigger
 from app.brokers.limits.buckets import Urgency
-from app.brokers.port import Refused, Uncertain, Unreachable, VenueError
+from app.brokers.port import Uncertain, VenueError
 from app.domain.market import Instrument, Quote
 
 Bar = tuple[Decimal, Decimal, Decimal, Decimal]
@@ -32,10 +32,17 @@ LONGEST_PAUSE: Final = timedelta(minutes=15)
 class PublicMarket:
     """One exchange without an account. The market table it loads is lent to every account there."""
 
-    def __init__(self, key: str, exchange: Any, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        key: str,
+        exchange: Any,
+        surroundings: Surroundings,
+        quoted_by: Sequence[Quoting] = tuple(Quoting),
+    ) -> None:
         self.key = key
         self._exchange = exchange
         self._surroundings = surroundings
+        self._quotes = Quotes(exchange, quoted_by, surroundings.clock)
         self._listings: Mapping[str, Listed] = {}
         self._known: Mapping[str, Listed] = {}
         self._due_at: datetime | None = None
@@ -82,10 +89,7 @@ class PublicMarket:
         known = [symbol for symbol in symbols if symbol in listings]
         if not known:
             return {}
-        asked_at = self._surroundings.now()
-        clock, tickers = self._surroundings.clock, await self._tickers(known)
-        quotes = [_quote(ticker, asked_at, clock) for ticker in tickers.values()]
-        return {quote.symbol: quote for quote in quotes if quote is not None and quote.symbol in known}
+        return await self._quotes.of(known, self._surroundings.now)
 
     async def references(self, trigger: Trigger, symbols: Sequence[str]) -> Mapping[str, Decimal]:
         """The present prices that stops may go by, by symbol; those unknown are left out. Raises VenueError."""
@@ -94,9 +98,9 @@ class PublicMarket:
         with calling(Call(urgency=Urgency.PROTECTION)) as call:
             try:
                 answers = await getattr(self._exchange, trigger.method)(known, {}) if known else {}
-                found = {symbol: _price(answers.get(symbol), trigger.field) for symbol in known}
+                found = {symbol: price_of(answers.get(symbol), trigger.field) for symbol in known}
             except Exception as error:  # noqa: BLE001 - as above
-                raise _failure(error, call) from None
+                raise of_keyless_read(error, call) from None
         return {symbol: price for symbol, price in found.items() if price is not None}
 
     async def minutes(self, symbol: str, since: datetime, until: datetime) -> Mapping[datetime, Bar]:
@@ -112,7 +116,7 @@ class PublicMarket:
                 rows = await self._exchange.fetch_ohlcv(symbol, "1m", start, None, {})
                 bars = {datetime.fromtimestamp(int(row[0]) / 1000, UTC): _bar(row) for row in rows}
             except Exception as error:  # noqa: BLE001 - as above
-                raise _failure(error, call) from None
+                raise of_keyless_read(error, call) from None
         return {opened: bar for opened, bar in bars.items() if since <= opened < until}
 
     async def close(self) -> None:
@@ -136,54 +140,12 @@ class PublicMarket:
                     pause = min(FIRST_PAUSE * (1 << min(self._failures, 10)), LONGEST_PAUSE)
                     self._due_at = self._surroundings.now() + pause
                 self._failures += 1
-                return _failure(error, call)
+                return of_keyless_read(error, call)
         self._listings, self._known = listings, {**self._known, **known}
         self._due_at, self._failures = self._surroundings.now() + REFRESH, 0
         return None
-
-    async def _tickers(self, symbols: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        exchange = self._exchange
-        with calling(Call(urgency=Urgency.PROTECTION)) as call:
-            try:
-                if exchange.has["fetchBidsAsks"] is True:
-                    return dict(await exchange.fetch_bids_asks(list(symbols), {}))
-                if exchange.has["fetchTickers"] is True and len(symbols) > 1:
-                    return dict(await exchange.fetch_tickers(list(symbols), {}))
-                if exchange.has["fetchTicker"]:
-                    return {symbol: await exchange.fetch_ticker(symbol, {}) for symbol in symbols}
-            except Exception as error:  # noqa: BLE001 - as above
-                raise _failure(error, call) from None
-        raise Uncertain(f"{exchange.name} does not tell its prices.")
-
-
-def _failure(error: Exception, call: Call) -> VenueError:
-    """What an error means for a question that was asked without a key: nothing that any account was refused."""
-    failure = of_read(error, call)
-    return Unreachable(failure.message) if isinstance(failure, Refused) else failure
-
-
-def _price(answer: Any, field: str) -> Decimal | None:
-    """A price above zero in an answer; None where there is none that can be read."""
-    try:
-        price = decimal(answer[field])
-    except (ArithmeticError, KeyError, TypeError):
-        return None
-    return price if price is not None and price > 0 else None
 
 
 def _bar(row: Sequence[Any]) -> Bar:
     open_, high, low, close = (Decimal(str(price)) for price in row[1:5])
     return open_, high, low, close
-
-
-def _quote(ticker: Mapping[str, Any], asked_at: datetime, clock: VenueClock) -> Quote | None:
-    """None without both sides, or where they cannot be read. What carries no time is as old as the question."""
-    bid, ask = _price(ticker, "bid"), _price(ticker, "ask")
-    if bid is None or ask is None:
-        return None
-    try:
-        moment = ticker.get("timestamp")
-        told_at = clock.ours(datetime.fromtimestamp(int(moment) / 1000, UTC)) if moment else asked_at
-    except (ValueError, TypeError, OSError, OverflowError):
-        return None
-    return Quote(symbol=str(ticker.get("symbol")), bid=bid, ask=ask, time=told_at)

@@ -9,9 +9,10 @@ from decimal import Decimal
 from typing import Any, Final
 
 from app.brokers.crypto.markets import Listed, amount, decimal
+from app.brokers.crypto.ways import Profile
 from app.brokers.port import Uncertain
 from app.domain.money import ZERO, exact, trimmed
-from app.domain.orders import Leg, OrderKey, OrderReport, OrderStatus, OrderType
+from app.domain.orders import Leg, OrderKey, OrderReport, OrderStatus, OrderType, merged_fees
 
 Answer = Mapping[str, Any]
 
@@ -36,6 +37,13 @@ def id_of(order: Answer | None) -> str | None:
     """The venue's id in an answer."""
     given = None if order is None else order.get("id")
     return None if given in (None, "") else str(given)
+
+
+def own_id_of(order: Answer, profile: Profile) -> str | None:
+    """Our id in an answer, as we made it."""
+    ours = profile.client_id
+    told = order.get("clientOrderId") if ours.told is None else (order.get("info") or {}).get(ours.told)
+    return None if told in (None, "") else str(told).removeprefix(ours.prefix)
 
 
 def without_size(order: Answer) -> Answer:
@@ -81,14 +89,16 @@ def _summed(fees: Sequence[Answer]) -> dict[str, Decimal] | None:
 
 
 @exact
-def fees_of_trades(trades: Sequence[Answer], filled: Decimal) -> dict[str, Decimal]:
-    """Fees by currency of an order's trades. Raises Uncertain while the trades do not add up to the fill."""
+def fees_of_trades(trades: Sequence[Answer], filled: Decimal) -> dict[str, Decimal] | None:
+    """Fees by currency of an order's trades; None where they do not tell them.
+
+    Raises Uncertain while the trades do not add up to the fill.
+    """
     if sum((amount(trade.get("amount")) for trade in trades), ZERO) != filled:
         raise Uncertain("The venue does not show all trades of the order yet.")
-    fees = _summed([fee for trade in trades for fee in (trade.get("fees") or [trade.get("fee")]) if fee])
-    if fees is None:
-        raise Uncertain("The venue's trades do not say what they cost.")
-    return fees
+    told = [fees_of(trade) for trade in trades]
+    known = [fees for fees in told if fees is not None]
+    return merged_fees(known) if len(known) == len(told) else None
 
 
 @exact
@@ -125,13 +135,16 @@ def status_of(order: Answer, filled: Decimal) -> OrderStatus:
 def report_of(
     order: Answer,
     trades: Sequence[Answer],
-    fees: Mapping[str, Decimal],
+    fees: Mapping[str, Decimal] | None,
     key: OrderKey,
     listed: Listed,
     *,
     named: str | None = None,
 ) -> OrderReport:
-    """What the venue says of an order. `named` is its id where the answer is of what it became."""
+    """What the venue says of an order; without `fees` it does not tell them.
+
+    `named` is its id where the answer is of what it became.
+    """
     filled = filled_of(order)
     exchange_order_id = named or id_of(order)
     if exchange_order_id is None:
@@ -142,7 +155,8 @@ def report_of(
         status=status_of(order, filled),
         filled_quantity=trimmed(listed.base(filled)),
         average_price=average_of(order, trades, filled),
-        fees=fees,
+        fees=fees or {},
+        fees_told=fees is not None,
         leg=_LEGS.get(key.type) if filled > ZERO else None,
         time=_time_of(order),
         trigger_price=_trigger_of(order) if key.type in _TRIGGERED else None,

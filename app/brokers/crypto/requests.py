@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from app.brokers.crypto.markets import Listed
-from app.brokers.crypto.profiles import MarketBuy, Profile, Shape
+from app.brokers.crypto.ways import MarketBuy, Profile, Shape
 from app.brokers.port import Refused
 from app.domain.market import MarketType, Quote
 from app.domain.money import exact, text
@@ -32,6 +32,12 @@ def is_bought_for_money(request: OrderRequest, profile: Profile) -> bool:
     return is_market_buy and profile.market_buy is not MarketBuy.QUANTITY
 
 
+def needs_quote(request: OrderRequest, profile: Profile) -> bool:
+    """Whether the present price is a part of this order."""
+    is_bounded = request.type is OrderType.MARKET and profile.prices_market_orders
+    return is_bounded or is_bought_for_money(request, profile)
+
+
 def creation(
     request: OrderRequest,
     listed: Listed,
@@ -40,16 +46,19 @@ def creation(
     is_hedged: bool,
     quote: Quote | None = None,
     margin_mode: str | None = None,
+    leverage: Decimal | None = None,
 ) -> Creation:
-    """The call that places an order; what is bought for money is reckoned at the ask of `quote`.
+    """The call that places an order; what is bought for money is reckoned at the ask of `quote`, where it needs one.
 
-    `margin_mode` is what the connection asks for, where the venue takes it with each order.
+    `margin_mode` and `leverage` are what the connection asks for, where the venue takes them with each order.
 
     Raises Refused for a type this venue has no single order for.
     """
     params = _native_params(request, listed, profile, is_hedged=is_hedged)
     if profile.margin_in_orders and margin_mode is not None and listed.instrument.settle is not None:
         params["marginMode"] = margin_mode
+    if profile.leverage_in_orders and leverage is not None and listed.instrument.settle is not None:
+        params["leverage"] = number(leverage)
     if request.type is OrderType.STOP:
         if request.trigger_price is None:
             raise Refused("A stop order has a trigger price.")
@@ -59,22 +68,38 @@ def creation(
     is_limit = request.type in (OrderType.LIMIT, OrderType.TAKE_PROFIT)
     if is_limit and request.price is None:
         raise Refused(f"A {request.type} order has a price.")
-    amount = number(listed.contracts(request.quantity))
-    if is_bought_for_money(request, profile):
-        cost = number(_cost(request, quote))
-        if profile.market_buy is MarketBuy.COST:
-            params["cost"] = cost
-        else:
-            amount = cost
+    amount, price, priced = _size(request, listed, profile, quote)
     return Creation(
         symbol=request.symbol,
         type="limit" if is_limit else "market",
         side=request.side.value,
         amount=amount,
-        # A price beside a market order makes some venues buy for an amount of money instead.
-        price=number(request.price) if is_limit and request.price is not None else None,
-        params=params,
+        price=price,
+        params={**params, **priced},
     )
+
+
+def _size(
+    request: OrderRequest, listed: Listed, profile: Profile, quote: Quote | None
+) -> tuple[float, float | None, Params]:
+    """How much is traded and at what price, as the class is told that. Raises Refused without a quote it needs."""
+    amount = number(listed.contracts(request.quantity))
+    if request.type in (OrderType.LIMIT, OrderType.TAKE_PROFIT) and request.price is not None:
+        return amount, number(request.price), {}
+    # A price beside a market order makes some venues buy for an amount of money instead.
+    if request.type is OrderType.MARKET and profile.prices_market_orders:
+        return amount, number(_present(quote).entering(request.side)), {}
+    if not is_bought_for_money(request, profile):
+        return amount, None, {}
+    ask = _present(quote).ask
+    cost = number(_cost(request, ask))
+    match profile.market_buy:
+        case MarketBuy.PRICED:
+            return amount, number(ask), {}
+        case MarketBuy.SPENT:
+            return cost, None, {}
+        case _:
+            return amount, None, {"cost": cost}
 
 
 def _native_params(request: OrderRequest, listed: Listed, profile: Profile, *, is_hedged: bool) -> Params:
@@ -94,11 +119,15 @@ def _native_params(request: OrderRequest, listed: Listed, profile: Profile, *, i
     return params
 
 
-@exact
-def _cost(request: OrderRequest, quote: Quote | None) -> Decimal:
+def _present(quote: Quote | None) -> Quote:
     if quote is None:
-        raise Refused("There is no price to reckon by what a market buy may cost.")
-    return request.quantity * quote.ask
+        raise Refused("There is no price to reckon by what a market order may cost.")
+    return quote
+
+
+@exact
+def _cost(request: OrderRequest, ask: Decimal) -> Decimal:
+    return request.quantity * ask
 
 
 def naming(key: OrderKey, profile: Profile) -> Params:

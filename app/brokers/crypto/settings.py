@@ -3,7 +3,7 @@
 Owners change them by hand, so what was read is believed for a minute at most.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ import ccxt.async_support as library
 from app.brokers.crypto.answers import code_in
 from app.brokers.crypto.exchange import Call, calling
 from app.brokers.crypto.markets import amount, decimal
-from app.brokers.crypto.profiles import Profile
+from app.brokers.crypto.ways import LeverageBy, Profile
 from app.brokers.port import Refused
 from app.domain.money import ZERO, exact, text
 
@@ -23,6 +23,11 @@ BELIEVED_FOR: Final = timedelta(minutes=1)
 """How long an answer about an account's settings counts."""
 
 _CONFLICT: Final = "venue_settings_conflict"
+
+_HEDGED: Final = (
+    "The account holds a long and a short side of each symbol (hedge mode), which we cannot trade at this venue; "
+    "switch it to one-way mode"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,8 @@ class VenueSettings:
     async def conflict(self, symbol: str) -> str | None:
         """Why an entry in a symbol cannot have what the connection asks for, in words. Asks, and changes nothing."""
         asked_at = self._now()
+        if not self._profile.holds_hedged and await self.is_hedged(symbol):
+            return _HEDGED
         difference = await self._difference(symbol)
         if difference is None:
             self._agree(symbol, asked_at)
@@ -81,12 +88,15 @@ class VenueSettings:
     async def prepare(self, symbol: str, call: Call) -> None:
         """Make leverage and margin mode what the connection asks for, before an entry in a symbol.
 
-        Raises Refused `venue_settings_conflict` where they differ and the symbol has a position or an order.
+        Raises Refused `venue_settings_conflict` where they differ and the symbol has a position or an order, and where
+        the account has two sides and we cannot place on one of them.
         """
         agreed_at = self._agreed.get(symbol)
         if agreed_at is not None and self._now() - agreed_at <= BELIEVED_FOR:
             return
         asked_at = self._now()
+        if not self._profile.holds_hedged and await self.is_hedged(symbol):
+            raise Refused(_HEDGED, code=_CONFLICT)
         difference = await self._difference(symbol)
         if difference is not None:
             obstacle = await self._obstacle(symbol, difference)
@@ -100,19 +110,25 @@ class VenueSettings:
         self._agreed = {name: at for name, at in known if asked_at - at <= BELIEVED_FOR} | {symbol: asked_at}
 
     async def _told_mode(self, symbol: str) -> bool:
-        if self._exchange.has["fetchPositionMode"] is True:
-            return bool((await self._exchange.fetch_position_mode(None, {})).get("hedged"))
-        if self._profile.side_field is None:
+        exchange, told = self._exchange, self._profile.position_mode
+        if exchange.has["fetchPositionMode"] is True:
+            return bool((await exchange.fetch_position_mode(symbol, {})).get("hedged"))
+        if told is None:
             return False
-        rows = await self._positions(symbol)
-        sides = {str((row.get("info") or {}).get(self._profile.side_field) or 0) for row in rows}
-        return bool(sides - {"0"})
+        if told.method is None:
+            answers = [row.get("info") for row in await self._positions(symbol)]
+        elif told.params is None:
+            answers = [await getattr(exchange, told.method)(symbol, {})]
+        else:
+            answers = [await getattr(exchange, told.method)(dict(told.params))]
+        return any(_word_at(answer, told.path) in told.hedged for answer in answers)
 
     async def _difference(self, symbol: str) -> _Difference | None:
         """None where everything is told to be as the connection asks for, or cannot be told apart."""
         exchange, wanted = self._exchange, self._wanted
-        asks_for_mode = wanted.margin_mode is not None and not self._profile.margin_in_orders
-        beside = self._profile.leverage_beside_mode
+        profile = self._profile
+        asks_for_mode = wanted.margin_mode is not None and not profile.margin_in_orders
+        beside = profile.leverage_beside_mode
         row: dict[str, Any] = {}
         if exchange.has["fetchMarginMode"] and (asks_for_mode or beside is not None):
             row = await exchange.fetch_margin_mode(symbol, {})
@@ -125,17 +141,31 @@ class VenueSettings:
         told = {decimal(each.get("leverage")) for each in positions} - {None, ZERO}
         if beside is not None:
             told = {decimal((row.get("info") or {}).get(beside))} - {None, ZERO}
-        # What can neither be told nor set is left as it is.
-        knows_leverage = bool(told) or exchange.has["setLeverage"] is True
-        margin_mode = wanted.margin_mode if asks_for_mode and mode != wanted.margin_mode else None
+        # What can neither be told nor set is left as it is, and so is what each order says by itself.
+        is_in_orders = profile.leverage_in_orders and wanted.margin_mode == "isolated"
+        knows_leverage = (bool(told) or exchange.has["setLeverage"] is True) and not is_in_orders
+        is_other = mode != wanted.margin_mode and (mode is not None or not self._sets_both)
+        margin_mode = wanted.margin_mode if asks_for_mode and is_other else None
         leverage = wanted.leverage if knows_leverage and told != {wanted.leverage} else None
         if margin_mode is None and leverage is None:
             return None
         return _Difference(margin_mode, leverage, bool(told))
 
+    @property
+    def _sets_both(self) -> bool:
+        """Whether leverage and margin mode are set in one."""
+        return self._profile.leverage_by is not LeverageBy.ITSELF
+
     async def _obstacle(self, symbol: str, difference: _Difference) -> str | None:
         """Why a difference cannot be mended, in words; None where it can."""
         has, mode = self._exchange.has, difference.margin_mode
+        if self._sets_both:
+            if self._wanted.margin_mode is None:
+                return "The venue sets leverage and margin mode in one; say which margin mode the connection uses"
+            if self._profile.leverage_by is LeverageBy.ISOLATING and self._wanted.margin_mode != "isolated":
+                return f"The venue cannot be told a leverage for {self._wanted.margin_mode} margin"
+            used = await self._use(symbol)
+            return None if used is None else f"{used}, so leverage and margin mode cannot be set"
         if mode is not None:
             if has["setMarginMode"] is not True:
                 return f"The venue cannot be told to use {mode} margin."
@@ -171,6 +201,9 @@ class VenueSettings:
     async def _change(self, symbol: str, difference: _Difference, call: Call) -> None:
         """Set what differs; what the venue says is so already is as good. Raises ccxt's errors."""
         mode, leverage = difference.margin_mode, difference.leverage
+        if self._sets_both:
+            await self._change_both(symbol, call)
+            return
         if mode is not None:
             try:
                 await self._exchange.set_margin_mode(mode, symbol, {})
@@ -178,16 +211,46 @@ class VenueSettings:
                 if not self._is_unchanged(error, call):
                     raise
         if leverage is not None:
+            for side in await self._sides(symbol):
+                await self._set_leverage(leverage, symbol, side, call)
+
+    async def _set_leverage(
+        self, leverage: Decimal, symbol: str, side: Mapping[str, Any], call: Call
+    ) -> None:
+        params = {**self._leverage_params(), **side}
+        try:
+            await self._exchange.set_leverage(_whole_or_exact(leverage), symbol, params)
+        except library.ExchangeError as error:
+            if self._is_unchanged(error, call):
+                return
+            # What the answer to the question looks like is nothing about the one that failed.
+            with calling(Call(urgency=call.urgency)):
+                is_set = await self._is_leverage(symbol)
+            if not is_set:
+                raise
+
+    async def _change_both(self, symbol: str, call: Call) -> None:
+        exchange, mode = self._exchange, self._wanted.margin_mode
+        leverage = _whole_or_exact(self._wanted.leverage)
+        for side in await self._sides(symbol):
             try:
-                await self._exchange.set_leverage(_whole_or_exact(leverage), symbol, self._leverage_params())
+                match self._profile.leverage_by:
+                    case LeverageBy.IN_MODE:
+                        await exchange.set_margin_mode(mode, symbol, {"leverage": leverage, **side})
+                    case LeverageBy.WITH_MODE:
+                        await exchange.set_leverage(leverage, symbol, {"marginMode": mode, **side})
+                    case _:
+                        await exchange.set_leverage(leverage, symbol, dict(side))
             except library.ExchangeError as error:
-                if self._is_unchanged(error, call):
-                    return
-                # What the answer to the question looks like is nothing about the one that failed.
-                with calling(Call(urgency=call.urgency)):
-                    is_set = await self._is_leverage(symbol)
-                if not is_set:
+                if not self._is_unchanged(error, call):
                     raise
+
+    async def _sides(self, symbol: str) -> Sequence[Mapping[str, Any]]:
+        """With what else leverage is set, once for each."""
+        hedged = self._profile.leverage_sides_hedged
+        if hedged is not None and await self.is_hedged(symbol):
+            return hedged
+        return self._profile.leverage_sides
 
     def _is_unchanged(self, error: Exception, call: Call) -> bool:
         """Whether an error says that it is so already."""
@@ -211,6 +274,13 @@ class VenueSettings:
         """Where leverage is kept by margin mode, the one that orders will say."""
         in_orders = self._profile.margin_in_orders and self._wanted.margin_mode is not None
         return {"marginMode": self._wanted.margin_mode} if in_orders else {}
+
+
+def _word_at(answer: Any, path: Sequence[str]) -> str:
+    """What an answer says there."""
+    for step in path:
+        answer = answer.get(step) if isinstance(answer, Mapping) else None
+    return str(answer)
 
 
 @exact

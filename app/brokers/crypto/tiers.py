@@ -1,6 +1,6 @@
 """Tiers: how far each exchange is proven. The tests fail where this says more, or less, than they do."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -13,9 +13,10 @@ class Tier(StrEnum):
     CERTIFIED = "certified"
     """It passes the contract suite of brokers against a simulator of its wire protocol."""
     COMPATIBLE = "compatible"
-    """Every request we send of its class has been checked: place, find and cancel."""
+    """Our broker goes the whole way with its class, on answers laid out as the venue writes them: quotes, account,
+    settings, placing, finding and taking back, one request for each order."""
     LISTED = "listed"
-    """Its class is ccxt's, and nobody has looked further."""
+    """Its class is ccxt's, and nobody has gone the whole way; `REASONS` says what is known to be in it."""
 
 
 CERTIFIED: Final = frozenset(
@@ -29,21 +30,66 @@ CERTIFIED: Final = frozenset(
 )
 
 _COMPATIBLE_SPOT: Final = (
-    "alpaca bequant binanceus bingx bitget bitrue blockchaincom btcmarkets btcturk bybiteu "
-    "bybitid coinbase coinmate coinsph cryptocom deepcoin delta deribit fmfwio foxbit gate "
-    "gateeu hashkey hitbtc htx kraken kucoin latoken lbank mexc myokx okx okxus phemex "
-    "tokocrypto toobit upbit weex whitebit woo xt "
+    "binanceus bingx bitget bybiteu bybitid coinbase cryptocom deribit gate gateeu htx kraken kucoin mexc myokx okx "
+    "okxus phemex "
 )
 _COMPATIBLE_SWAP: Final = (
-    "bingx bitget bitrue blofin bybitid deepcoin delta deribit fmfwio gate hashkey hitbtc "
-    "krakenfutures kucoin kucoinfutures mexc modetrade myokx okx phemex toobit weex woo "
-    "woofipro xt "
+    "bingx bitget bybitid deribit gate hyperliquid krakenfutures kucoin kucoinfutures mexc myokx okx phemex "
 )
 
 COMPATIBLE: Final = frozenset(
     {(exchange, MarketType.SPOT) for exchange in _COMPATIBLE_SPOT.split()}
     | {(exchange, MarketType.SWAP) for exchange in _COMPATIBLE_SWAP.split()}
 )
+
+
+_NO_ID = "It takes no id of ours: what became of an order without an answer, only a person can say."
+_SPENDS_ON_SALE = "Its class sells at market for an amount of money only."
+_UNSEEN = "Its class does not find an order that was taken back unfilled."
+_ALWAYS_TWO_SIDES = (
+    "Its positions have two sides whatever the account is set to, and leverage is set for each of them."
+)
+_NO_POSITIONS = "Its class does not list positions."
+_PRICED = "Its market orders need a price that bounds them."
+_OTHER_TRADES = "Its class asks for the trades of an order by an id that it does not tell."
+_FOR_ACCOUNTS = "It tells bid and ask to accounts only."
+_LIMIT_ONLY = "Its class places no market orders."
+_BALANCED = "Its class cannot set leverage without being told a margin balance."
+_UNTOLD_MODE = "It has accounts with two sides, and does not tell which an account is."
+
+_WITHOUT_IDS = (
+    "bit2c bitbank bitflyer bitso bitteam btcbox coincheck coinspot hollaex indodax luno p2b paymium zaif "
+)
+
+_SPOT, _SWAP = MarketType.SPOT, MarketType.SWAP
+
+REASONS: Final[Mapping[tuple[str, MarketType], str]] = {
+    ("cryptocom", _SWAP): "Its class cannot say that an order may only reduce a position.",
+    ("htx", _SWAP): "Our id is not taken by its class there, and the position mode is not told.",
+    ("bitrue", _SWAP): _NO_POSITIONS,
+    ("hashkey", _SWAP): "Its class lists the positions of one symbol at a time.",
+    ("whitebit", _SPOT): _UNSEEN,
+    **{(each, _SWAP): _ALWAYS_TWO_SIDES for each in ("deepcoin", "toobit", "weex", "xt")},
+    ("woo", _SWAP): _UNTOLD_MODE,
+    ("delta", _SWAP): "Its class sets margin modes of sub-accounts only.",
+    **{(each, _SPOT): _OTHER_TRADES for each in ("bequant", "fmfwio", "hitbtc")},
+    **{(each, _SWAP): _BALANCED for each in ("fmfwio", "hitbtc")},
+    ("zebpay", _SPOT): _SPENDS_ON_SALE,
+    **{(each, _SWAP): _PRICED for each in ("apex", "derive")},
+    ("derive", _SPOT): _PRICED,
+    **{(each, _SWAP): _FOR_ACCOUNTS for each in ("modetrade", "mudrex", "woofipro")},
+    **{(each, _SPOT): _LIMIT_ONLY for each in ("coinone", "coinspot", "gemini", "p2b", "zaif")},
+    **{("pacifica", kind): "Its class cannot ask for prices with exact numbers." for kind in MarketType},
+    **{(each, _SPOT): _NO_ID for each in _WITHOUT_IDS.split()},
+}
+"""Why a market is listed and no more, where that is known."""
+
+
+def takes_client_ids(exchange: str, market_type: MarketType) -> bool | None:
+    """Whether orders carry our id there; None where nobody has looked."""
+    if (exchange, market_type) in CERTIFIED | COMPATIBLE:
+        return True
+    return False if exchange in _WITHOUT_IDS.split() else None
 
 
 def tier_of(exchange: str, market_types: Collection[MarketType]) -> Tier:

@@ -13,11 +13,12 @@ from app.brokers.crypto.broker import CryptoBroker, Terms, digest_of
 from app.brokers.crypto.credentials import for_class
 from app.brokers.crypto.exchange import Surroundings, exchange_of
 from app.brokers.crypto.markets import amount
-from app.brokers.crypto.profiles import VALIDITY, Profile, profile_of
+from app.brokers.crypto.profiles import profile_of
 from app.brokers.crypto.public import PublicMarket
 from app.brokers.crypto.settings import Wanted
 from app.brokers.crypto.tariffs import Toll, tariff_of
 from app.brokers.crypto.transport import Transport
+from app.brokers.crypto.ways import VALIDITY, Profile
 from app.brokers.directory import Access
 from app.brokers.limits.gate import Gate
 from app.brokers.limits.ledger import Ledger
@@ -116,7 +117,7 @@ class CryptoVenue:
             toll = self._toll(exchange, market_type, None, sandbox=sandbox)
             keyless = exchange_of(exchange, profile, surroundings, toll, sandbox=sandbox)
             name = ":".join(("crypto", exchange, "sandbox" if sandbox else "live", part))
-            self._markets[key] = PublicMarket(name, keyless, surroundings)
+            self._markets[key] = PublicMarket(name, keyless, surroundings, profile.quoted_by)
         return self._markets[key]
 
     def public(self, exchange: str, market_type: MarketType) -> PublicMarket:

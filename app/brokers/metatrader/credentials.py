@@ -12,6 +12,16 @@ REQUIRED: Final = ("account_id", "api_secret")
 KNOWN_FIELDS: Final = frozenset({*REQUIRED, "server", "host", "port", "api_key"})
 """Login and password; the server by name, or host and port; the key of a gateway that asks for one."""
 
+LABELS: Final[Mapping[str, str]] = {
+    "account_id": "Login",
+    "api_secret": "Password",
+    "server": "Server",
+    "host": "Host of the server",
+    "port": "Port of the server",
+    "api_key": "Key of the gateway",
+}
+"""What people are asked for, by field."""
+
 _HIGHEST_PORT: Final = 65535
 
 _NAME: Final = re.compile(r"(?:[a-z0-9_-]+\.)+[a-z][a-z0-9-]*")

@@ -20,7 +20,7 @@ from app.brokers.port import CREDENTIALS_REFUSED, Refused, Uncertain, Unreachabl
 _NEVER_LEFT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 _KEY_HEADER: Final = "ApiKey"
 _NOT_FOUND: Final = 404
-_NOT_LET_IN: Final = (401, 403)
+_KEY_REFUSED: Final = 401
 
 MAX_SIZE: Final = 32 * 1024 * 1024
 """Bytes of an answer, unpacked: no list of symbols or deals is near that."""
@@ -109,8 +109,9 @@ class Gateway:
                 status, body = await _answer(transport, request)
         except TimeoutError:
             raise httpx.ReadTimeout("The answer did not end.") from None
-        if status in _NOT_LET_IN:
-            # Bridges do not answer so, whatever they mean: it was stopped at the gate before them.
+        if status == _KEY_REFUSED and not wire.is_page(body):
+            # Bridges do not answer so, whatever they mean: it was stopped at the gate before them. What proxies and
+            # firewalls say instead, a 403 or a page for people, is no word about the key.
             raise Refused(
                 "The gateway before the bridge does not let us in; its key is api_key.",
                 code=CREDENTIALS_REFUSED,

@@ -36,6 +36,11 @@ def parsed(body: str) -> Any:
         return body.strip()
 
 
+def is_page(body: str) -> bool:
+    """Whether an answer is a page for people, which no bridge and no gateway of one says anything with."""
+    return body.lstrip().startswith("<")
+
+
 def amount_in(value: Any) -> Decimal | None:
     """The exact amount that a value is, or None."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal | str):

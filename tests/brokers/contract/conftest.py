@@ -14,7 +14,7 @@ from tests.brokers.contract.metatrader import STARTED_AT as BRIDGED_AT
 from tests.brokers.contract.paper import paper_stage
 from tests.brokers.contract.stage import Stage
 from tests.venues.exchange import running_exchange
-from tests.venues.metatrader import Listing, Method, running_bridge
+from tests.venues.metatrader import Listing, Method, conduct, running_bridge
 
 Setting = tuple[async_sessionmaker[AsyncSession], Path]
 OpenStage = Callable[[Setting], AbstractAsyncContextManager[Stage]]
@@ -57,6 +57,8 @@ def bridged(platform: str, method: Method = Method.HEDGING, listing: Listing = B
             yield stage
             await stage.close()
             venue.audit()
+            # The contract takes legs off that the engine would leave where they are.
+            conduct.assert_sound(venue, may_take_stops_off=True)
 
     return open_stage
 

@@ -23,6 +23,7 @@ stops, stop-outs). What its edge is: `sessions`, `wire`, `bridge` with `mt4` and
         venue.calls("OrderSend"), venue.requests              # what came in
         assert not any(secret in log for secret in venue.secrets)
         venue.audit()                                         # money, positions, misuse of the API, crashes
+        conduct.assert_sound(venue)                           # and of a client of ours that it never asks for harm
 
 Accidents of single requests are those of `tests.venues.faults`, and refusals in the bridges' own words:
 

@@ -99,6 +99,10 @@ class Bridge(ABC):
         """After how many wrong passwords the bridge wants a pause."""
         self.misuse: list[str] = []
         """Calls that a bridge swallows and that nobody can have meant."""
+        self.lapses: list[str] = []
+        """Calls that a bridge understands, and that a careful client never makes."""
+        self.bared: list[int] = []
+        """Positions that a call has taken the stop off."""
         self.failed_logins = 0
         self._request_ids = count(1)
         self._endpoints = {name.lower(): endpoint for name, endpoint in self._common().items()}
@@ -426,6 +430,9 @@ class Bridge(ABC):
     def _order_modify(self, call: Call) -> Row:
         """What is not sent is taken for zero, which removes it."""
         login, ticket = call.login, self._ticket(call)
+        position = login.positions.get(ticket)
+        if position is not None and position.stop_loss and not call.query.amount("stoploss"):
+            self.bared.append(ticket)
         target = self.server.modify(
             login,
             ticket,
@@ -446,6 +453,7 @@ class Bridge(ABC):
         position = login.positions.get(ticket)
         if position is None:
             return self._close_pending(login, ticket)
+        self._note_lapses(login, position, call)
         deal = self.server.close(
             login,
             position,
@@ -455,6 +463,17 @@ class Bridge(ABC):
             comment=call.query.text("comment") if self.platform is Platform.MT5 else "",
         )
         return self.closed_row(login, position, deal)
+
+    def _note_lapses(self, login: Login, position: Position, call: Call) -> None:
+        """To close without saying how much closes everything: nobody means that, but of what a pending order opened."""
+        lots, step = call.query.amount("lots"), position.market.listing.lot_step
+        has_waited = any(
+            each.ticket == position.ticket and "Limit" in each.operation for each in login.orders
+        )
+        if not lots and not has_waited:
+            self.lapses.append(f"{position.ticket} closed without lots")
+        elif lots % step:
+            self.lapses.append(f"{lots} lots of {position.ticket} closed in steps of {step}")
 
     def _close_pending(self, login: Login, ticket: int) -> Row:
         order = login.order(ticket)

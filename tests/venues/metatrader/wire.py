@@ -37,6 +37,11 @@ class Query:
         """Whether a parameter was sent."""
         return any(each == name.lower() for each, _ in self._pairs)
 
+    @property
+    def pairs(self) -> frozenset[tuple[str, str]]:
+        """Every parameter with its value."""
+        return frozenset(self._pairs)
+
     def text(self, name: str) -> str:
         """The value of a parameter; empty without it."""
         return next((value for each, value in self._pairs if each == name.lower()), "")

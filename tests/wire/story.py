@@ -1,0 +1,162 @@
+"""A story: one account at one venue, of which the answers are laid out as that venue writes them.
+
+The account has 1000 USDT, of which 900 are free, and never more than one order of ours. Market orders are filled at
+once, limit orders rest; the classes read the answers, and what we make of them is what the tests look at.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from app.domain.market import MarketType
+from tests.desks import START
+from tests.wire.classes import CONTRACT, ORDER_ID, QUANTITY
+from tests.wire.transport import Sent
+
+BID, ASK = "19990", "20000"
+OTHER_BID, OTHER_ASK = "990", "1000"
+"""Of the second symbol."""
+NOW: Final = int(START.timestamp() * 1000) + 1000
+"""When everything happens, in milliseconds."""
+TIME: Final = "2026-11-24T09:30:01.000Z"
+
+Answers = Mapping[str, Any]
+"""By method and path, in which a star stands for anything; behind a # a word of query or body, where paths are few."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The one order."""
+
+    ours: str
+    """Our id as the venue was told it."""
+    side: str
+    type: str
+    state: str
+    """`open`, `filled` or `cancelled`."""
+    is_swap: bool
+    id: str = ORDER_ID
+
+    def pick(self, opened: Any, filled: Any, cancelled: Any) -> Any:
+        """The venue's word for where it stands."""
+        return {"open": opened, "filled": filled, "cancelled": cancelled}[self.state]
+
+    @property
+    def size(self) -> str:
+        """As the venue counts: coins, or contracts."""
+        return str((QUANTITY / CONTRACT).normalize()) if self.is_swap else str(QUANTITY)
+
+    @property
+    def filled(self) -> str:
+        """How much of it is filled."""
+        return self.size if self.state == "filled" else "0"
+
+    @property
+    def left(self) -> str:
+        """How much of it is not."""
+        return "0" if self.state == "filled" else self.size
+
+    @property
+    def average(self) -> str:
+        """At what price it was filled."""
+        return ASK if self.state == "filled" else "0"
+
+    @property
+    def cost(self) -> str:
+        """For how much."""
+        return (
+            str((QUANTITY * Decimal(ASK)).normalize().to_integral_value()) if self.state == "filled" else "0"
+        )
+
+    @property
+    def fee(self) -> str:
+        """What that cost, in USDT."""
+        return "7.4" if self.state == "filled" else "0"
+
+
+@dataclass(frozen=True)
+class Venue:
+    """How one venue answers on one market."""
+
+    quotes: Answers
+    """Without a key."""
+    account: Callable[["Story"], Answers]
+    """Of balances, positions and settings."""
+    create: str
+    """The request that places an order."""
+    created: Callable[[Shown], Any]
+    orders: Callable[[Shown], Answers]
+    """Of the order, where it is asked for or listed."""
+    cancel: str
+    """The request that takes it back."""
+    cancelled: Callable[[Shown], Any] | None = None
+    """What is answered to that, if not the same as to placing."""
+    none: Answers = field(default_factory=dict)
+    """Of orders, before there was one."""
+
+
+@dataclass
+class Story:
+    """One account at a venue."""
+
+    venue: Venue
+    market_type: MarketType
+    name: str
+    """Under which our id travels."""
+    side: str = "buy"
+    """Of the order that is placed next."""
+    type: str = "market"
+    order: Shown | None = None
+    held: int = 0
+    """Contracts; negative is short."""
+    is_hedged: bool = False
+    placed: list[Sent] = field(default_factory=list)
+    asked: list[Sent] = field(default_factory=list)
+    settings: list[Sent] = field(default_factory=list)
+    """What the account was set to."""
+    unanswered: list[str] = field(default_factory=list)
+
+    def public(self, sent: Sent) -> Any:
+        """What is answered without a key."""
+        return self._answer(sent, self.venue.quotes)
+
+    def private(self, sent: Sent) -> Any:
+        """What is answered with one."""
+        self.asked.append(sent)
+        if _matches(sent, self.venue.create) and sent.values(self.name):
+            self.placed.append(sent)
+            return self._place(sent)
+        if self.order is not None and _matches(sent, self.venue.cancel):
+            self.order = replace(self.order, state="cancelled")
+            return (self.venue.cancelled or self.venue.created)(self.order)
+        if sent.method in ("POST", "PUT") and urlsplit(sent.url).path != "/info":
+            self.settings += [sent for asked in self.venue.account(self) if _matches(sent, asked)]
+        orders = self.venue.none if self.order is None else self.venue.orders(self.order)
+        return self._answer(sent, {**orders, **self.venue.account(self)})
+
+    def _place(self, sent: Sent) -> Any:
+        [ours] = sent.values(self.name)
+        is_market = self.type == "market"
+        is_swap = self.market_type is MarketType.SWAP
+        self.order = Shown(ours, self.side, self.type, "filled" if is_market else "open", is_swap)
+        if is_market and is_swap:
+            self.held += int(self.order.size) * (1 if self.side == "buy" else -1)
+        return self.venue.created(self.order)
+
+    def _answer(self, sent: Sent, answers: Answers) -> Any:
+        for asked, answer in answers.items():
+            if _matches(sent, asked):
+                return answer
+        self.unanswered.append(f"{sent.method} {sent.url} {sent.body}")
+        return None
+
+
+def _matches(sent: Sent, asked: str) -> bool:
+    where, _, word = asked.partition("#")
+    method, _, path = where.partition(" ")
+    parts = urlsplit(sent.url)
+    is_there = method == sent.method and fnmatchcase(parts.path, path)
+    return is_there and word in f"{parts.query} {sent.body}"

@@ -1,0 +1,83 @@
+"""What a venue says a key may do, read from its own answer; what it does not say is not made up."""
+
+from typing import Any, Final
+
+import pytest
+
+from app.brokers.crypto.exchange import Call, calling
+from app.brokers.crypto.permissions import key_of
+from app.brokers.port import Permissions
+from app.domain.market import MarketType
+from tests.wire.classes import driven
+
+_SPOT, _SWAP = MarketType.SPOT, MarketType.SWAP
+
+
+def _binance(*, withdraw: bool = False, **more: bool) -> dict[str, bool]:
+    off = {"enableInternalTransfer": False, "permitsUniversalTransfer": False}
+    trades = {"enableSpotAndMarginTrading": True, "enableFutures": True}
+    return {"enableWithdrawals": withdraw, **trades, **off, **more}
+
+
+def _bybit(*wallet: str) -> dict[str, Any]:
+    granted = {"Spot": ["SpotTrade"], "ContractTrade": ["Order"], "Wallet": list(wallet)}
+    return {"retCode": 0, "result": {"userID": 44, "readOnly": 0, "permissions": granted}}
+
+
+def _kucoin(told: str) -> dict[str, Any]:
+    return {"code": "200000", "data": {"uid": 44, "permission": told}}
+
+
+def _bitget(*told: str) -> dict[str, Any]:
+    return {"code": "00000", "data": {"userId": "44", "authorities": list(told)}}
+
+
+def _bitfinex(withdraw: int) -> list[Any]:
+    return [["account", 1, 0], ["orders", 1, 1], ["withdraw", 0, withdraw]]
+
+
+SAID: Final[list[tuple[str, MarketType, str, Any, Permissions]]] = [
+    ("binance", _SPOT, "apiRestrictions", _binance(), Permissions(True, False, False)),
+    ("binance", _SWAP, "apiRestrictions", _binance(withdraw=True), Permissions(True, True, False)),
+    *[
+        ("binance", _SPOT, "apiRestrictions", _binance(**{flag: True}), Permissions(True, False, True))
+        for flag in ("enableInternalTransfer", "permitsUniversalTransfer")
+    ],
+    ("binance", _SPOT, "apiRestrictions", {"enableWithdrawals": False}, Permissions(None, False, None)),
+    ("bybit", _SPOT, "query-api", _bybit("AccountTransfer"), Permissions(True, False, False)),
+    ("bybiteu", _SPOT, "query-api", _bybit("SubMemberTransfer"), Permissions(True, False, True)),
+    ("bybitid", _SWAP, "query-api", _bybit("Withdraw"), Permissions(True, True, False)),
+    ("kucoin", _SPOT, "user/api-key", _kucoin("General,Spot"), Permissions(True, False, False)),
+    ("kucoin", _SWAP, "user/api-key", _kucoin("General,Spot"), Permissions(False, False, False)),
+    (
+        "kucoinfutures",
+        _SWAP,
+        "user/api-key",
+        _kucoin("General, Futures, InnerTransfer"),
+        Permissions(True, False, True),
+    ),
+    ("kucoin", _SPOT, "user/api-key", _kucoin("General,Spot,Transfer"), Permissions(True, True, False)),
+    ("kucoin", _SPOT, "user/api-key", _kucoin(""), Permissions(None, None)),
+    ("bitget", _SPOT, "spot/account/info", _bitget("stow", "coor"), Permissions(True, False, False)),
+    ("bitget", _SWAP, "spot/account/info", _bitget("stor", "coow", "wtow"), Permissions(True, False, True)),
+    ("bitget", _SPOT, "spot/account/info", _bitget("stow", "wwow"), Permissions(True, True, False)),
+    # Keys of an older kind are described in words, which say nothing of withdrawing.
+    ("bitget", _SPOT, "spot/account/info", _bitget("trade", "readonly"), Permissions(None, None)),
+    ("bitget", _SPOT, "spot/account/info", {"code": "00000", "data": None}, Permissions(None, None)),
+    ("bitfinex", _SPOT, "r/permissions", _bitfinex(0), Permissions(True, False)),
+    ("bitfinex", _SPOT, "r/permissions", _bitfinex(1), Permissions(True, True)),
+    ("bitfinex", _SPOT, "r/permissions", [], Permissions(None, None)),
+    # Nothing is asked where nobody knows what to ask.
+    ("gate", _SPOT, "nothing", {}, Permissions(None, None)),
+    ("mexc", _SPOT, "nothing", {}, Permissions(None, None)),
+]
+
+
+@pytest.mark.parametrize(("exchange", "market_type", "address", "answer", "said"), SAID)
+async def test_a_key_may_do_what_its_venue_says(
+    exchange: str, market_type: MarketType, address: str, answer: Any, said: Permissions
+) -> None:
+    async with driven(exchange, market_type, {address: answer}) as venue:
+        with calling(Call()):
+            assert (await key_of(venue.exchange, market_type)).permissions == said
+        assert venue.taken() == []

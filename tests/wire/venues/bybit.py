@@ -1,0 +1,112 @@
+"""Bybit's houses elsewhere, unified accounts."""
+
+from typing import Any
+
+from tests.wire.story import ASK, BID, NOW, OTHER_ASK, OTHER_BID, Answers, Shown, Story, Venue
+
+
+def _ok(result: Any) -> Any:
+    return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": NOW}
+
+
+def _ticker(name: str, bid: str, ask: str) -> dict[str, str]:
+    return {
+        "symbol": name,
+        "bid1Price": bid,
+        "bid1Size": "1",
+        "ask1Price": ask,
+        "ask1Size": "1",
+        "lastPrice": ask,
+    }
+
+
+def _account(story: Story) -> Answers:
+    coins = [
+        {"coin": "USDT", "equity": "1000", "walletBalance": "1000", "locked": "100", "totalPositionIM": "0"},
+        {"coin": "BTC", "equity": "0.5", "walletBalance": "0.5", "locked": "0", "totalPositionIM": "0"},
+    ]
+    index = 0 if not story.is_hedged else 1 if story.held > 0 else 2
+    position = {
+        "positionIdx": index,
+        "symbol": "BTCUSDT",
+        "side": "Buy" if story.held > 0 else "Sell" if story.held < 0 else "",
+        "size": str(abs(story.held)),
+        "avgPrice": ASK,
+        "positionValue": "7400",
+        "tradeMode": 0,
+        "leverage": "5",
+        "markPrice": ASK,
+        "positionStatus": "Normal",
+        "unrealisedPnl": "0",
+        "createdTime": str(NOW),
+        "updatedTime": str(NOW),
+    }
+    both = [{**position, "positionIdx": 1}, {**position, "positionIdx": 2, "size": "0"}]
+    rows = both if story.is_hedged else [position]
+    return {
+        "GET /v5/user/query-api": _ok(
+            {
+                "userID": 44,
+                "readOnly": 0,
+                "permissions": {
+                    "ContractTrade": ["Order", "Position"],
+                    "Spot": ["SpotTrade"],
+                    "Wallet": ["AccountTransfer"],
+                },
+                "unified": 0,
+                "uta": 1,
+            }
+        ),
+        "GET /v5/account/info": _ok({"unifiedMarginStatus": 6, "marginMode": "ISOLATED_MARGIN"}),
+        "GET /v5/account/wallet-balance": _ok({"list": [{"accountType": "UNIFIED", "coin": coins}]}),
+        "GET /v5/position/list#settleCoin=USDC": _ok({"list": [], "category": "linear"}),
+        "GET /v5/position/list": _ok({"list": rows, "category": "linear"}),
+        "POST /v5/position/set-leverage": _ok({}),
+        "POST /v5/account/set-margin-mode": _ok({"reasons": []}),
+    }
+
+
+def _orders(shown: Shown) -> Answers:
+    row = {
+        "orderId": shown.id,
+        "orderLinkId": shown.ours,
+        "symbol": "BTCUSDT",
+        "side": shown.side.capitalize(),
+        "orderType": shown.type.capitalize(),
+        "orderStatus": shown.pick("New", "Filled", "Cancelled"),
+        "price": "0" if shown.type == "market" else ASK,
+        "qty": shown.size,
+        "cumExecQty": shown.filled,
+        "cumExecValue": shown.cost,
+        "cumExecFee": shown.fee,
+        "cumFeeDetail": {"USDT": shown.fee} if shown.state == "filled" else {},
+        "leavesQty": shown.left,
+        "avgPrice": shown.average if shown.state == "filled" else "",
+        "timeInForce": "GTC",
+        "reduceOnly": False,
+        "createdTime": str(NOW),
+        "updatedTime": str(NOW),
+    }
+    is_open = shown.state == "open"
+    return {
+        # Stops of spot are listed apart.
+        "GET /v5/order/realtime#orderFilter=tpslOrder": _ok({"list": []}),
+        "GET /v5/order/realtime": _ok({"list": [row] if is_open else [], "nextPageCursor": ""}),
+        "GET /v5/order/history": _ok({"list": [] if is_open else [row], "nextPageCursor": ""}),
+    }
+
+
+SPOT = SWAP = Venue(
+    quotes={
+        "GET /v5/market/tickers#symbol=BTCUSDT": _ok({"list": [_ticker("BTCUSDT", BID, ASK)]}),
+        "GET /v5/market/tickers": _ok(
+            {"list": [_ticker("BTCUSDT", BID, ASK), _ticker("ETHUSDT", OTHER_BID, OTHER_ASK)]}
+        ),
+    },
+    account=_account,
+    create="POST /v5/order/create",
+    created=lambda shown: _ok({"orderId": shown.id, "orderLinkId": shown.ours}),
+    orders=_orders,
+    cancel="POST /v5/order/cancel",
+    none={"GET /v5/order/realtime": _ok({"list": []})},
+)

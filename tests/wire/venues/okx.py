@@ -1,0 +1,125 @@
+"""OKX, and its houses elsewhere."""
+
+from typing import Any
+
+from tests.wire.story import ASK, BID, NOW, OTHER_ASK, OTHER_BID, Answers, Shown, Story, Venue
+
+
+def _ok(*rows: Any) -> Any:
+    return {"code": "0", "msg": "", "data": list(rows)}
+
+
+def _ticker(name: str, bid: str, ask: str) -> dict[str, str]:
+    return {
+        "instId": name,
+        "last": ask,
+        "bidPx": bid,
+        "bidSz": "1",
+        "askPx": ask,
+        "askSz": "1",
+        "ts": str(NOW),
+    }
+
+
+QUOTES: Answers = {
+    "GET /api/v5/market/ticker#BTCUSDT": _ok(_ticker("BTCUSDT", BID, ASK)),
+    "GET /api/v5/market/tickers": _ok(
+        _ticker("BTCUSDT", BID, ASK), _ticker("ETHUSDT", OTHER_BID, OTHER_ASK), _ticker("XRPUSDT", "1", "2")
+    ),
+}
+
+
+def _account(story: Story) -> Answers:
+    position = {
+        "instId": "BTCUSDT",
+        "instType": "SWAP",
+        "mgnMode": "isolated",
+        "posSide": "net",
+        "pos": str(story.held),
+        "avgPx": ASK,
+        "lever": "5",
+        "markPx": ASK,
+        "cTime": str(NOW),
+        "uTime": str(NOW),
+    }
+    return {
+        "GET /api/v5/account/balance": _ok(
+            {
+                "totalEq": "1000",
+                "uTime": str(NOW),
+                "details": [
+                    {
+                        "ccy": "USDT",
+                        "cashBal": "1000",
+                        "eq": "1000",
+                        "availBal": "900",
+                        "availEq": "900",
+                        "frozenBal": "100",
+                    },
+                    {
+                        "ccy": "BTC",
+                        "cashBal": "0.5",
+                        "eq": "0.5",
+                        "availBal": "0.5",
+                        "availEq": "",
+                        "frozenBal": "0",
+                    },
+                ],
+            }
+        ),
+        "GET /api/v5/account/config": _ok(
+            {
+                "uid": "44",
+                "acctLv": "2",
+                "posMode": "long_short_mode" if story.is_hedged else "net_mode",
+                "perm": "read_only,trade",
+            }
+        ),
+        "GET /api/v5/account/positions": _ok(*([position] if story.held else [])),
+        "POST /api/v5/account/set-leverage": _ok({"lever": "5", "mgnMode": "isolated", "instId": "BTCUSDT"}),
+    }
+
+
+def _created(shown: Shown) -> Any:
+    return _ok({"ordId": shown.id, "clOrdId": shown.ours, "tag": "", "sCode": "0", "sMsg": ""})
+
+
+def _orders(shown: Shown) -> Answers:
+    row = {
+        "instId": "BTCUSDT",
+        "instType": "SWAP" if shown.is_swap else "SPOT",
+        "ordId": shown.id,
+        "clOrdId": shown.ours,
+        "px": "" if shown.type == "market" else ASK,
+        "sz": shown.size,
+        "ordType": shown.type,
+        "side": shown.side,
+        "accFillSz": shown.filled,
+        "avgPx": "" if shown.state != "filled" else ASK,
+        "state": shown.pick("live", "filled", "canceled"),
+        "fee": f"-{shown.fee}",
+        "feeCcy": "USDT",
+        "rebate": "0",
+        "rebateCcy": "USDT",
+        "tgtCcy": "",
+        "cTime": str(NOW),
+        "uTime": str(NOW),
+    }
+    is_open = shown.state == "open"
+    return {
+        "GET /api/v5/trade/order": _ok(row),
+        "GET /api/v5/trade/orders-pending": _ok(*([row] if is_open else [])),
+    }
+
+
+_NONE: Answers = {"GET /api/v5/trade/orders-pending": _ok()}
+
+OKX = Venue(
+    quotes=QUOTES,
+    account=_account,
+    create="POST /api/v5/trade/batch-orders",
+    created=_created,
+    orders=_orders,
+    cancel="POST /api/v5/trade/cancel-order",
+    none=_NONE,
+)
