@@ -18,7 +18,7 @@ from tests.chaos.verdict import BY_HAND, Heard, Verdict
 from tests.desks import USER
 from tests.engine import metatrader
 from tests.stateful.grounds import OnWire
-from tests.venues.metatrader import Platform, refusal
+from tests.venues.metatrader import Method, Platform, refusal
 from tests.venues.metatrader.accounts import Operation
 from tests.venues.metatrader.accounts import Position as Ticket
 from tests.venues.metatrader.instruments import Market
@@ -77,9 +77,12 @@ class Fx(OnWire):
         )
 
     async def held(self) -> Mapping[str, Decimal]:
-        """Lots."""
+        """Lots; where an account hedges, tickets of its owner's own are beside ours."""
         nets: dict[str, Decimal] = {}
-        for ticket in self.stage.login.positions.values():
+        login = self.stage.login
+        for ticket in login.positions.values():
+            if login.method is Method.HEDGING and ticket.comment.startswith(BY_HAND):
+                continue
             nets[ticket.market.name] = nets.get(ticket.market.name, ZERO) + ticket.lots * ticket.side.sign
         return nets
 
