@@ -21,7 +21,7 @@ from app.domain.money import ZERO, exact, floor_to_step, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
-from app.engine import endings, naming, placing, projecting, protection, recording, strikes, trades
+from app.engine import endings, naming, placing, projecting, protection, strikes, trades
 from app.engine.access import broker_of, in_time
 from app.engine.trades import Trade
 from app.store.audit import Action
@@ -289,7 +289,7 @@ async def _claim(
         quantity = wanted if free is None else _capped(wanted, free, position)
         price = position.current_price or position.entry_price
         if position.grain.takes(wanted, price) and not position.grain.takes(quantity, price):
-            close.due_at = now + recording.PAUSE
+            close.due_at = now + trades.PAUSE
             close.updated_at = now
             return None
         if not position.grain.takes(quantity, price):

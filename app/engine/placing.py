@@ -211,12 +211,12 @@ def _is_given_up(trade: Trade, order: Order) -> bool:
     """
     if order.purpose is not Purpose.CLOSE or trade.position is None:
         return True
-    if order.reason is CloseReason.MANUAL:
-        return not _is_held_elsewhere(trade, order) and not trades.is_unwanted(trade)
-    if order.code not in trades.TOO_SMALL:
-        return False
-    # A target that is too small by itself waits until more is to be left than it alone.
-    return order.reason is not CloseReason.TAKE_PROFIT or trades.is_refused_for_size(order, trade.position)
+    if order.code in trades.TOO_SMALL:
+        # A target too small by itself, and what nobody wants held, waits until more is to be left than it alone.
+        may_wait = order.reason is CloseReason.TAKE_PROFIT or trades.is_unwanted(trade)
+        return not may_wait or trades.is_refused_for_size(order, trade.position)
+    is_asked_for = order.reason is CloseReason.MANUAL and not trades.is_unwanted(trade)
+    return is_asked_for and not _is_held_elsewhere(trade, order)
 
 
 def _is_held_elsewhere(trade: Trade, order: Order) -> bool:
