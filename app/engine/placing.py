@@ -163,6 +163,8 @@ async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
         current = trade.order(order.id)
         if not _is_ours(current, order):
             return
+        is_first = current.refused_at is None
+        current.refused_at = current.refused_at or now
         current.code = refusal.code
         if _is_given_up(trade, current):
             endings.refuse(trade, current, refusal.code, refusal.message, now)
@@ -170,7 +172,7 @@ async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
             endings.put_back(trade, current, refusal.message, now + backoff(current.attempt), now)
             await _let_go_where_deleted(trade, current, now)
         is_over = current.purpose is Purpose.CLOSE and current.status is OrderStatus.REJECTED
-        if current.purpose is not Purpose.ENTRY and (current.attempt == 1 or is_over):
+        if current.purpose is not Purpose.ENTRY and (is_first or is_over):
             is_held = _is_held_elsewhere(trade, current)
             telling.exit_refused(
                 session, trade.execution, current, refusal.message, now, is_held_elsewhere=is_held
