@@ -10,7 +10,8 @@ import pytest
 import app
 from app.brokers.crypto.exchange import Call
 from app.brokers.crypto.outcomes import of_order, of_read
-from app.brokers.crypto.profiles import Profile, profile_of
+from app.brokers.crypto.profiles import profile_of
+from app.brokers.crypto.ways import Profile
 from app.brokers.metatrader.platforms import PLATFORMS
 from app.domain.denials import CATALOGUE, Reason, Verdict
 from app.domain.errors import Conflict, Denied, EngineError, Forbidden, Invalid, NotFound
