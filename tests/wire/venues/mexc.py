@@ -144,7 +144,7 @@ def _swap_orders(shown: Shown) -> Answers:
         "price": ASK,
         "vol": int(shown.size),
         "leverage": 5,
-        "side": 1 if shown.side == "buy" else 3,
+        "side": (2 if shown.reduces else 1) if shown.side == "buy" else (4 if shown.reduces else 3),
         "category": 1,
         "orderType": 6 if shown.type == "market" else 1,
         "dealAvgPrice": shown.average,
@@ -168,6 +168,9 @@ def _swap_orders(shown: Shown) -> Answers:
         "feeCurrency": "USDT",
         "timestamp": NOW,
         "taker": True,
+        "profit": 0,
+        "category": 1,
+        "positionMode": 2,
         "orderId": shown.id,
     }
     return {
