@@ -168,7 +168,11 @@ async def test_a_limit_entry_rests_is_found_by_our_id_and_taken_back(told: Told)
 
 
 TRADES: Final = sorted(
-    {("binanceus", SPOT), ("mexc", SPOT), *((each, SWAP) for each in ("gate", "hyperliquid", "krakenfutures"))}
+    {
+        ("binanceus", SPOT),
+        ("mexc", SPOT),
+        *((each, SWAP) for each in ("gate", "hyperliquid", "krakenfutures")),
+    }
     | {(each, SWAP) for each in ("kucoin", "kucoinfutures", "mexc", "phemex")}
 )
 """Where the answers hold a list of trades."""
