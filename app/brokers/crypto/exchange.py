@@ -39,6 +39,8 @@ CREDENTIALS: Final = (
     "walletAddress",
     "token",
     "accountId",
+    "login",
+    "twofa",
 )
 """Where an exchange object keeps what must never be shown."""
 

@@ -16,7 +16,14 @@ def _spot_ticker(name: str, bid: str, ask: str) -> dict[str, Any]:
     }
 
 
-_UID: Answers = {"GET /api/v3/uid": {"uid": "44"}}
+_UID: Answers = {
+    "GET /api/v3/uid": {"uid": "44"},
+    "GET /api/v3/apiKeyInfo": {
+        "accessKey": "key",
+        "permissions": "SPOT_ACCOUNT_READ,SPOT_DEAL_READ,SPOT_DEAL_WRITE,CONTRACT_DEAL_READ,CONTRACT_DEAL_WRITE",
+        "status": "VALID",
+    },
+}
 
 
 def _spot_account(story: Story) -> Answers:
