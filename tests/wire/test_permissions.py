@@ -6,7 +6,7 @@ import pytest
 
 from app.brokers.crypto.exchange import Call, calling
 from app.brokers.crypto.permissions import key_of
-from app.brokers.port import Permissions
+from app.brokers.port import Permissions, Refused
 from app.domain.market import MarketType
 from tests.wire.classes import CREDENTIALS, driven
 
@@ -136,3 +136,23 @@ async def test_a_key_may_do_what_its_venue_says(
         with calling(Call()):
             assert (await key_of(venue.exchange, market_type)).permissions == said
         assert venue.taken() == []
+
+
+OWNER: Final = "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"
+"""The address that belongs to the private key of all these tests."""
+
+
+@pytest.mark.parametrize(("address", "withdraw"), [(OWNER, True), ("0x" + "2" * 40, None)])
+async def test_a_wallets_own_key_can_do_whatever_its_owner_can(address: str, withdraw: bool | None) -> None:
+    async with driven("hyperliquid", _SWAP, {}) as venue:
+        venue.exchange.walletAddress = address
+        assert (await key_of(venue.exchange, _SWAP)).permissions == Permissions(None, withdraw)
+        assert venue.taken() == []
+
+
+async def test_what_is_no_private_key_is_refused() -> None:
+    async with driven("hyperliquid", _SWAP, {}) as venue:
+        venue.exchange.privateKey = "0xno-key"
+        with pytest.raises(Refused) as refusal:
+            await key_of(venue.exchange, _SWAP)
+        assert refusal.value.code == "credentials_refused"

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import ccxt.async_support as library
 
-from app.brokers.port import Permissions
+from app.brokers.port import CREDENTIALS_REFUSED, Permissions, Refused
 from app.domain.market import MarketType
 
 Answer = Mapping[str, Any]
@@ -228,11 +228,32 @@ async def name_of(exchange: Any, market_type: MarketType) -> str | None:
     return next((getattr(exchange, field) for field in _NAMING_FIELDS if required.get(field)), None)
 
 
+_WALLETS: Final = frozenset({"hyperliquid"})
+"""Where a private key of the account's own or of an API wallet signs: the first can withdraw, the second cannot."""
+
+
+def _wallet_key(exchange: Any) -> Key:
+    """Whether the key is the account's own. Of another only the venue knows whose it is, which may be the owner's too.
+
+    Raises Refused for what is no key.
+    """
+    try:
+        address = str(exchange.eth_get_address_from_private_key(exchange.privateKey))
+    except ValueError:
+        raise Refused(
+            "The private key is none: it has 64 hexadecimal digits.", code=CREDENTIALS_REFUSED
+        ) from None
+    is_own = address.lower() == str(exchange.walletAddress).lower()
+    return Key(None, Permissions(None, True if is_own else None))
+
+
 async def key_of(exchange: Any, market_type: MarketType) -> Key:
     """What the venue tells of this key. A venue that will not say says nothing; one out of reach raises ccxt's error.
 
     Practice accounts have no such end points at most venues.
     """
+    if exchange.id in _WALLETS:
+        return _wallet_key(exchange)
     known = _READERS.get(exchange.id)
     if known is None:
         return UNTOLD
