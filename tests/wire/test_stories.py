@@ -271,6 +271,13 @@ def _set(sent: Sent) -> str:
     return " ".join(said)
 
 
+@pytest.mark.parametrize("exchange", ["kucoin", "kucoinfutures", "mexc"])
+async def test_an_order_says_its_leverage_as_the_whole_number_that_it_is(exchange: str) -> None:
+    async with telling(exchange, SWAP) as told:
+        await told.place(OrderType.MARKET, Side.BUY)
+        assert told.story.placed[-1].values("leverage") == ["5"]
+
+
 async def test_nothing_is_signed_in_the_owners_name_but_what_was_meant() -> None:
     """Its class would approve of a builder and name one in every order, and set a referrer."""
     async with telling("hyperliquid", SWAP) as told:
