@@ -1,6 +1,6 @@
 """chores are leased
 
-Revision 0013, after 0014; made 2026-11-28 09:10:00.
+Revision 0013, after 0012; made 2026-11-28 09:10:00.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0013"
-down_revision: str | None = "0014"
+down_revision: str | None = "0012"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

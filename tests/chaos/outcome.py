@@ -1,9 +1,12 @@
 """What a run of real processes has to say for itself, and the bounds it is held to."""
 
+import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from app.store.positions import DEADLINE
 from tests.chaos.verdict import Verdict, told
@@ -20,6 +23,38 @@ UNCOVERED_AT_MOST: Final = DEADLINE
 
 
 @dataclass
+class Longest:
+    """The longest of the spells of one kind, and those that were longer than they may be."""
+
+    seconds: float = 0.0
+    too_long: list[str] = field(default_factory=list)
+
+
+class Spells:
+    """For how long each of some positions has been in a state so far, at every look."""
+
+    def __init__(self, longest: Longest) -> None:
+        """All that is noted goes into `longest`."""
+        self._longest = longest
+        self._since: dict[tuple[UUID, str], float] = {}
+
+    def note(self, held: Collection[tuple[UUID, str]]) -> None:
+        """These are in that state now, and no others."""
+        now = time.monotonic()
+        for each in self._since.keys() - held:
+            self._end(each, now - self._since[each])
+        self._since = {each: self._since.get(each, now) for each in held}
+        lasted = (now - since for since in self._since.values())
+        self._longest.seconds = max(self._longest.seconds, *lasted, 0.0)
+
+    def _end(self, held: tuple[UUID, str], seconds: float) -> None:
+        if seconds > UNCOVERED_AT_MOST.total_seconds():
+            connection_id, symbol = held
+            until = datetime.now(UTC).isoformat(timespec="seconds")
+            self._longest.too_long.append(f"{symbol} of {connection_id}, {seconds:.1f} s until {until}")
+
+
+@dataclass
 class Outcome:
     """What a run has to say for itself."""
 
@@ -32,16 +67,18 @@ class Outcome:
     stuck: list[str] = field(default_factory=list)
     settled_after: float = 0.0
     """The most seconds that anything took to end, counted from the last fault and its own close."""
-    longest_uncovered: float = 0.0
-    """The longest that a position was held without its stop at the venue and without a fresh look."""
+    uncovered: Longest = field(default_factory=Longest)
+    """How long positions were held without a stop at the venue, a fresh look, or anybody closing them."""
+    leaving: Longest = field(default_factory=Longest)
+    """How long they were held like that while they were being closed."""
     seconds: float = 0.0
 
     @property
     def failures(self) -> list[str]:
         """Everything that is not as it must be."""
         failures = [*self.stuck, *(f"{rule}: {what}" for rule, what in self.verdict.findings)]
-        if self.longest_uncovered > UNCOVERED_AT_MOST.total_seconds():
-            failures.append(f"a position was uncovered for {self.longest_uncovered:.1f} s")
+        if self.uncovered.seconds > UNCOVERED_AT_MOST.total_seconds():
+            failures.append(f"a position was uncovered for {self.uncovered.seconds:.1f} s")
         return failures
 
     @property
@@ -60,5 +97,8 @@ class Outcome:
             "faults": dict(sorted(self.faults.items())),
             "stuck": self.stuck,
             "settled after the last fault and its close, in seconds": round(self.settled_after, 1),
-            "longest without a stop or a look, in seconds": round(self.longest_uncovered, 1),
+            "longest without a stop, a look or a close, in seconds": round(self.uncovered.seconds, 1),
+            "uncovered for too long": self.uncovered.too_long,
+            "longest without a stop while it was closed, in seconds": round(self.leaving.seconds, 1),
+            "closed for long": self.leaving.too_long,
         }

@@ -35,7 +35,7 @@ from migrations import upgrade_to_head
 from tests.chaos.checker import Account
 from tests.chaos.lanes import COINS, PAIRS, Lane, walked
 from tests.chaos.nemesis import Nemesis
-from tests.chaos.outcome import Outcome
+from tests.chaos.outcome import Outcome, Spells
 from tests.chaos.processes import Kept, Nursery, Postgres
 from tests.chaos.source import QUICK_VENUE, copied
 from tests.chaos.stage import VENUES, connected, connected_exchange
@@ -63,6 +63,16 @@ def _listings() -> list[Listing]:
         for base, price in COINS.items()
         for kind in (Kind.SPOT, Kind.SWAP)
     ] + [Listing("BNB", "USDT", Kind.SPOT, Decimal(300), step=step, min_quantity=step)]
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """What the engine does for a position whose stop is not at its venue."""
+
+    is_left: bool
+    """Whether all of it is being closed."""
+    marked_at: datetime | None
+    """When its price was last looked at."""
 
 
 @dataclass(eq=False)
@@ -150,17 +160,21 @@ class World:
             self.seen.update({source_id: (status, held) for source_id, status, held in rows.all()})
 
     async def cover(self) -> None:
-        """Measure how long positions are held without a stop at the venue and without a fresh look of ours."""
-        bare_since: dict[tuple[UUID, str], float] = {}
-        watched: dict[tuple[UUID, str], datetime | None] = {}
+        """Measure how long positions are held without a stop at the venue, a fresh look of ours, or a way out begun.
+
+        Whoever closes a position does already what its deadline would ask for; how long that takes is measured apart.
+        """
+        bare, closing = Spells(self.outcome.uncovered), Spells(self.outcome.leaving)
+        covered: dict[tuple[UUID, str], Cover] = {}
         while True:
             with suppress(SQLAlchemyError, OSError, asyncpg.PostgresError):
-                watched = await self._watched()
-            now = time.monotonic()
-            bare = {each for each in self._bare() if not _is_fresh(watched.get(each))}
-            bare_since = {each: bare_since.get(each, now) for each in bare}
-            longest = max((now - since for since in bare_since.values()), default=0.0)
-            self.outcome.longest_uncovered = max(self.outcome.longest_uncovered, longest)
+                covered = await self._covered()
+            without_stop = self._bare()
+            leaving = {each for each in without_stop if (known := covered.get(each)) and known.is_left}
+            closing.note(leaving)
+            bare.note(
+                {each for each in without_stop if each not in leaving and not _is_fresh(covered.get(each))}
+            )
             await asyncio.sleep(0.5)
 
     def _bare(self) -> list[tuple[UUID, str]]:
@@ -174,14 +188,17 @@ class World:
             for pair in bare_symbols(each.login(self.brokers))
         ]
 
-    async def _watched(self) -> dict[tuple[UUID, str], datetime | None]:
+    async def _covered(self) -> dict[tuple[UUID, str], Cover]:
         async with self.desk.sessions() as session:
             rows = await session.execute(
-                select(Position.connection_id, Position.symbol, Position.marked_at).where(
+                select(Position.connection_id, Position.symbol, Position.status, Position.marked_at).where(
                     Position.status != PositionStatus.CLOSED, Position.protection == Protection.SOFTWARE
                 )
             )
-            return {(connection_id, symbol): marked for connection_id, symbol, marked in rows.all()}
+            return {
+                (connection_id, symbol): Cover(status is PositionStatus.CLOSING, marked_at)
+                for connection_id, symbol, status, marked_at in rows.all()
+            }
 
     async def stir(self) -> None:
         """Let every price walk, up to 3 % away from where it began."""
@@ -212,8 +229,12 @@ def _bare(account: Account, venue: Exchange) -> list[str]:
     return [symbol for symbol, quantity in held.items() if stopped[symbol] < quantity]
 
 
-def _is_fresh(marked_at: datetime | None) -> bool:
-    return marked_at is not None and datetime.now(UTC) - marked_at < timedelta(seconds=10)
+def _is_fresh(known: Cover | None) -> bool:
+    return (
+        known is not None
+        and known.marked_at is not None
+        and (datetime.now(UTC) - known.marked_at < timedelta(seconds=10))
+    )
 
 
 @asynccontextmanager

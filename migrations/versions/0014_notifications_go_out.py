@@ -1,6 +1,6 @@
 """notifications go out
 
-Revision 0015, after 0013; made 2026-11-24 13:00:00.000000.
+Revision 0014, after 0013; made 2026-11-24 13:00:00.000000.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "0015"
+revision: str = "0014"
 down_revision: str | None = "0013"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None

@@ -1,6 +1,6 @@
 """what has changed
 
-Revision 0016, after 0019; made 2026-11-28 09:00:00.000000.
+Revision 0017, after 0016; made 2026-11-28 09:00:00.000000.
 
 Where in the order of commits an execution, a position or a notification was last changed, for event streams. Triggers
 write it in the transaction that makes the change, once per statement however many rows that changes.
@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0016"
-down_revision: str | None = "0019"
+revision: str = "0017"
+down_revision: str | None = "0016"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

@@ -1,6 +1,6 @@
 """stops out of sight, refused legs, and orders that were missed
 
-Revision 0018, after 0014; made 2026-11-24 12:40:00.
+Revision 0015, after 0014; made 2026-11-24 12:40:00.
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0018"
-down_revision: str | None = "0015"
+revision: str = "0015"
+down_revision: str | None = "0014"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

@@ -1,6 +1,6 @@
 """exits that only reduce
 
-Revision 0012, after 0016; made 2026-11-28 09:00:00.
+Revision 0018, after 0017; made 2026-11-28 09:00:00.
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0012"
-down_revision: str | None = "0016"
+revision: str = "0018"
+down_revision: str | None = "0017"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

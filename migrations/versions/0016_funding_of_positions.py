@@ -1,6 +1,6 @@
 """funding of positions
 
-Revision 0019, after 0018.
+Revision 0016, after 0015.
 
 What perpetuals charge and pay for being held: one row per payment, each once. What is open already is asked about at
 the next round.
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0019"
-down_revision: str | None = "0018"
+revision: str = "0016"
+down_revision: str | None = "0015"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

@@ -1,6 +1,6 @@
 """what a close holds back
 
-Revision 0024, after 0012; made 2026-11-28 11:00:00.
+Revision 0019, after 0018; made 2026-11-28 11:00:00.
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0024"
-down_revision: str | None = "0012"
+revision: str = "0019"
+down_revision: str | None = "0018"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

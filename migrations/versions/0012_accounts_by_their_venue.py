@@ -1,6 +1,6 @@
 """accounts by their venue
 
-Revision 0014, after 0011.
+Revision 0012, after 0011.
 
 An account's identity begins with its venue, so that it is one by whichever class of ccxt it is opened. What was made
 from a key says so; a test brings the name where the venue tells one, and what is not active has to pass it first.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from alembic import op
 
-revision: str = "0014"
+revision: str = "0012"
 down_revision: str | None = "0011"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
