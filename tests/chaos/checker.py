@@ -15,9 +15,9 @@ from uuid import UUID
 from sqlalchemy import func, or_, select
 
 from app.desk import Sessions
-from app.domain.exits import Protection
+from app.domain.exits import CloseReason, Protection
 from app.domain.market import MarketType
-from app.domain.money import ZERO, exact
+from app.domain.money import ZERO, exact, floor_to_step
 from app.domain.orders import OrderStatus, Purpose, client_order_id
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
@@ -27,17 +27,17 @@ from app.store.orders import Order
 from app.store.positions import Position
 from app.store.signals import SignalRow
 from tests.chaos.tickets import FxAccount, TicketBooks, check_tickets
-from tests.chaos.verdict import Heard, Verdict, is_truthful
+from tests.chaos.verdict import BY_HAND, Heard, Verdict, is_truthful
 from tests.venues.accounts import Account as Ledger
 from tests.venues.exchange import Exchange, Keys
 from tests.venues.floor import Floor
 from tests.venues.metatrader import MetaTraderVenue
 from tests.venues.orders import Order as VenueOrder
 
-BY_HAND: Final = "byhand"
-"""How the client ids of what an owner does at the venue begin."""
-
 _ID_LENGTH: Final = 32
+
+_WITHOUT_US: Final = (CloseReason.EXTERNAL, CloseReason.LIQUIDATION)
+"""Why an order is in our books that nobody here has placed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Account:
 
 
 @dataclass
-class _Books:
+class Books:
     """One account: rows of the database, orders of the ledger, and which belong together."""
 
     account: Account
@@ -112,7 +112,7 @@ async def unsettled(sessions: Sessions) -> Counter[str]:
 
 async def check(
     sessions: Sessions,
-    venue: Exchange,
+    venue: Exchange | None,
     accounts: Sequence[Account],
     heard: Heard,
     now: datetime,
@@ -131,8 +131,9 @@ async def check(
     _check_intake(verdict, [*accounts, *fx_accounts], heard, signals, executions)
     _check_closes(verdict, heard, signals, orders, positions)
     for account in accounts:
+        assert venue is not None
         mine = [each for each in executions if each.connection_id == account.connection_id]
-        books = _Books(
+        books = Books(
             account=account,
             ledger=account.ledger(venue),
             orders=[each for each in orders if each.connection_id == account.connection_id],
@@ -141,7 +142,7 @@ async def check(
                 each.execution_id: each for each in positions if each.connection_id == account.connection_id
             },
         )
-        _match(verdict, books)
+        match(verdict, books)
         _check_orders(verdict, books)
         _check_executions(verdict, books)
         _check_holdings(verdict, books)
@@ -212,7 +213,7 @@ def _told(order: Order) -> str:
     return f"{order.purpose} {order.type}{reason} {order.status} {filled}, {order.message or order.attempt}"
 
 
-def _match(verdict: Verdict, books: _Books) -> None:
+def match(verdict: Verdict, books: Books) -> None:
     """Which row each order of the ledger belongs to."""
     ours = {
         client_order_id(order.id, attempt): order.id
@@ -233,9 +234,11 @@ def _match(verdict: Verdict, books: _Books) -> None:
             verdict.find("orphan", f"{order.id} ({root.client_id}) is no order of ours")
 
 
-def _check_orders(verdict: Verdict, books: _Books) -> None:
+def _check_orders(verdict: Verdict, books: Books) -> None:
     """Each row was accepted once at most, and says of its order what the ledger says."""
     for row in books.orders:
+        if row.reason in _WITHOUT_US:
+            continue
         known = books.at_venue[row.id]
         accepted = Counter(order.client_id for order in known if order.parent is None)
         sent = {client_id[:_ID_LENGTH] for client_id in accepted}
@@ -257,7 +260,7 @@ def _check_orders(verdict: Verdict, books: _Books) -> None:
             verdict.find("phantom", f"{row.purpose} {row.id} is open and nothing rests at the venue")
 
 
-def _check_executions(verdict: Verdict, books: _Books) -> None:
+def _check_executions(verdict: Verdict, books: Books) -> None:
     """What became of each signal is what the venue did for it."""
     entries = {row.execution_id: row for row in books.orders if row.purpose is Purpose.ENTRY}
     for execution in books.executions.values():
@@ -274,7 +277,7 @@ def _check_executions(verdict: Verdict, books: _Books) -> None:
 
 
 @exact
-def _check_holdings(verdict: Verdict, books: _Books) -> None:
+def _check_holdings(verdict: Verdict, books: Books) -> None:
     """No execution sold what it had not bought, at any moment; and what is left is what the position says."""
     nets: dict[str, Decimal] = defaultdict(lambda: ZERO)
     rows: dict[UUID, list[Order]] = defaultdict(list)
@@ -296,7 +299,7 @@ def _check_holdings(verdict: Verdict, books: _Books) -> None:
     _check_account(verdict, books, nets)
 
 
-def _flow(books: _Books, mine: Iterable[Order]) -> list[Decimal]:
+def _flow(books: Books, mine: Iterable[Order]) -> list[Decimal]:
     """What each fill of an execution added to what it holds, in the order in which they happened."""
     fills = [
         (fill, row.purpose is Purpose.ENTRY)
@@ -314,7 +317,7 @@ def _flow(books: _Books, mine: Iterable[Order]) -> list[Decimal]:
     return flow
 
 
-def _check_account(verdict: Verdict, books: _Books, nets: Mapping[str, Decimal]) -> None:
+def _check_account(verdict: Verdict, books: Books, nets: Mapping[str, Decimal]) -> None:
     """The account holds what its positions hold together, and nothing that was to leave has ever opened anything."""
     if books.account.market_type is not MarketType.SWAP:
         return
@@ -335,7 +338,7 @@ def _check_account(verdict: Verdict, books: _Books, nets: Mapping[str, Decimal])
             )
 
 
-def _check_protection(verdict: Verdict, books: _Books, now: datetime, watched_within: timedelta) -> None:
+def _check_protection(verdict: Verdict, books: Books, now: datetime, watched_within: timedelta) -> None:
     """Whatever is open and has a stop is protected, by whom the position says."""
     for position in books.positions.values():
         if position.status is PositionStatus.CLOSED or position.stop_loss is None:
@@ -343,7 +346,7 @@ def _check_protection(verdict: Verdict, books: _Books, now: datetime, watched_wi
         verdict.counts["positions still open"] += 1
         if position.protection is Protection.NATIVE:
             covered = stopped_quantity(books.at_venue, books.orders, position)
-            if covered < position.remaining_quantity:
+            if covered < floor_to_step(position.remaining_quantity, position.quantity_step):
                 verdict.find(
                     "unprotected", f"{position.id}: the venue's stops are for {covered} of what is held"
                 )

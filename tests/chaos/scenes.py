@@ -17,8 +17,9 @@ from app.domain.market import MarketType
 from app.domain.orders import Side
 from app.engine import closing
 from app.store.positions import Position
-from tests.chaos.checker import BY_HAND, Account
+from tests.chaos.checker import Account
 from tests.chaos.stage import Process, Stage
+from tests.chaos.verdict import BY_HAND
 from tests.venues.faults import ANSWER_LOST, HTML, Delivery, Fault, lagging, late, looks, reject, server_error
 from tests.venues.orders import Order
 from tests.venues.wire import Conditions

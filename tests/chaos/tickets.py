@@ -20,7 +20,7 @@ from app.domain.positions import PositionStatus
 from app.store.executions import Execution
 from app.store.orders import Order
 from app.store.positions import Position
-from tests.chaos.verdict import Verdict, is_truthful
+from tests.chaos.verdict import BY_HAND, Verdict, is_truthful
 from tests.venues.metatrader import Credentials, MetaTraderVenue, Platform
 from tests.venues.metatrader.accounts import Login, State
 from tests.venues.metatrader.accounts import Order as BrokerOrder
@@ -54,12 +54,20 @@ class TicketBooks:
     """By their executions."""
     accepted: dict[UUID, list[BrokerOrder]] = field(default_factory=lambda: defaultdict(list))
     """What the broker took for each entry row."""
+    has_more: bool = False
+    """Whether the owner has given orders at the terminal: on accounts that net, tickets may hold theirs as well."""
 
     def held(self, execution_id: UUID) -> list[Ticket]:
-        """The open tickets of an execution. What is left of a partly closed one carries its number still."""
+        """The open tickets of an execution. What is left of a partly closed one carries its number still; one that
+        its owner has added to keeps its ticket."""
         entries = [row.id for row in self.orders if row.execution_id == execution_id]
-        numbers = {order.magic for row_id in entries for order in self.accepted.get(row_id, ())}
-        return [ticket for ticket in self.login.positions.values() if ticket.magic in numbers]
+        known = [order for row_id in entries for order in self.accepted.get(row_id, ())]
+        numbers, opened = {order.magic for order in known}, {order.position for order in known}
+        return [
+            ticket
+            for ticket in self.login.positions.values()
+            if ticket.magic in numbers or ticket.ticket in opened
+        ]
 
 
 @exact
@@ -88,7 +96,9 @@ def _match(verdict: Verdict, books: TicketBooks) -> None:
     for order in books.login.orders:
         verdict.counts["orders at venues"] += 1
         row_id = ours.get(order.magic)
-        if row_id is None:
+        if order.comment.startswith(BY_HAND):
+            books.has_more = True
+        elif row_id is None:
             verdict.find("orphan", f"{order.ticket} ({order.magic}) is no order of ours")
         else:
             books.accepted[row_id].append(order)
@@ -122,7 +132,8 @@ def _check_entry(verdict: Verdict, books: TicketBooks, row: Order) -> None:
 def _check_position(verdict: Verdict, books: TicketBooks, execution_id: UUID, position: Position) -> None:
     """A position holds what its tickets hold, and no more has left it than was there."""
     held = sum((ticket.lots for ticket in books.held(execution_id)), ZERO)
-    if held != position.remaining_quantity:
+    is_short = held < position.remaining_quantity
+    if is_short if books.has_more else held != position.remaining_quantity:
         verdict.find(
             "untruthful",
             f"{position.symbol} of execution {execution_id}: the broker holds {held}, "
@@ -153,7 +164,10 @@ def _check_protection(
 
 def _check_money(verdict: Verdict, books: TicketBooks) -> None:
     """Once nothing is open, what the positions have realised is what the account has gained, to the cent."""
-    if books.login.positions or any(p.status is not PositionStatus.CLOSED for p in books.positions.values()):
+    known = books.positions.values()
+    if books.login.positions or any(position.status is not PositionStatus.CLOSED for position in known):
+        return
+    if books.has_more or not all(position.pnl_complete for position in known):
         return
     realized = sum((position.realized_pnl for position in books.positions.values()), ZERO)
     if realized != books.login.realized:

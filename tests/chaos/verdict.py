@@ -8,6 +8,9 @@ from typing import Any, Final
 from app.domain.money import ZERO
 from app.store.executions import Execution, ExecutionStatus
 
+BY_HAND: Final = "byhand"
+"""How what an owner gives an order at the venue is called, by its client id or its comment."""
+
 
 @dataclass
 class Heard:

@@ -109,6 +109,8 @@ async def opened_stage(
         now = venue.clock.now
         endpoints = dict.fromkeys(("binance", "binanceusdm", "bybit"), venue.url)
         brokers = Directory({"crypto": open_crypto(opened.vault, endpoints, now)})
-        yield Stage(replace(opened, brokers=brokers, now=now), venue, exchange, market_type, symbol)
-        await brokers.close()
-        venue.audit()
+        try:
+            yield Stage(replace(opened, brokers=brokers, now=now), venue, exchange, market_type, symbol)
+            venue.audit()
+        finally:
+            await brokers.close()

@@ -129,7 +129,9 @@ async def opened_stage(
         brokers = Directory({"fx": open_metatrader(opened.vault, endpoints, now, PATIENCE)})
         owner = venue.open_account(platform, method=method, **terms)
         stage = Stage(replace(opened, brokers=brokers, now=now), venue, platform, owner)
-        yield stage
-        await brokers.close()
-        venue.audit()
-        conduct.assert_sound(venue, may_take_stops_off=stage.may_take_stops_off)
+        try:
+            yield stage
+            venue.audit()
+            conduct.assert_sound(venue, may_take_stops_off=stage.may_take_stops_off)
+        finally:
+            await brokers.close()
