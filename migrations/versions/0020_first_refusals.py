@@ -1,6 +1,6 @@
 """first refusals
 
-Revision 0029, after 0019; made 2026-11-28 13:40:00.
+Revision 0020, after 0019; made 2026-11-28 13:40:00.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0029"
+revision: str = "0020"
 down_revision: str | None = "0019"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
