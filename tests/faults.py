@@ -52,6 +52,8 @@ class FaultyVenue:
         """No look-up is answered."""
         self.deaf = False
         """No cancellation is answered."""
+        self.deadly = False
+        """Our process dies when it asks for a cancellation."""
         self.refusal = Refused("no")
         """In what words it refuses."""
         self.closed: VenueError | None = None
@@ -140,7 +142,9 @@ class FaultyBroker:
         return await self._broker.resting(symbols)
 
     async def cancel(self, key: OrderKey) -> OrderReport:
-        """The real broker's, or no answer while the venue is deaf."""
+        """The real broker's, or no answer while the venue is deaf, or deadly."""
+        if self._venue.deadly:
+            raise ProcessDied
         if self._venue.deaf:
             raise Uncertain("connection reset")
         return await self._broker.cancel(key)

@@ -19,7 +19,7 @@ from app.local import Installation, StopRequested, Wishes, bearer_token, running
 
 LIFETIME: Final = timedelta(hours=24)
 """Of tokens and entitlements."""
-WORKER_PATIENCE: Final = timedelta(seconds=20)
+WORKER_PATIENCE: Final = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)

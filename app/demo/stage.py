@@ -13,7 +13,7 @@ from app.demo.trader import Trader
 from app.local import Installation
 
 LOOK_SECONDS: Final = 0.25
-EXECUTION_PATIENCE: Final = timedelta(seconds=20)
+EXECUTION_PATIENCE: Final = timedelta(seconds=60)
 """How long a signal may take to become protected positions."""
 MARKET_LINE_EVERY: Final = timedelta(seconds=2)
 

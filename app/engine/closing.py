@@ -21,7 +21,7 @@ from app.domain.money import ZERO, exact, floor_to_step, text
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner
 from app.domain.positions import PositionStatus
-from app.engine import endings, naming, placing, projecting, protection, recording, strikes, trades
+from app.engine import endings, naming, placing, projecting, protection, strikes, trades
 from app.engine.access import broker_of, in_time
 from app.engine.trades import Trade
 from app.store.audit import Action
@@ -130,14 +130,14 @@ async def leave(desk: Desk, execution_id: UUID, reason: CloseReason) -> None:
 def leave_whole(trade: Trade, reason: CloseReason, now: datetime) -> Order | None:
     """Store the lasting wish to close everything; answers the order to carry out, if one waits to be.
 
-    Where another close is on its way, what it leaves is closed as soon as it has ended. An entry that still rests is
-    taken back.
+    Where another close is on its way, or was asked for by somebody else, what it leaves is closed as soon as it has
+    ended. An entry that still rests is taken back.
     """
     endings.unwant_entry(trade, reason, now)
-    position = trade.position
-    if position is not None and (trade.live_close is not None or not position.at_hand):
-        position.leave_reason = reason
-    return _start_whole(trade, reason, now)
+    order = _start_whole(trade, reason, now)
+    if trade.position is not None and (order is None or order.reason is not reason):
+        trade.position.leave_reason = reason
+    return order
 
 
 def start_exit(trade: Trade, way_out: Exit, now: datetime) -> Order | None:
@@ -289,7 +289,7 @@ async def _claim(
         quantity = wanted if free is None else _capped(wanted, free, position)
         price = position.current_price or position.entry_price
         if position.grain.takes(wanted, price) and not position.grain.takes(quantity, price):
-            close.due_at = now + recording.PAUSE
+            close.due_at = now + trades.PAUSE
             close.updated_at = now
             return None
         if not position.grain.takes(quantity, price):

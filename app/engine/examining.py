@@ -57,6 +57,8 @@ async def _judged(desk: Desk, asking: Awaitable[Account]) -> Examination:
         message = "This key cannot trade. Allow it to, or make one that can."
         return Examination(False, "trade_permission_missing", message, found, desk.now())
     message = "The account can be reached and traded."
+    if found.permissions.withdraw is None:
+        message += " The venue cannot tell whether its key can withdraw funds: make sure that it cannot."
     if found.permissions.transfer:
         message += " The key can also move funds to other accounts of the venue, which nothing here needs."
     return Examination(True, None, message, found, desk.now())

@@ -21,7 +21,7 @@ from app.domain.exits import CloseReason
 from app.domain.orders import OrderStatus, Purpose
 from app.domain.owners import Owner, Role
 from app.domain.risk import Mode, check_mode
-from app.engine import closing, endings, telling, trades, withdrawing
+from app.engine import closing, telling, trades, withdrawing
 from app.engine.connections import check_plan
 from app.engine.lapsing import Ending
 from app.store import audit, connections, trading
@@ -119,11 +119,11 @@ async def close_all(
     async with desk.sessions.begin() as session:
         await _locked(session, connection_id, owner)
         unfilled = await _under_way(session, connection_id)
-        await withdrawing.withdraw_waiting(session, connection_id, _CLEARED.message, now)
-        for each in unfilled:
-            # One on its way or in doubt cannot be taken back yet; what is not confirmed is asked for again.
-            endings.unwant_entry(await trades.locked(session, each), CloseReason.MANUAL, now)
         held = await _held(session, connection_id)
+        await withdrawing.withdraw_waiting(session, connection_id, _CLEARED.message, now)
+        for each in sorted({*unfilled, *held}):
+            # An entry on its way or in doubt cannot be taken back yet; what is not confirmed is asked for again.
+            closing.leave_whole(await trades.locked(session, each), CloseReason.MANUAL, now)
         audit.record(
             session,
             Action.CLOSE_ALL,

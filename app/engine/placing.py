@@ -163,6 +163,8 @@ async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
         current = trade.order(order.id)
         if not _is_ours(current, order):
             return
+        is_first = current.refused_at is None
+        current.refused_at = current.refused_at or now
         current.code = refusal.code
         if _is_given_up(trade, current):
             endings.refuse(trade, current, refusal.code, refusal.message, now)
@@ -170,7 +172,7 @@ async def _record_refusal(desk: Desk, order: Order, refusal: Refused) -> None:
             endings.put_back(trade, current, refusal.message, now + backoff(current.attempt), now)
             await _let_go_where_deleted(trade, current, now)
         is_over = current.purpose is Purpose.CLOSE and current.status is OrderStatus.REJECTED
-        if current.purpose is not Purpose.ENTRY and (current.attempt == 1 or is_over):
+        if current.purpose is not Purpose.ENTRY and (is_first or is_over):
             is_held = _is_held_elsewhere(trade, current)
             telling.exit_refused(
                 session, trade.execution, current, refusal.message, now, is_held_elsewhere=is_held
@@ -211,12 +213,12 @@ def _is_given_up(trade: Trade, order: Order) -> bool:
     """
     if order.purpose is not Purpose.CLOSE or trade.position is None:
         return True
-    if order.reason is CloseReason.MANUAL:
-        return not _is_held_elsewhere(trade, order) and not trades.is_unwanted(trade)
-    if order.code not in trades.TOO_SMALL:
-        return False
-    # A target that is too small by itself waits until more is to be left than it alone.
-    return order.reason is not CloseReason.TAKE_PROFIT or trades.is_refused_for_size(order, trade.position)
+    if order.code in trades.TOO_SMALL:
+        # A target too small by itself, and what nobody wants held, waits until more is to be left than it alone.
+        may_wait = order.reason is CloseReason.TAKE_PROFIT or trades.is_unwanted(trade)
+        return not may_wait or trades.is_refused_for_size(order, trade.position)
+    is_asked_for = order.reason is CloseReason.MANUAL and not trades.is_unwanted(trade)
+    return is_asked_for and not _is_held_elsewhere(trade, order)
 
 
 def _is_held_elsewhere(trade: Trade, order: Order) -> bool:

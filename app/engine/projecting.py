@@ -129,9 +129,10 @@ def _go_on_leaving(trade: Trade, entry: Order, position: Position, now: datetime
     """Close what was filled after a position had ended, for the reason that ended it; what an entry fills that nobody
     wants any more; and what another close has left of a position that somebody wants closed."""
     if position.close_reason is not None:
+        if position.closed_at is not None:
+            telling.filled_late(trade.session, position, now)
         position.closed_at = None
         intend_close(trade, position, position.at_hand, position.close_reason, now)
-        telling.filled_late(trade.session, position, now)
     elif entry.reason is not None:
         intend_close(trade, position, position.at_hand, entry.reason, now)
     elif position.leave_reason is not None:
@@ -167,13 +168,27 @@ def intend_close(
         attempt=0,
         filled_quantity=ZERO,
         fees={},
-        due_at=now + _AGAIN,
+        due_at=_due_at(trade, now),
         created_at=now,
         updated_at=now,
     )
     trade.session.add(order)
     trade.orders.append(order)
     return order
+
+
+def _due_at(trade: Trade, now: datetime) -> datetime:
+    """When a close that is intended now is sent where nobody does so sooner: later where the venue has found nobody to
+    sell to a moment ago."""
+    last = next((order for order in reversed(trade.orders) if order.purpose is Purpose.CLOSE), None)
+    if (
+        last is None
+        or last.status not in trades.CUT_SHORT
+        or not last.acknowledged_at
+        or last.filled_quantity
+    ):
+        return now + _AGAIN
+    return max(now + _AGAIN, last.updated_at + trades.PAUSE)
 
 
 def _take_over(position: Position, figures: Figures) -> None:

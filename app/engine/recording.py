@@ -1,7 +1,7 @@
 """Recording: how a venue's report of an order changes it, and with it the whole trade."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
 import structlog
@@ -23,12 +23,6 @@ from app.engine.trades import Trade
 from app.store.orders import Order
 
 log = structlog.get_logger(__name__)
-
-_CUT_SHORT = (OrderStatus.CANCELLED, OrderStatus.EXPIRED)
-"""How a market order ends that its venue did not fill whole."""
-
-PAUSE = timedelta(seconds=15)
-"""When a close is sent again that its venue can do nothing for at present: nobody to sell to, nothing free to sell."""
 
 
 def apply(
@@ -196,11 +190,11 @@ def _carry_on(trade: Trade, close: Order, now: datetime) -> None:
     Not at a target, which is a price and not a wish to leave: the monitor sees whether that price still stands.
     """
     position = trade.position
-    if close.purpose is not Purpose.CLOSE or close.status not in (*_CUT_SHORT, OrderStatus.FILLED):
+    if close.purpose is not Purpose.CLOSE or close.status not in (*trades.CUT_SHORT, OrderStatus.FILLED):
         return
     if position is None or position.status is PositionStatus.CLOSED or trade.live_close is not None:
         return
-    unfilled = close.quantity - close.filled_quantity if close.status in _CUT_SHORT else ZERO
+    unfilled = close.quantity - close.filled_quantity if close.status in trades.CUT_SHORT else ZERO
     rest = min(unfilled + close.held_back, position.at_hand)
     price = position.current_price or position.entry_price
     if close.reason in (None, CloseReason.TAKE_PROFIT) or not position.grain.takes(rest, price):
@@ -208,7 +202,5 @@ def _carry_on(trade: Trade, close: Order, now: datetime) -> None:
     following = projecting.intend_close(trade, position, rest, close.reason, now)
     if close.held_back:
         # Who looks first finds out what is free.
-        following.code = trades.NOT_FREE
-    if close.held_back or close.filled_quantity == ZERO:
-        following.due_at = now + PAUSE
+        following.code, following.due_at = trades.NOT_FREE, now + trades.PAUSE
     projecting.refresh(trade, now)

@@ -5,7 +5,7 @@ so there is one order of locking (connection, then execution) and no deadlock.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +28,12 @@ TOO_SMALL = frozenset({"quantity_below_minimum", "notional_below_minimum"})
 
 NOT_FREE = "insufficient_balance"
 """The code of an exit of coins that other orders of the owner hold."""
+
+PAUSE = timedelta(seconds=15)
+"""When a close is sent again that its venue can do nothing for at present: nobody to sell to, nothing free to sell."""
+
+CUT_SHORT = (OrderStatus.CANCELLED, OrderStatus.EXPIRED)
+"""How a market order ends that its venue did not fill whole."""
 
 NEVER_ARRIVED = "never_arrived"
 """The code of an order that provably did not reach its venue."""

@@ -95,6 +95,8 @@ class Order(Base):
     """Swap that the venue booked with it, in `currency`; negative is paid."""
     code: Mapped[str | None] = mapped_column(String(64))
     message: Mapped[str | None]
+    refused_at: Mapped[Moment | None]
+    """When its venue first refused it; its owner is told then, and not of each time that it is sent again."""
     acknowledged_at: Mapped[Moment | None]
     filled_at: Mapped[Moment | None]
     created_at: Mapped[Moment]

@@ -24,6 +24,7 @@ from tests.venues.faults import (
     REQUEST_LOST,
     TRUNCATED,
     Fault,
+    any_request,
     lagging,
     looks,
     reject,
@@ -282,6 +283,23 @@ class TestAccidents:
         request = order(stage, Side.BUY, OrderType.MARKET)
         stage.venue.faults.add(fault, looks, times=10)
         assert await stage.broker.find(request.key) is not ABSENT
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 407, 418, 429, 511])
+    async def test_a_page_with_whatever_status_refuses_no_order(
+        self, stage: ExchangeStage, status: int
+    ) -> None:
+        """What stands before a venue answers with such statuses, too, and knows nothing of the order."""
+        request = order(stage, Side.BUY, OrderType.MARKET)
+        stage.venue.faults.add(server_error(status, executed=True))
+        with pytest.raises(Uncertain):
+            await stage.broker.place(request)
+        assert len(stage.venue.accepted(request.client_order_id)) == 1
+
+    @pytest.mark.parametrize("status", [401, 403, 407, 511])
+    async def test_a_page_refuses_no_key(self, stage: ExchangeStage, status: int) -> None:
+        stage.venue.faults.add(server_error(status, executed=False), any_request, times=9)
+        with pytest.raises((Unreachable, Uncertain)):
+            await stage.broker.account()
 
     async def test_an_order_not_shown_yet_stands_open_and_unfilled(self, stage: ExchangeStage) -> None:
         request = order(stage, Side.BUY, OrderType.MARKET)

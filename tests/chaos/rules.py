@@ -104,7 +104,7 @@ RULES: Final = (
         broken="duplicate",
         edits=(
             *_PAGES_ARE_READ,
-            Edit("app/brokers/crypto/exchange.py", "            call.is_clean = False\n", ""),
+            Edit("app/brokers/crypto/exchange.py", "        call.is_clean &= is_word\n", ""),
         ),
     ),
     Rule(

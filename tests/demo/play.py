@@ -22,7 +22,7 @@ from tests.venues.metatrader import MetaTraderVenue
 COIN: Final = "BTC/USDT"
 PAIR: Final = "EUR/USD"
 PIP: Final = Decimal("0.00001")
-EXIT_PATIENCE: Final = timedelta(seconds=30)
+EXIT_PATIENCE: Final = timedelta(seconds=60)
 STEPS: Final = 12
 STEP_SECONDS: Final = 0.25
 RISK: Final[Mapping[str, Any]] = {"sizing": {"strategy": "risk_percentage", "value": "1"}}

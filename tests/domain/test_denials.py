@@ -9,8 +9,10 @@ import pytest
 
 import app
 from app.brokers.crypto.exchange import Call
-from app.brokers.crypto.outcomes import of_read
+from app.brokers.crypto.outcomes import of_order, of_read
 from app.brokers.crypto.profiles import profile_of
+from app.brokers.crypto.ways import Profile
+from app.brokers.metatrader.platforms import PLATFORMS
 from app.domain.denials import CATALOGUE, Reason, Verdict
 from app.domain.errors import Conflict, Denied, EngineError, Forbidden, Invalid, NotFound
 from app.domain.market import MarketType
@@ -50,8 +52,8 @@ def constants() -> dict[str, str]:
         target.id: str(node.value.value)
         for _, module in program()
         for node in module.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-        for target in node.targets
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Name)
     }
 
@@ -84,13 +86,18 @@ def said_codes() -> Iterator[tuple[str, str]]:
     for exchange in library.exchanges:
         for market_type in MarketType:
             yield from ((code, exchange) for code in profile_of(exchange, market_type).refusals.values())
-    for error in (
-        library.AuthenticationError,
-        library.InsufficientFunds,
-        library.BadSymbol,
-        library.MarketClosed,
-    ):
+    for platform in PLATFORMS.values():
+        yield from ((code, platform.id) for code in platform.refusals.values())
+    for error in ccxt_errors():
         yield of_read(error("text"), Call()).code, error.__name__
+        yield of_order(error("text"), Call(), Profile()).code, error.__name__
+
+
+def ccxt_errors(parent: type[Exception] = library.BaseError) -> Iterator[type[Exception]]:
+    """Every error that a class of ccxt may raise."""
+    yield parent
+    for child in parent.__subclasses__():
+        yield from ccxt_errors(child)
 
 
 @pytest.mark.parametrize("code", PROMISED)

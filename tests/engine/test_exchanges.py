@@ -34,6 +34,7 @@ from tests.venues.faults import (
     Delivery,
     Fault,
     any_request,
+    on,
     reject,
     server_error,
 )
@@ -141,6 +142,16 @@ class TestConnections:
         assert found.ok is False
         assert keys.secret not in found.message
         assert keys.api_key not in found.message
+
+
+async def test_that_a_venue_does_not_tell_what_a_key_may_do_is_said(desk: Desk, venue: Exchange) -> None:
+    keys = venue.open_account({"USDT": "100"})
+    venue.faults.add(reject({"code": -1100, "msg": "Illegal characters."}), on("apiRestrictions"))
+    found = await _tested(desk, keys, "binance", MarketType.SPOT)
+    assert found.ok is True
+    assert found.account is not None
+    assert found.account.permissions.withdraw is None
+    assert "cannot tell whether" in found.message
 
 
 @pytest.mark.parametrize(("exchange", "market_type"), VENUES)

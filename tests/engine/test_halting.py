@@ -30,7 +30,7 @@ from app.store.executions import ExecutionStatus
 from app.store.notifications import Notification
 from tests.desks import START, USER, Clock, add_connection, opened_desk, write_recording
 from tests.engine.signals import execute_all, executions, orders, positions, publish, sweep_all
-from tests.faults import Fault, FaultyVenue
+from tests.faults import Fault, FaultyVenue, ProcessDied
 
 CANDLES = [
     *[("20000", "20000", "20000", "20000")] * 60,
@@ -281,6 +281,26 @@ async def test_close_all_goes_on_by_itself_where_the_venue_fails(desk: Desk, ven
     again = await halting.close_all(desk, USER, connection.id, None, owner=USER)
     assert [each.position.status for each in again.positions] == [PositionStatus.CLOSED]
     assert (await halting.close_all(desk, USER, connection.id, None, owner=USER)).positions == []
+
+
+async def test_close_all_holds_though_the_process_dies_while_it_asks_the_venue(
+    desk: Desk, clock: Clock, venue: FaultyVenue
+) -> None:
+    connection = await add_connection(desk, market_type=MarketType.SPOT, protection={"native": False})
+    await publish(desk, "open", stop_loss="15000")
+    await publish(desk, "resting", **LIMIT)
+    await execute_all(desk)
+    venue.deadly = True
+    with pytest.raises(ProcessDied):
+        await halting.close_all(desk, USER, connection.id, None, owner=USER)
+    venue.deadly = False
+    for _ in range(2):
+        clock.move(6)
+        await monitoring.watch(desk)
+        await sweep_all(desk)
+    [position] = await positions(desk)
+    assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.MANUAL)
+    assert await statuses(desk) == [("executed", None), ("cancelled", None)]
 
 
 async def test_close_all_says_what_the_venue_refused(desk: Desk, venue: FaultyVenue) -> None:

@@ -15,7 +15,7 @@ from app.brokers.port import ABSENT, Broker, Silence
 from app.desk import Desk, open_database, open_sessions
 from app.domain.exits import CloseReason, Protection
 from app.domain.money import ZERO
-from app.domain.orders import OrderKey, OrderReport, OrderRequest, OrderStatus, Purpose
+from app.domain.orders import OrderKey, OrderReport, OrderRequest, OrderStatus, OrderType, Purpose
 from app.domain.positions import PositionStatus
 from app.engine import closing, monitoring, placing, protection
 from app.engine.access import broker_of
@@ -41,6 +41,8 @@ class ForgetfulVenue(FaultyVenue):
     forgetful = False
     hasty = False
     """Entries are reported final before all of what is filled is counted."""
+    thin = False
+    """Nobody is there to trade with: what only reduces is ended unfilled."""
     pause: Callable[[], None] = staticmethod(lambda: None)
     """What happens between the asking for an order and the answer."""
 
@@ -58,7 +60,11 @@ class ForgetfulBroker(FaultyBroker):
         return ABSENT if getattr(self._venue, "forgetful", False) else await super().find(key)
 
     async def place(self, request: OrderRequest) -> OrderReport:
-        """The whole truth, or only a part of it while the venue is hasty."""
+        """The whole truth, or only a part of it while the venue is hasty; nothing that leaves while it is thin."""
+        if request.reduce_only and getattr(self._venue, "thin", False):
+            self._venue.placed.append(request)
+            name = request.client_order_id
+            return OrderReport(name, name, OrderStatus.CANCELLED, ZERO, None)
         report = await super().place(request)
         if request.reduce_only or not getattr(self._venue, "hasty", False):
             return report
@@ -327,6 +333,32 @@ async def test_a_venue_that_refuses_to_close_a_late_fill_is_asked_less_and_less_
     assert (close.reason, close.attempt) == (CloseReason.MANUAL, asked)
     assert (await errors_told(desk)).count("BTC/USDT:USDT: closing order refused") == 1
     venue.faults.clear()
+    await rounds(desk, clock, 40)
+    [position] = await positions(desk)
+    assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.MANUAL)
+
+
+async def test_a_late_fill_that_nobody_takes_is_offered_now_and_then_and_told_once(
+    desk: Desk, clock: Clock, venue: ForgetfulVenue
+) -> None:
+    await add_connection(desk)
+    venue.hasty = True
+    await publish(desk, stop_loss="19000")
+    await execute_all(desk)
+    entry = await entry_of(desk)
+    [position] = await positions(desk)
+    await closing.request_close(desk, USER, position.id, None, idempotency_key=None)
+    await execute_all(desk)
+    venue.thin = True
+    venue.placed.clear()
+    await hear(desk, entry, OrderStatus.FILLED, "0.1")
+    for _ in range(40):
+        clock.move(2)
+        await sweep_all(desk)
+    offered = [request for request in venue.placed if request.type is OrderType.MARKET]
+    assert 4 <= len(offered) <= 8
+    assert (await errors_told(desk)).count("BTC/USDT:USDT: filled after it was closed") == 1
+    venue.thin = False
     await rounds(desk, clock, 40)
     [position] = await positions(desk)
     assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.MANUAL)

@@ -77,6 +77,19 @@ async def test_a_close_of_the_source_that_is_refused_is_sent_until_it_is_taken(
     assert len(await paper.told(NotificationType.ERROR)) == 1
 
 
+async def test_an_owner_is_told_of_a_refusal_whichever_attempt_met_it_first(paper: OnPaper) -> None:
+    await _open(paper)
+    paper.venue.refusal = CLOSED_MARKET
+    paper.venue.faults.extend([Fault.NOT_EXECUTED, *[Fault.REFUSED] * 3])
+    await change(paper.desk, EventType.CLOSED)
+    await execute_all(paper.desk)
+    assert await paper.told(NotificationType.ERROR) == []
+    await paper.rounds(20)
+    await _assert_closed(paper, CloseReason.SIGNAL)
+    [told] = await paper.told(NotificationType.ERROR)
+    assert told.startswith("BTC/USDT:USDT: closing order refused (market closed): ")
+
+
 async def test_a_stop_goes_before_a_close_of_a_part_that_waits_to_be_sent_again(paper: OnPaper) -> None:
     await _open(paper)
     paper.venue.faults.extend([Fault.REFUSED] * 30)

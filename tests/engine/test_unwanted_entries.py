@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from app.brokers.port import Refused
 from app.domain.errors import Conflict
 from app.domain.exits import CloseReason
 from app.domain.money import ZERO
@@ -161,6 +162,25 @@ async def test_close_all_takes_back_later_what_the_venue_did_not_confirm(paper: 
     paper.venue.deaf = False
     await paper.rounds(1)
     assert [each.status for each in await executions(paper.desk)] == [ExecutionStatus.CANCELLED]
+
+
+async def test_what_close_all_finds_filled_in_part_and_its_venue_calls_too_small_ends_as_dust(
+    paper: OnPaper,
+) -> None:
+    await paper.connect(paper={"partial_fill_percent": "40"}, protection={"native": False})
+    await publish(paper.desk, **RESTING)
+    await execute_all(paper.desk)
+    await paper.rounds(1, seconds=4)
+    assert (await paper.position()).remaining_quantity == Decimal("0.04")
+    paper.venue.refusal = Refused("The order is worth less than 5.", code="notional_below_minimum")
+    paper.venue.pick = lambda request: request.reduce_only
+    paper.venue.faults.extend([Fault.REFUSED] * 100)
+    assert await _close_all(paper) == [ExecutionStatus.PARTIAL]
+    await paper.rounds(10)
+    position = await paper.position()
+    assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.DUST)
+    assert position.dust == Decimal("0.04")
+    assert len(paper.venue.faults) == 99, "what is too small for ever is not sent again"
 
 
 @pytest.mark.parametrize("price", ["19500", "20000"], ids=["rests", "fills"])

@@ -38,6 +38,8 @@ class Shown:
     state: str
     """`open`, `filled` or `cancelled`."""
     is_swap: bool
+    reduces: bool
+    """Whether it was to close, and nothing else."""
     id: str = ORDER_ID
 
     def pick(self, opened: Any, filled: Any, cancelled: Any) -> Any:
@@ -109,6 +111,7 @@ class Story:
     side: str = "buy"
     """Of the order that is placed next."""
     type: str = "market"
+    reduces: bool = False
     order: Shown | None = None
     held: int = 0
     """Contracts; negative is short."""
@@ -141,7 +144,8 @@ class Story:
         [ours] = sent.values(self.name)
         is_market = self.type == "market"
         is_swap = self.market_type is MarketType.SWAP
-        self.order = Shown(ours, self.side, self.type, "filled" if is_market else "open", is_swap)
+        state = "filled" if is_market else "open"
+        self.order = Shown(ours, self.side, self.type, state, is_swap, self.reduces)
         if is_market and is_swap:
             self.held += int(self.order.size) * (1 if self.side == "buy" else -1)
         return self.venue.created(self.order)

@@ -1,12 +1,16 @@
 """What is looked for in every class of the pinned ccxt, so that none of a newer one gets in unseen."""
 
+import asyncio
 import inspect
 import re
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import ccxt.async_support as library
 import pytest
@@ -15,10 +19,12 @@ from app.brokers.crypto.catalogue import catalogue
 from app.brokers.crypto.exchange import Call, calling
 from app.brokers.crypto.profiles import profile_of
 from app.brokers.crypto.requests import creation
+from app.brokers.crypto.tiers import CERTIFIED, COMPATIBLE
 from app.brokers.crypto.ways import MarketBuy
+from app.brokers.port import VenueError
 from app.domain.market import MarketType
 from app.domain.orders import OrderRequest, OrderType, Side
-from tests.wire.classes import PLAIN, driven, quote
+from tests.wire.classes import ORDER_ID, PLAIN, driven, quote
 from tests.wire.table import ANSWERS
 from tests.wire.transport import Sent
 
@@ -96,6 +102,66 @@ async def test_who_places_by_get_is_known(exchange: str, market_type: MarketType
         assert {each.method == "GET" for each in tried.places} == {by_get}
     # Some cannot be driven so far without an account.
     assert bool(_gets(exchange)) is by_get, _gets(exchange)
+
+
+UNDRIVEN: Final = {
+    *{"apex", "aster", "bitbns", "bitfinex", "bithumb", "bittrade", "bitvavo", "bullish", "cex", "coinone"},
+    *{"coinbaseinternational", "derive", "dydx", "extended", "gemini", "grvt", "hibachi", "lighter", "nado"},
+    *{"ndax", "pacifica", "paradex", "polymarket", "revolutx"},
+}
+"""Classes that place nothing without an account's answers, keys of a certain make or markets of their own."""
+
+ODD: Final = {
+    ("bitflyer", MarketType.SPOT): {"the cancel says None", "the look-up says None"},
+    ("bydfi", MarketType.SWAP): {"the cancel names another order"},
+    ("coinspot", MarketType.SPOT): {"nothing is cancelled", "nothing is looked up"},
+    ("paymium", MarketType.SPOT): {"nothing is looked up"},
+}
+"""What classes do that are listed for it, or for more: they list orders, have no such request, or fill in the limit."""
+
+
+async def test_every_class_places_finds_and_takes_back_the_one_order_that_is_meant() -> None:
+    wrong = await asyncio.gather(*(_wrong(*case) for case in CASES))
+    found = dict(zip(CASES, wrong, strict=True))
+    assert {exchange for (exchange, _), each in found.items() if each is None} == UNDRIVEN
+    assert {case: each for case, each in found.items() if each} == ODD
+    assert not ODD.keys() & (CERTIFIED | COMPATIBLE)
+
+
+async def _wrong(exchange: str, market_type: MarketType) -> set[str] | None:
+    """What is wrong with what leaves for a limit entry, its look-up and its cancel; None where no order leaves."""
+    async with driven(exchange, market_type, ANSWERS.get(exchange, {})) as opened:
+        request = opened.request(OrderType.LIMIT, Side.BUY)
+        await _caught(opened, request)
+        sent = opened.taken()
+        tried = Tried(sent, "", request)
+        if not tried.places:
+            return None
+        ids = [value for each in sent for _, value in each.pairs() if request.client_order_id in value]
+        wrong = _silly("the order", sent)
+        wrong |= set() if len(sent) == len(ids) == 1 else {"an order is not one request with one id of ours"}
+        # By the venue's id where orders are found in lists, by ours where they are asked for by it.
+        key = opened.key()
+        names = {key.client_order_id, ORDER_ID}
+        with suppress(VenueError):
+            await opened.broker.cancel(key)
+        sent = opened.taken()
+        wrong |= _silly("the cancel", sent)
+        if not sent:
+            wrong.add("nothing is cancelled")
+        elif not any(sent[0].names_order(name) for name in names):
+            wrong.add("the cancel names another order")
+        await opened.broker.find(key)
+        sent = opened.taken()
+        return wrong | _silly("the look-up", sent) | (set() if sent else {"nothing is looked up"})
+
+
+def _silly(what: str, sent: Sequence[Sent]) -> set[str]:
+    """Whether something is said that Python says of nothing."""
+    said = {value for each in sent for _, value in each.pairs()} | {
+        step for each in sent for step in urlsplit(each.url).path.split("/")
+    }
+    return {f"{what} says None"} if said & {"None", "null", "nan", "undefined"} else set()
 
 
 @cache

@@ -6,9 +6,9 @@ import pytest
 
 from app.brokers.crypto.exchange import Call, calling
 from app.brokers.crypto.permissions import key_of
-from app.brokers.port import Permissions
+from app.brokers.port import Permissions, Refused
 from app.domain.market import MarketType
-from tests.wire.classes import driven
+from tests.wire.classes import CREDENTIALS, driven
 
 _SPOT, _SWAP = MarketType.SPOT, MarketType.SWAP
 
@@ -30,6 +30,18 @@ def _kucoin(told: str) -> dict[str, Any]:
 
 def _bitget(*told: str) -> dict[str, Any]:
     return {"code": "00000", "data": {"userId": "44", "authorities": list(told)}}
+
+
+def _okx(told: str) -> dict[str, Any]:
+    return {"code": "0", "data": [{"uid": "44", "perm": told}]}
+
+
+def _bingx(told: list[int]) -> dict[str, Any]:
+    return {"code": 0, "msg": "", "data": {"ipAddresses": [], "note": "", "permissions": told}}
+
+
+def _mexc(told: str) -> dict[str, Any]:
+    return {"accessKey": CREDENTIALS["apiKey"], "permissions": told, "status": "VALID"}
 
 
 def _bitfinex(withdraw: int) -> list[Any]:
@@ -67,9 +79,52 @@ SAID: Final[list[tuple[str, MarketType, str, Any, Permissions]]] = [
     ("bitfinex", _SPOT, "r/permissions", _bitfinex(0), Permissions(True, False)),
     ("bitfinex", _SPOT, "r/permissions", _bitfinex(1), Permissions(True, True)),
     ("bitfinex", _SPOT, "r/permissions", [], Permissions(None, None)),
+    ("okx", _SWAP, "account/config", _okx("read_only,trade"), Permissions(True, False)),
+    ("okx", _SPOT, "account/config", _okx("read_only,withdraw"), Permissions(False, True)),
+    ("myokx", _SPOT, "account/config", _okx(""), Permissions(None, None)),
+    ("okxus", _SPOT, "account/config", {"code": "0", "data": []}, Permissions(None, None)),
+    ("bingx", _SPOT, "apiPermissions", _bingx([1, 2]), Permissions(True, False, False)),
+    ("bingx", _SWAP, "apiPermissions", _bingx([1, 2]), Permissions(False, False, False)),
+    ("bingx", _SWAP, "apiPermissions", _bingx([2, 3, 5]), Permissions(True, True, False)),
+    ("bingx", _SWAP, "apiPermissions", _bingx([2, 3, 7]), Permissions(True, False, True)),
+    # Told without an envelope, and in the other of the two ways that its references describe.
+    ("bingx", _SWAP, "apiPermissions", {"permissions": [2, 3, 4]}, Permissions(True, False, True)),
+    ("bingx", _SWAP, "apiPermissions", {"code": 0, "data": _binance()}, Permissions(True, False, False)),
+    (
+        "bingx",
+        _SPOT,
+        "apiPermissions",
+        {"code": 0, "data": _binance(withdraw=True)},
+        Permissions(True, True, False),
+    ),
+    ("bingx", _SPOT, "apiPermissions", {"code": 0, "data": {}}, Permissions(None, None)),
+    (
+        "mexc",
+        _SPOT,
+        "apiKeyInfo?accessKey=" + CREDENTIALS["apiKey"],
+        _mexc("SPOT_ACCOUNT_READ,SPOT_DEAL_WRITE"),
+        Permissions(True, False, False),
+    ),
+    ("mexc", _SWAP, "apiKeyInfo", _mexc("CONTRACT_DEAL_WRITE"), Permissions(True, False, False)),
+    ("mexc", _SWAP, "apiKeyInfo", _mexc("SPOT_DEAL_WRITE"), Permissions(False, False, False)),
+    (
+        "mexc",
+        _SPOT,
+        "apiKeyInfo",
+        _mexc("SPOT_DEAL_WRITE,SPOT_WITHDRAW_WRITE"),
+        Permissions(True, True, False),
+    ),
+    (
+        "mexc",
+        _SPOT,
+        "apiKeyInfo",
+        _mexc("SPOT_DEAL_WRITE, SPOT_WITHDRAW_READ, SPOT_TRANSFER_WRITE"),
+        Permissions(True, False, True),
+    ),
+    ("mexc", _SPOT, "apiKeyInfo", _mexc(""), Permissions(None, None)),
     # Nothing is asked where nobody knows what to ask.
     ("gate", _SPOT, "nothing", {}, Permissions(None, None)),
-    ("mexc", _SPOT, "nothing", {}, Permissions(None, None)),
+    ("htx", _SPOT, "nothing", {}, Permissions(None, None)),
 ]
 
 
@@ -81,3 +136,23 @@ async def test_a_key_may_do_what_its_venue_says(
         with calling(Call()):
             assert (await key_of(venue.exchange, market_type)).permissions == said
         assert venue.taken() == []
+
+
+OWNER: Final = "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"
+"""The address that belongs to the private key of all these tests."""
+
+
+@pytest.mark.parametrize(("address", "withdraw"), [(OWNER, True), ("0x" + "2" * 40, None)])
+async def test_a_wallets_own_key_can_do_whatever_its_owner_can(address: str, withdraw: bool | None) -> None:
+    async with driven("hyperliquid", _SWAP, {}) as venue:
+        venue.exchange.walletAddress = address
+        assert (await key_of(venue.exchange, _SWAP)).permissions == Permissions(None, withdraw)
+        assert venue.taken() == []
+
+
+async def test_what_is_no_private_key_is_refused() -> None:
+    async with driven("hyperliquid", _SWAP, {}) as venue:
+        venue.exchange.privateKey = "0xno-key"
+        with pytest.raises(Refused) as refusal:
+            await key_of(venue.exchange, _SWAP)
+        assert refusal.value.code == "credentials_refused"

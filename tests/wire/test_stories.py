@@ -43,7 +43,7 @@ class Told:
 
     async def place(self, order_type: OrderType, side: Side, *, reduce_only: bool = False) -> OrderReport:
         """One order, from the settings before it to what became of it."""
-        self.story.side, self.story.type = side.value, order_type.value
+        self.story.side, self.story.type, self.story.reduces = side.value, order_type.value, reduce_only
         request = OrderRequest(
             client_order_id=self.driven.broker.client_order_id(uuid4(), 1),
             symbol=self.driven.symbol,
@@ -167,6 +167,31 @@ async def test_a_limit_entry_rests_is_found_by_our_id_and_taken_back(told: Told)
     assert len(told.story.placed) == 1
 
 
+TRADES: Final = sorted(
+    {
+        ("binanceus", SPOT),
+        ("mexc", SPOT),
+        *((each, SWAP) for each in ("gate", "hyperliquid", "krakenfutures")),
+    }
+    | {(each, SWAP) for each in ("kucoin", "kucoinfutures", "mexc", "phemex")}
+)
+"""Where the answers hold a list of trades."""
+
+
+@pytest.mark.parametrize(("exchange", "market_type"), TRADES, ids=lambda part: str(part))
+async def test_what_was_traded_is_told_with_its_side(exchange: str, market_type: MarketType) -> None:
+    orders = [(Side.BUY, False), (Side.SELL, True)]
+    orders += [(Side.SELL, False), (Side.BUY, True)] if market_type is SWAP else []
+    async with telling(exchange, market_type) as told:
+        for side, reduce_only in orders:
+            await told.place(OrderType.MARKET, side, reduce_only=reduce_only)
+            [fill] = await told.driven.broker.fills(told.driven.symbol, START, [])
+            assert (fill.side, fill.quantity, fill.price) == (side, QUANTITY, ASK)
+            # Those of our own orders are known.
+            ours = replace(told.request.key, exchange_order_id=fill.exchange_order_id)
+            assert await told.driven.broker.fills(told.driven.symbol, START, [ours]) == []
+
+
 async def test_nothing_is_set_beside_a_position_that_is_as_the_connection_wants_it(swap: Told) -> None:
     await swap.place(OrderType.MARKET, Side.BUY)
     assert await swap.driven.broker.conflict(swap.driven.symbol) is None
@@ -246,6 +271,13 @@ def _set(sent: Sent) -> str:
     return " ".join(said)
 
 
+@pytest.mark.parametrize("exchange", ["kucoin", "kucoinfutures", "mexc"])
+async def test_an_order_says_its_leverage_as_the_whole_number_that_it_is(exchange: str) -> None:
+    async with telling(exchange, SWAP) as told:
+        await told.place(OrderType.MARKET, Side.BUY)
+        assert told.story.placed[-1].values("leverage") == ["5"]
+
+
 async def test_nothing_is_signed_in_the_owners_name_but_what_was_meant() -> None:
     """Its class would approve of a builder and name one in every order, and set a referrer."""
     async with telling("hyperliquid", SWAP) as told:
@@ -270,4 +302,5 @@ def _side_of(told: Told) -> str:
         return {"buy": "long", "sell": "short"}[sent.values("side")[0]]
     if sent.values("positionIdx"):
         return {"1": "long", "2": "short"}[sent.values("positionIdx")[0]]
-    return {"1": "long", "2": "long", "3": "short", "4": "short"}[sent.values("side")[0]]
+    # MEXC numbers what is done: 1 opens a long, 2 closes a short, 3 opens a short, 4 closes a long.
+    return {"1": "long", "2": "short", "3": "short", "4": "long"}[sent.values("side")[0]]

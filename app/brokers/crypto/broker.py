@@ -25,6 +25,7 @@ from app.brokers.crypto.reports import (
     id_of,
     own_id_of,
     report_of,
+    side_of,
 )
 from app.brokers.crypto.requests import creation, naming, needs_quote, room
 from app.brokers.crypto.settings import VenueSettings, Wanted
@@ -54,7 +55,6 @@ from app.domain.orders import (
     OrderRequest,
     OrderStatus,
     OrderType,
-    Side,
     TriggerSource,
     client_order_id,
 )
@@ -292,13 +292,13 @@ class CryptoBroker:
                 raise of_read(error, call) from None
 
     def _resting(self, order: Answer, known: Mapping[str, Listed]) -> Resting:
-        symbol, side, size = str(order.get("symbol")), order.get("side"), decimal(order.get("amount"))
+        symbol, size = str(order.get("symbol")), decimal(order.get("amount"))
         listed = known.get(symbol)
         return Resting(
             symbol=symbol,
             client_order_id=self._own_id(order),
             exchange_order_id=id_of(order),
-            side=Side(side) if side in ("buy", "sell") else None,
+            side=side_of(order, self._profile),
             quantity=None if listed is None or size is None else trimmed(listed.base(size)),
         )
 
@@ -384,7 +384,8 @@ class CryptoBroker:
                 if not request.reduce_only:
                     await self._venue_settings.prepare(request.symbol, call)
                 # Where orders cannot name their side nobody asks: entries were refused, and exits only ever reduce.
-                return self._profile.holds_hedged and await self._venue_settings.is_hedged(request.symbol)
+                asks = self._profile.holds_hedged and not self._profile.names_side
+                return asks and await self._venue_settings.is_hedged(request.symbol)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
 

@@ -39,11 +39,17 @@ CREDENTIALS: Final = (
     "walletAddress",
     "token",
     "accountId",
+    "login",
+    "twofa",
 )
 """Where an exchange object keeps what must never be shown."""
 
-_UNREADABLE: Final = ("<", "{", "[")
+_PAGE: Final = "<"
+_UNREADABLE: Final = (_PAGE, "{", "[")
 """How an answer begins that is a page, or JSON that was cut off."""
+
+_GATEKEEPING: Final = frozenset({401, 407, 511})
+"""Statuses that are taken for a refusal of the key; with a page they are a proxy's, which refuses none."""
 
 PATIENCE: Final = 10.0
 """Seconds a request that nothing dates waits for its turn; a claimed order waits for as long as it is valid."""
@@ -201,6 +207,8 @@ class _Layer:
         call.status, call.body = status, rest[1]
         call.credential_codes, call.ban_codes = self.credential_codes, self.ban_codes
         call.secrets = tuple(filter(None, (getattr(self, each, None) for each in CREDENTIALS)))
+        is_word = call.body is not None or _is_word(rest[0])
+        call.is_clean &= is_word
         request = _REQUEST.get()
         self.toll.heed(request.asked, code_in(call.body), status, headers, request.sent_at)
         try:
@@ -209,10 +217,12 @@ class _Layer:
             if isinstance(error, library.InvalidNonce) or _doubts_time(call.body):
                 self.surroundings.clock.doubt()
             raise
-        if call.body is None and not _is_word(rest[0]):
-            call.is_clean = False
-            if str(rest[0] or "").lstrip()[:1] in _UNREADABLE and status < 400:
+        if not is_word:
+            begins = str(rest[0] or "").lstrip()[:1]
+            if begins in _UNREADABLE and status < 400:
                 raise library.BadResponse("neither the answer nor an error")
+            if begins == _PAGE and status in _GATEKEEPING:
+                raise library.ExchangeNotAvailable("a page, not the venue")
         return handled
 
 

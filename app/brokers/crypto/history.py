@@ -7,12 +7,11 @@ from decimal import Decimal
 from typing import Any
 
 from app.brokers.crypto.markets import Listed, amount, decimal
-from app.brokers.crypto.reports import Answer, fees_of
+from app.brokers.crypto.reports import Answer, fees_of, side_of
 from app.brokers.crypto.ways import Profile
 from app.brokers.port import Refused, Uncertain
 from app.domain.holdings import Fill
 from app.domain.money import ZERO, exact, trimmed
-from app.domain.orders import Side
 
 
 async def fills_of(
@@ -35,7 +34,7 @@ async def fills_of(
     forced_orders = await _forced_orders(exchange, profile, symbol)
     by_id = {str(trade.get("id")): trade for trade in trades}
     fills = [
-        _fill(trade, listed, forced=name in forced or str(trade.get("order")) in forced_orders)
+        _fill(trade, listed, profile, forced=name in forced or str(trade.get("order")) in forced_orders)
         for name, trade in by_id.items()
         if str(trade.get("order")) not in known
     ]
@@ -78,19 +77,16 @@ def _charge(fees: dict[str, Decimal], currency: str, income: object) -> None:
 
 
 @exact
-def _fill(trade: Answer, listed: Listed, *, forced: bool) -> Fill:
+def _fill(trade: Answer, listed: Listed, profile: Profile, *, forced: bool) -> Fill:
     """One trade. Raises Uncertain where it leaves open what was traded."""
-    quantity, price, moment = (
-        decimal(trade.get("amount")),
-        decimal(trade.get("price")),
-        trade.get("timestamp"),
-    )
-    if not quantity or not price or not moment or trade.get("side") not in ("buy", "sell"):
+    quantity, price = decimal(trade.get("amount")), decimal(trade.get("price"))
+    moment, side = trade.get("timestamp"), side_of(trade, profile)
+    if not quantity or not price or not moment or side is None:
         raise Uncertain("The venue's trades do not say what was traded.")
     name = trade.get("order")
     return Fill(
         exchange_order_id=None if name is None else str(name),
-        side=Side(trade["side"]),
+        side=side,
         quantity=trimmed(listed.base(quantity)),
         price=price,
         time=_moment(moment),

@@ -62,7 +62,8 @@ def _of_order(error: Exception, call: Call, profile: Profile) -> VenueError:
     code, words = code_in(call.body), words_of(error, call)
     if not has_left:
         return _before_sending(error, call, words)
-    if code in profile.uncertain:
+    # A page with a status that means no is that of whatever stands before the venue.
+    if code in profile.uncertain or not call.is_clean:
         return Uncertain(words)
     if code in profile.not_executed | profile.ban_codes or call.status in profile.not_executed_statuses:
         return Unreachable(words)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import ccxt.async_support as library
 
-from app.brokers.port import Permissions
+from app.brokers.port import CREDENTIALS_REFUSED, Permissions, Refused
 from app.domain.market import MarketType
 
 Answer = Mapping[str, Any]
@@ -52,7 +52,9 @@ def _bybit(answer: Answer, market_type: MarketType) -> Key:
 
 def _okx(answer: Answer, _: MarketType) -> Key:
     account: Answer = next(iter(answer.get("data") or ()), {})
-    granted = str(account.get("perm", "")).split(",")
+    granted = _words(account.get("perm"))
+    if not granted:
+        return Key(account.get("uid"), UNTOLD.permissions)
     return Key(account.get("uid"), Permissions("trade" in granted, "withdraw" in granted))
 
 
@@ -70,11 +72,10 @@ def _coinbase(answer: Answer, _: MarketType) -> Key:
 
 def _kucoin(answer: Answer, market_type: MarketType) -> Key:
     data = answer.get("data") or {}
-    uid, told = data.get("uid"), data.get("permission")
+    uid, granted = data.get("uid"), _words(data.get("permission"))
     identity = None if uid in (None, "") else str(uid)
-    if not isinstance(told, str) or not told:
+    if not granted:
         return Key(identity, UNTOLD.permissions)
-    granted = {each.strip() for each in told.split(",")}
     trading = {"Trade", "Spot" if market_type is MarketType.SPOT else "Futures"}
     # What the venue calls a transfer leaves it; an inner one does not.
     leaving = {"Transfer", "Withdraw", "Withdrawal"}
@@ -98,10 +99,48 @@ def _bitget(answer: Answer, market_type: MarketType) -> Key:
     return Key(identity, Permissions(trading in granted, "wwow" in granted, "wtow" in granted))
 
 
+_BINGX: Final = {MarketType.SPOT: "1", MarketType.SWAP: "3"}
+_BINGX_TRANSFERS, _BINGX_WITHDRAWALS = {"4", "7"}, {"5"}
+"""The numbers of permissions."""
+
+
+def _bingx(answer: Answer, market_type: MarketType) -> Key:
+    data = answer.get("data") or answer
+    told = data.get("permissions")
+    if not isinstance(told, list):
+        # Its newer reference describes it in the words of Binance.
+        return _binance(data, market_type)
+    granted = {str(each) for each in told}
+    if not granted:
+        return UNTOLD
+    trade = _BINGX[market_type] in granted
+    return Key(None, Permissions(trade, bool(granted & _BINGX_WITHDRAWALS), bool(granted & _BINGX_TRANSFERS)))
+
+
+def _mexc(answer: Answer, market_type: MarketType) -> Key:
+    granted = _words(answer.get("permissions"))
+    if not granted:
+        return UNTOLD
+    trading = "SPOT_DEAL_WRITE" if market_type is MarketType.SPOT else "CONTRACT_DEAL_WRITE"
+    return Key(
+        None,
+        Permissions(trading in granted, "SPOT_WITHDRAW_WRITE" in granted, "SPOT_TRANSFER_WRITE" in granted),
+    )
+
+
 def _bitfinex(answer: Any, _: MarketType) -> Key:
     scopes = {str(row[0]): row[2] for row in answer if isinstance(row, list) and len(row) > 2}
     writes = {scope: str(flag) == "1" for scope, flag in scopes.items()}
     return Key(None, Permissions(writes.get("orders"), writes.get("withdraw")))
+
+
+def _words(value: object) -> frozenset[str]:
+    """What is listed in one text; nothing where it is none."""
+    return (
+        frozenset(each.strip() for each in value.split(",") if each.strip())
+        if isinstance(value, str)
+        else frozenset()
+    )
 
 
 def _told(value: object) -> bool | None:
@@ -118,7 +157,9 @@ _READERS: Final[Mapping[str, tuple[str, Callable[[Any, MarketType], Key]]]] = {
     "kucoin": ("privateGetUserApiKey", _kucoin),
     "kucoinfutures": ("privateGetUserApiKey", _kucoin),
     "bitget": ("privateSpotGetV2SpotAccountInfo", _bitget),
+    "bingx": ("accountV1PrivateGetAccountApiPermissions", _bingx),
     "bitfinex": ("privatePostAuthRPermissions", _bitfinex),
+    "mexc": ("spotPrivateGetApiKeyInfo", _mexc),
     "okx": ("privateGetAccountConfig", _okx),
     "myokx": ("privateGetAccountConfig", _okx),
     "okxus": ("privateGetAccountConfig", _okx),
@@ -187,18 +228,40 @@ async def name_of(exchange: Any, market_type: MarketType) -> str | None:
     return next((getattr(exchange, field) for field in _NAMING_FIELDS if required.get(field)), None)
 
 
+_WALLETS: Final = frozenset({"hyperliquid"})
+"""Where a private key of the account's own or of an API wallet signs: the first can withdraw, the second cannot."""
+
+
+def _wallet_key(exchange: Any) -> Key:
+    """Whether the key is the account's own. Of another only the venue knows whose it is, which may be the owner's too.
+
+    Raises Refused for what is no key.
+    """
+    try:
+        address = str(exchange.eth_get_address_from_private_key(exchange.privateKey))
+    except ValueError:
+        raise Refused(
+            "The private key is none: it has 64 hexadecimal digits.", code=CREDENTIALS_REFUSED
+        ) from None
+    is_own = address.lower() == str(exchange.walletAddress).lower()
+    return Key(None, Permissions(None, True if is_own else None))
+
+
 async def key_of(exchange: Any, market_type: MarketType) -> Key:
     """What the venue tells of this key. A venue that will not say says nothing; one out of reach raises ccxt's error.
 
     Practice accounts have no such end points at most venues.
     """
+    if exchange.id in _WALLETS:
+        return _wallet_key(exchange)
     known = _READERS.get(exchange.id)
     if known is None:
         return UNTOLD
     method, read = known
-    ask: Callable[[], Awaitable[Any]] = getattr(exchange, method)
+    ask: Callable[[Answer], Awaitable[Any]] = getattr(exchange, method)
     try:
-        answer = await ask()
+        # One venue wants to be told which key it is asked about.
+        answer = await ask({"accessKey": exchange.apiKey} if read is _mexc else {})
     except (library.NotSupported, library.PermissionDenied, library.BadRequest):
         return UNTOLD
     is_readable = isinstance(answer, list if read is _bitfinex else Mapping)

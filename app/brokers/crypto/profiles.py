@@ -400,6 +400,10 @@ _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
         leverage_by=LeverageBy.IN_MODE,
         leverage_sides=({"direction": "long"}, {"direction": "short"}),
         holds_hedged=True,
+        # Its four kinds of orders are to open or to close a long or a short. Told `hedged`, the class takes the close
+        # of the one for that of the other.
+        names_side=True,
+        sides={"1": "buy", "2": "buy", "3": "sell", "4": "sell"},
     ),
     ("xt", MarketType.SPOT): _windowed(_bought_for_money(_ANY["xt"])),
     **{

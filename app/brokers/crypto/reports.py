@@ -12,7 +12,7 @@ from app.brokers.crypto.markets import Listed, amount, decimal
 from app.brokers.crypto.ways import Profile
 from app.brokers.port import Uncertain
 from app.domain.money import ZERO, exact, trimmed
-from app.domain.orders import Leg, OrderKey, OrderReport, OrderStatus, OrderType, merged_fees
+from app.domain.orders import Leg, OrderKey, OrderReport, OrderStatus, OrderType, Side, merged_fees
 
 Answer = Mapping[str, Any]
 
@@ -44,6 +44,13 @@ def own_id_of(order: Answer, profile: Profile) -> str | None:
     ours = profile.client_id
     told = order.get("clientOrderId") if ours.told is None else (order.get("info") or {}).get(ours.told)
     return None if told in (None, "") else str(told).removeprefix(ours.prefix)
+
+
+def side_of(row: Answer, profile: Profile) -> Side | None:
+    """The side of an order or a trade; None where it is not told."""
+    native = str((row.get("info") or {}).get("side"))
+    side = profile.sides.get(native) if profile.sides else row.get("side")
+    return Side(side) if side in ("buy", "sell") else None
 
 
 def without_size(order: Answer) -> Answer:

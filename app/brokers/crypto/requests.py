@@ -58,7 +58,7 @@ def creation(
     if profile.margin_in_orders and margin_mode is not None and listed.instrument.settle is not None:
         params["marginMode"] = margin_mode
     if profile.leverage_in_orders and leverage is not None and listed.instrument.settle is not None:
-        params["leverage"] = number(leverage)
+        params["leverage"] = whole_or_exact(leverage)
     if request.type is OrderType.STOP:
         if request.trigger_price is None:
             raise Refused("A stop order has a trigger price.")
@@ -149,3 +149,9 @@ def room(key: OrderKey, profile: Profile) -> Params:
 def number(amount: Decimal) -> float:
     """The float that prints as the exact amount."""
     return float(text(amount))
+
+
+@exact
+def whole_or_exact(leverage: Decimal) -> int | float:
+    """A leverage: venues take 5 where they do not take 5.0."""
+    return int(leverage) if leverage == leverage.to_integral_value() else float(leverage)

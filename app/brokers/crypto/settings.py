@@ -15,9 +15,10 @@ import ccxt.async_support as library
 from app.brokers.crypto.answers import code_in
 from app.brokers.crypto.exchange import Call, calling
 from app.brokers.crypto.markets import amount, decimal
+from app.brokers.crypto.requests import whole_or_exact
 from app.brokers.crypto.ways import LeverageBy, Profile
 from app.brokers.port import Refused
-from app.domain.money import ZERO, exact, text
+from app.domain.money import ZERO, text
 
 BELIEVED_FOR: Final = timedelta(minutes=1)
 """How long an answer about an account's settings counts."""
@@ -219,7 +220,7 @@ class VenueSettings:
     ) -> None:
         params = {**self._leverage_params(), **side}
         try:
-            await self._exchange.set_leverage(_whole_or_exact(leverage), symbol, params)
+            await self._exchange.set_leverage(whole_or_exact(leverage), symbol, params)
         except library.ExchangeError as error:
             if self._is_unchanged(error, call):
                 return
@@ -231,7 +232,7 @@ class VenueSettings:
 
     async def _change_both(self, symbol: str, call: Call) -> None:
         exchange, mode = self._exchange, self._wanted.margin_mode
-        leverage = _whole_or_exact(self._wanted.leverage)
+        leverage = whole_or_exact(self._wanted.leverage)
         for side in await self._sides(symbol):
             try:
                 match self._profile.leverage_by:
@@ -281,8 +282,3 @@ def _word_at(answer: Any, path: Sequence[str]) -> str:
     for step in path:
         answer = answer.get(step) if isinstance(answer, Mapping) else None
     return str(answer)
-
-
-@exact
-def _whole_or_exact(leverage: Decimal) -> int | float:
-    return int(leverage) if leverage == leverage.to_integral_value() else float(leverage)

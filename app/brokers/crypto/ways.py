@@ -198,6 +198,8 @@ class Profile:
     """Whether a stop fires whichever way its trigger is reached: one that was passed would wait for a return."""
     real_order: tuple[str, ...] = ()
     """Where a conditional order that has fired names the order it became, in the venue's own answer."""
+    sides: Mapping[str, str] = field(default_factory=dict)
+    """What the venue's own words for the side of an order or a trade mean, where the class does not know them."""
     trades_by: str | None = None
     """The key by which trades of one order are asked for."""
     fee_detail: str | None = None
@@ -248,7 +250,10 @@ class Profile:
     position_mode: PositionMode | None = None
     """Where the position mode is told, if the class does not tell it otherwise."""
     holds_hedged: bool = False
-    """Whether the class takes `hedged` for accounts with a long and a short side; elsewhere they take no entries."""
+    """Whether orders say which side of an account with a long and a short one they are for; elsewhere such accounts
+    take no entries."""
+    names_side: bool = False
+    """Whether they say it in every account, so that the class is never told `hedged`."""
     leverage_by: LeverageBy = LeverageBy.ITSELF
     leverage_sides: tuple[Mapping[str, Any], ...] = ({},)
     """With what else it is set, once for each: some venues keep it by side."""

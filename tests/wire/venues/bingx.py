@@ -9,7 +9,10 @@ def _ok(data: Any) -> Any:
     return {"code": 0, "msg": "", "timestamp": NOW, "data": data}
 
 
-_UID: Answers = {"GET /openApi/account/v1/uid": _ok({"uid": 44})}
+_UID: Answers = {
+    "GET /openApi/account/v1/uid": _ok({"uid": 44}),
+    "GET /openApi/v1/account/apiPermissions": _ok({"ipAddresses": [], "note": "", "permissions": [1, 2, 3]}),
+}
 
 
 def _spot_ticker(name: str, bid: str, ask: str) -> dict[str, Any]:

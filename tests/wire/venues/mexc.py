@@ -16,7 +16,14 @@ def _spot_ticker(name: str, bid: str, ask: str) -> dict[str, Any]:
     }
 
 
-_UID: Answers = {"GET /api/v3/uid": {"uid": "44"}}
+_UID: Answers = {
+    "GET /api/v3/uid": {"uid": "44"},
+    "GET /api/v3/apiKeyInfo": {
+        "accessKey": "key",
+        "permissions": "SPOT_ACCOUNT_READ,SPOT_DEAL_READ,SPOT_DEAL_WRITE,CONTRACT_DEAL_READ,CONTRACT_DEAL_WRITE",
+        "status": "VALID",
+    },
+}
 
 
 def _spot_account(story: Story) -> Answers:
@@ -144,7 +151,7 @@ def _swap_orders(shown: Shown) -> Answers:
         "price": ASK,
         "vol": int(shown.size),
         "leverage": 5,
-        "side": 1 if shown.side == "buy" else 3,
+        "side": (2 if shown.reduces else 1) if shown.side == "buy" else (4 if shown.reduces else 3),
         "category": 1,
         "orderType": 6 if shown.type == "market" else 1,
         "dealAvgPrice": shown.average,
@@ -168,6 +175,9 @@ def _swap_orders(shown: Shown) -> Answers:
         "feeCurrency": "USDT",
         "timestamp": NOW,
         "taker": True,
+        "profit": 0,
+        "category": 1,
+        "positionMode": 2,
         "orderId": shown.id,
     }
     return {
