@@ -72,7 +72,7 @@ async def carry_out(databases: Databases, where: str, program: Program) -> None:
 
 
 QUICK: Final = settings(
-    max_examples=3,
+    max_examples=2,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
@@ -93,7 +93,7 @@ LONG: Final = settings(
 @QUICK
 @given(data=st.data())
 async def test_no_program_breaks_a_rule(databases: Databases, where: str, data: st.DataObject) -> None:
-    program = data.draw(programs(KINDS[where], least=4, most=7))
+    program = data.draw(programs(KINDS[where], least=4, most=6))
     note(repr(program))
     await carry_out(databases, where, program)
 
