@@ -4,8 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,7 @@ from uuid import UUID
 
 import asyncpg
 import httpx
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from standardwebhooks.webhooks import Webhook
 
@@ -166,10 +165,11 @@ class World:
         """
         bare, closing = Spells(self.outcome.uncovered), Spells(self.outcome.leaving)
         covered: dict[tuple[UUID, str], Cover] = {}
+        dust: dict[tuple[UUID, str], Decimal] = {}
         while True:
             with suppress(SQLAlchemyError, OSError, asyncpg.PostgresError):
-                covered = await self._covered()
-            without_stop = self._bare()
+                covered, dust = await self._covered(), await self._dust()
+            without_stop = self._bare(dust)
             leaving = {each for each in without_stop if (known := covered.get(each)) and known.is_left}
             closing.note(leaving)
             bare.note(
@@ -177,10 +177,13 @@ class World:
             )
             await asyncio.sleep(0.5)
 
-    def _bare(self) -> list[tuple[UUID, str]]:
+    def _bare(self, dust: Mapping[tuple[UUID, str], Decimal]) -> list[tuple[UUID, str]]:
         """What is held without its stop at the venue."""
         at_exchanges = [
-            (each.connection_id, name) for each in self.accounts for name in _bare(each, self.venue)
+            (each.connection_id, symbol)
+            for each in self.accounts
+            for symbol, quantity in _unstopped(each, self.venue).items()
+            if quantity > dust.get((each.connection_id, symbol), ZERO) + _ROUNDED
         ]
         return at_exchanges + [
             (each.connection_id, pair)
@@ -200,6 +203,16 @@ class World:
                 for connection_id, symbol, status, marked_at in rows.all()
             }
 
+    async def _dust(self) -> dict[tuple[UUID, str], Decimal]:
+        """What positions have left that was too small a rest to be sold."""
+        async with self.desk.sessions() as session:
+            rows = await session.execute(
+                select(Position.connection_id, Position.symbol, func.sum(Position.dust)).group_by(
+                    Position.connection_id, Position.symbol
+                )
+            )
+            return {(connection_id, symbol): dust for connection_id, symbol, dust in rows.all()}
+
     async def stir(self) -> None:
         """Let every price walk, up to 3 % away from where it began."""
         while True:
@@ -211,22 +224,22 @@ class World:
             self.brokers.move(pair, walked(self.dice, Decimal(PAIRS[pair])))
 
 
-_DUST: Final = Decimal("0.5")
-"""What may be left of many positions of two coins each that were too small a rest to be sold."""
+_ROUNDED: Final = Decimal("0.01")
+"""What stops may leave uncovered of a position: less than a step of each order."""
 
 
-def _bare(account: Account, venue: Exchange) -> list[str]:
-    """The symbols in which an account holds more than the stops that rest there would leave."""
+def _unstopped(account: Account, venue: Exchange) -> dict[str, Decimal]:
+    """How much more of each symbol an account holds than the stops that rest there would leave."""
     ledger = account.ledger(venue)
     if account.market_type is MarketType.SPOT:
-        held = {f"{coin}/USDT": ledger.balances.get(coin, ZERO) - _DUST for coin in COINS}
+        held = {f"{coin}/USDT": ledger.balances.get(coin, ZERO) for coin in COINS}
     else:
         held = {each.market.listing.symbol: abs(each.quantity) for each in ledger.open_positions}
-    stopped: dict[str, Decimal] = defaultdict(lambda: ZERO)
     for order in ledger.live.values():
-        if order.trigger is not None:
-            stopped[order.market.listing.symbol] += order.quantity - order.filled
-    return [symbol for symbol, quantity in held.items() if stopped[symbol] < quantity]
+        symbol = order.market.listing.symbol
+        if order.trigger is not None and symbol in held:
+            held[symbol] -= order.quantity - order.filled
+    return held
 
 
 def _is_fresh(known: Cover | None) -> bool:
