@@ -101,8 +101,18 @@ async def unsettled(sessions: Sessions) -> Counter[str]:
             .select_from(Position)
             .where(or_(Position.status == PositionStatus.CLOSING, Position.protect_due_at.is_not(None)))
         )
+        # What closes a portion waits for as long as an entry rests, to close that part of whatever it fills.
+        resting = (
+            select(Execution.id)
+            .join(SignalRow, SignalRow.id == Execution.signal_id)
+            .where(
+                SignalRow.provider == Event.provider,
+                SignalRow.source_id == Event.source_id,
+                Execution.status == ExecutionStatus.OPEN,
+            )
+        )
         events = await session.scalar(
-            select(func.count()).select_from(Event).where(Event.due_at.is_not(None))
+            select(func.count()).select_from(Event).where(Event.due_at.is_not(None), ~resting.exists())
         )
     left = Counter(f"execution {status}" for status in executions)
     left.update(f"{purpose} {status}" for purpose, status in orders)

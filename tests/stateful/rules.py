@@ -79,8 +79,8 @@ def broken_always(state: State, verdict: Verdict, terms: Terms) -> Findings:
 class Asked:
     """What has been asked for so far, and must have been done once nothing is under way."""
 
-    cancelled: Collection[UUID]
-    """Executions of signals that their source took back."""
+    withdrawn: Collection[UUID]
+    """Executions of signals that their source took back, or closed whole."""
     mode: Mode
     max_hold: timedelta | None
     prices: Mapping[str, Decimal]
@@ -162,10 +162,10 @@ _BEYOND: Final = Decimal("0.001")
 def _undone(state: State, asked: Asked) -> Findings:
     """No entry rests that is not wanted any more, and nothing is held that was to be left by now."""
     found = [
-        ("undone", f"{each.id} still rests: its signal was cancelled, or the mode is {asked.mode}")
+        ("undone", f"{each.id} still rests: its signal was taken back, or the mode is {asked.mode}")
         for each in state.executions
         if each.status is ExecutionStatus.OPEN
-        and (each.id in asked.cancelled or asked.mode is not Mode.ACTIVE)
+        and (each.id in asked.withdrawn or asked.mode is not Mode.ACTIVE)
     ]
     for each in state.open:
         sign, price = each.side.entry_side.sign, asked.prices[each.symbol]

@@ -84,7 +84,7 @@ class Run:
         """Symbol and direction of every signal."""
         self._events = count(1)
         self._ended: set[int] = set()
-        self._cancelled: set[int] = set()
+        self._withdrawn: set[int] = set()
         self._mode = Mode.ACTIVE
 
     @property
@@ -131,11 +131,12 @@ class Run:
                 await self._update(signal, stop, targets, ends_in)
             case Cancel(signal):
                 await self._tell(EventType.CANCELLED, signal)
-                self._cancelled.add(self._number(signal))
+                self._withdrawn.add(self._number(signal))
             case End(signal, portion, _):
                 await self._tell(EventType.CLOSED, signal, **({"portion": portion} if portion else {}))
                 if portion in (None, "1"):
                     self._ended.add(self._number(signal))
+                    self._withdrawn.add(self._number(signal))
             case Patch(number, stop, targets):
                 await self._patch(number, stop, targets)
             case Close(number, portion, _):
@@ -321,11 +322,11 @@ class Run:
         )
 
     async def _asked(self, state: rules.State) -> rules.Asked:
-        cancelled = [each for number in self._cancelled for each in await self._executions(number)]
+        withdrawn = [each for number in self._withdrawn for each in await self._executions(number)]
         prices = {each.symbol: self.ground.price(self._symbol_of(each)) for each in state.positions}
         minutes = self.terms.max_hold_minutes
         max_hold = None if minutes is None else timedelta(minutes=minutes)
-        return rules.Asked(cancelled, self._mode, max_hold, prices, self.desk.now())
+        return rules.Asked(withdrawn, self._mode, max_hold, prices, self.desk.now())
 
     def _raise(self, found: rules.Findings, when: str) -> None:
         if found:
