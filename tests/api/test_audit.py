@@ -73,10 +73,10 @@ async def test_without_its_entry_nothing_is_changed(
         await session.execute(
             text("CREATE TRIGGER no_room BEFORE INSERT ON execution_audit EXECUTE FUNCTION disk_is_full()")
         )
-    before = await fingerprint(sessions)
+    before = await fingerprint(sessions, apart_from_looks=True)
     problem = await _act(api, operation, estate, 503)
     assert problem["code"] == "unavailable"
-    assert await fingerprint(sessions) == before
+    assert await fingerprint(sessions, apart_from_looks=True) == before
 
 
 async def test_nothing_secret_is_written_down(api: Api, rows: Rows, sessions: Sessions) -> None:
