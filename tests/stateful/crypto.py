@@ -115,7 +115,7 @@ class Crypto(OnWire):
         quantity = floor_to_step(quantity, position.quantity_step)
         market = self.stage.floor.market_of(position.symbol)
         assert market is not None
-        if not quantity or (self.is_spot and quantity * market.price < market.listing.min_notional):
+        if not quantity or (not reduces and quantity * market.price < market.listing.min_notional):
             return
         self.hand_made += 1
         request = OrderRequest(
