@@ -44,7 +44,9 @@ class Crypto(OnWire):
 
     def brokers(self) -> Directory:
         endpoints = dict.fromkeys(("binance", "binanceusdm", "bybit"), self.venue.url)
-        return Directory({"crypto": open_crypto(self.desk.vault, endpoints, self.desk.now)})
+        return Directory(
+            {"crypto": open_crypto(self.desk.vault, endpoints, self.desk.now, ledger=self.budget())}
+        )
 
     def _symbol(self, number: int) -> str:
         return self.symbols[number] if self.is_spot else f"{self.symbols[number]}:USDT"

@@ -83,7 +83,7 @@ class Paper(OnWire):
 
     def _prices(self) -> LazyCryptoVenue:
         endpoints = dict.fromkeys(("binance", "binanceusdm"), self.venue.url)
-        return open_crypto(self.desk.vault, endpoints, self.desk.now)
+        return open_crypto(self.desk.vault, endpoints, self.desk.now, ledger=self.budget())
 
     async def close(self) -> None:
         """The owner's own terminal as well."""
