@@ -44,7 +44,9 @@ class Crypto(OnWire):
 
     def brokers(self) -> Directory:
         endpoints = dict.fromkeys(("binance", "binanceusdm", "bybit"), self.venue.url)
-        return Directory({"crypto": open_crypto(self.desk.vault, endpoints, self.desk.now)})
+        return Directory(
+            {"crypto": open_crypto(self.desk.vault, endpoints, self.desk.now, ledger=self.budget())}
+        )
 
     def _symbol(self, number: int) -> str:
         return self.symbols[number] if self.is_spot else f"{self.symbols[number]}:USDT"
@@ -115,7 +117,7 @@ class Crypto(OnWire):
         quantity = floor_to_step(quantity, position.quantity_step)
         market = self.stage.floor.market_of(position.symbol)
         assert market is not None
-        if not quantity or (self.is_spot and quantity * market.price < market.listing.min_notional):
+        if not quantity or (not reduces and quantity * market.price < market.listing.min_notional):
             return
         self.hand_made += 1
         request = OrderRequest(

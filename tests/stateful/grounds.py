@@ -1,5 +1,6 @@
 """Grounds: one account at one venue, with what a program can do to it, and what the venue's own books say of it."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from itertools import count
 from typing import Any, Final
 
 from app.brokers.directory import Directory
+from app.brokers.limits.ledger import Ledger
 from app.desk import Desk
 from app.store.connections import Connection
 from app.store.positions import Position
@@ -156,6 +158,10 @@ class OnWire(Ground):
         """In the order in which they were struck."""
         what = self.refused if fault == "refused" else FAULTS[fault]
         self.venue.faults.add(what, REQUESTS[requests], times=times)
+
+    def budget(self) -> Ledger:
+        """A rate budget by the venue's clock: time that is set forward has passed. It goes on where that stands."""
+        return Ledger(clock=lambda: self.venue.clock.now().timestamp() + time.monotonic())
 
     def calm(self) -> None:
         """Whatever has not struck yet never will."""

@@ -83,7 +83,7 @@ class Paper(OnWire):
 
     def _prices(self) -> LazyCryptoVenue:
         endpoints = dict.fromkeys(("binance", "binanceusdm"), self.venue.url)
-        return open_crypto(self.desk.vault, endpoints, self.desk.now)
+        return open_crypto(self.desk.vault, endpoints, self.desk.now, ledger=self.budget())
 
     async def close(self) -> None:
         """The owner's own terminal as well."""
@@ -219,7 +219,7 @@ class Paper(OnWire):
     async def _by_hand(self, position: Position, side: Side, quantity: Decimal, *, reduces: bool) -> None:
         quantity = floor_to_step(quantity, position.quantity_step)
         market = self._market(position.symbol)
-        if not quantity or (self.is_spot and quantity * market.price < market.listing.min_notional):
+        if not quantity or (not reduces and quantity * market.price < market.listing.min_notional):
             return
         self.hand_made += 1
         request = OrderRequest(
