@@ -54,10 +54,10 @@ class Exchange(View):
     tiers: dict[MarketType, Tier] = Field(examples=[{"spot": "certified", "swap": "certified"}])
     """The same for each market."""
     limitations: dict[MarketType, str] = Field(examples=[{}])
-    """What is in the way of more than `listed`, by market, where that is known."""
+    """What is in the way of more than `listed`, by market, where that is known; of some no account is opened."""
     client_order_ids: dict[MarketType, bool | None] = Field(examples=[{"spot": True, "swap": True}])
-    """Whether orders carry our id, by which an order in doubt is found; null where nobody has looked. Without one an
-    order in doubt ends in `needs_review`."""
+    """Whether orders carry our id, by which an order in doubt is found; null where its class places none. Without one
+    an order in doubt ends in `needs_review`."""
     proves_absence: dict[MarketType, bool] = Field(examples=[{"spot": True, "swap": True}])
     """Whether a look-up that finds nothing proves that there is no such order; elsewhere a person is asked."""
 

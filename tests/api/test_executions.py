@@ -183,6 +183,7 @@ async def test_paper_and_every_exchange_of_ccxt_can_be_connected(api: Api) -> No
     assert by_id["cryptocom"]["tiers"] == {"spot": "compatible", "swap": "listed"}
     assert "only reduce" in by_id["cryptocom"]["limitations"]["swap"]
     assert by_id["bitflyer"]["client_order_ids"]["spot"] is False
-    assert by_id["bitstamp"]["client_order_ids"]["spot"] is None
+    assert by_id["bitstamp"]["client_order_ids"]["spot"] is True
+    assert by_id["dydx"]["client_order_ids"]["swap"] is None
     assert len(by_id) > 90
     assert {each["id"] for each in listed if each["tier"] == "certified"} >= {"binance", "bybit", "paper"}
