@@ -1,5 +1,9 @@
 """Exchanges: what can be connected."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import APIRouter
 from pydantic import Field
 
@@ -69,6 +73,17 @@ class Catalogue(View):
     """The venues, by id."""
     next_cursor: None = Field(default=None, examples=[None])
     """Always null: the list is whole."""
+
+
+@asynccontextmanager
+async def looked_up() -> AsyncIterator[None]:
+    """Look up what can be connected while the API already answers: the first time takes seconds."""
+    reading = asyncio.create_task(offers())
+    try:
+        yield
+    finally:
+        reading.cancel()
+        await asyncio.wait([reading])
 
 
 @router.get("")
