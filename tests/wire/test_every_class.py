@@ -231,6 +231,23 @@ async def _is_named(exchange: str, market_type: MarketType) -> bool | None:
     return is_known and exchange not in UNSHOWN
 
 
+_UUID: Final = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+MADE: Final = {
+    **dict.fromkeys(("bitfinex", "bullish", "coinmate", "grvt", "nado", "ndax", "woo"), r"\d{1,19}"),
+    **dict.fromkeys(("bitvavo", "revolutx"), _UUID),
+    "hyperliquid": "0x[0-9a-f]{32}",
+}
+"""Where venues take ids of one make only."""
+
+
+@pytest.mark.parametrize("exchange", MADE)
+async def test_our_id_is_of_the_make_that_its_venue_takes(exchange: str) -> None:
+    for market_type in catalogue()[exchange].market_types:
+        tried = await _tried(exchange, market_type, OrderType.LIMIT)
+        [value] = [v for each in tried.sent for _, v in each.pairs() if tried.request.client_order_id in v]
+        assert re.fullmatch(MADE[exchange], value)
+
+
 _REDUCE: Final = {("reduceOnly", "true")}
 _REDUCE_SNAKE: Final = {("reduce_only", "true")}
 EXITS: Final[Mapping[str, set[tuple[str, str]]]] = {
