@@ -136,6 +136,7 @@ def create_app(settings: Settings, desk: Desk | None = None) -> Service:
             delivering.attach(app.state.desk)
             app.state.feed = Feed(app.state.desk.sessions)
             await open_things.enter_async_context(app.state.feed.running())
+            await open_things.enter_async_context(exchanges.looked_up())
             yield
 
     service = Service(

@@ -1,5 +1,9 @@
 """Exchanges: what can be connected."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import APIRouter
 from pydantic import Field
 
@@ -54,10 +58,10 @@ class Exchange(View):
     tiers: dict[MarketType, Tier] = Field(examples=[{"spot": "certified", "swap": "certified"}])
     """The same for each market."""
     limitations: dict[MarketType, str] = Field(examples=[{}])
-    """What is in the way of more than `listed`, by market, where that is known."""
+    """What is in the way of more than `listed`, by market, where that is known; of some no account is opened."""
     client_order_ids: dict[MarketType, bool | None] = Field(examples=[{"spot": True, "swap": True}])
-    """Whether orders carry our id, by which an order in doubt is found; null where nobody has looked. Without one an
-    order in doubt ends in `needs_review`."""
+    """Whether orders carry our id, by which an order in doubt is found; null where its class places none. Without one
+    an order in doubt ends in `needs_review`."""
     proves_absence: dict[MarketType, bool] = Field(examples=[{"spot": True, "swap": True}])
     """Whether a look-up that finds nothing proves that there is no such order; elsewhere a person is asked."""
 
@@ -69,6 +73,17 @@ class Catalogue(View):
     """The venues, by id."""
     next_cursor: None = Field(default=None, examples=[None])
     """Always null: the list is whole."""
+
+
+@asynccontextmanager
+async def looked_up() -> AsyncIterator[None]:
+    """Look up what can be connected while the API already answers: the first time takes seconds."""
+    reading = asyncio.create_task(offers())
+    try:
+        yield
+    finally:
+        reading.cancel()
+        await asyncio.wait([reading])
 
 
 @router.get("")

@@ -6,7 +6,7 @@ from typing import Final
 
 from app.brokers.crypto import listed_exchanges
 from app.brokers.crypto.credentials import KNOWN_FIELDS
-from app.brokers.crypto.tiers import Tier
+from app.brokers.crypto.tiers import UNREDUCED, Tier
 from app.brokers.metatrader import credentials as metatrader
 from app.brokers.metatrader.platforms import PLATFORMS
 from app.brokers.paper.terms import RECORDING, SYNTHETIC
@@ -36,7 +36,7 @@ class Offer:
     """How far it is proven, on the weakest of its markets."""
     tiers: Mapping[MarketType, Tier]
     client_order_ids: Mapping[MarketType, bool | None]
-    """Whether orders carry our id, by which one in doubt is found; None where nobody has looked."""
+    """Whether orders carry our id, by which one in doubt is found; None where its class places none."""
     proves_absence: Mapping[MarketType, bool]
     """Whether a look-up that finds nothing is believed; elsewhere a person decides about an order in doubt."""
     limitations: Mapping[MarketType, str] = field(default_factory=dict)
@@ -137,9 +137,11 @@ async def offer_of(kind: Kind, exchange: str) -> Offer:
 
 
 def check_market(offer: Offer, market_type: MarketType, *, sandbox: bool) -> None:
-    """The venue has that market, and a sandbox where one is asked for. Raises Invalid."""
+    """The venue has that market, it can be left, and there is a sandbox where one is asked for. Raises Invalid."""
     if market_type not in offer.market_types:
         raise Invalid("market_type", f"{offer.name} trades {' and '.join(offer.market_types)}.")
+    if (offer.id, market_type) in UNREDUCED:
+        raise Invalid("market_type", UNREDUCED[offer.id, market_type])
     if sandbox and not offer.sandbox:
         raise Invalid("sandbox", f"{offer.name} has no sandbox.")
 

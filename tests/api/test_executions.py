@@ -1,8 +1,13 @@
 """Executions, signals and denial codes over HTTP."""
 
+import asyncio
 from typing import Any
 
+from app.brokers.crypto.catalogue import catalogue
+from app.desk import Desk
 from app.domain.denials import CATALOGUE
+from app.main import create_app
+from app.settings import Settings
 from app.store.executions import ExecutionStatus
 from tests.api.scene import ANN, NOON, Api, Rows
 
@@ -134,6 +139,14 @@ async def test_every_reason_is_listed(api: Api) -> None:
     assert all(set(each) == {"code", "kind", "title", "what_to_do"} for each in listed)
 
 
+async def test_what_can_be_connected_is_looked_up_before_anybody_asks(settings: Settings, desk: Desk) -> None:
+    catalogue.cache_clear()
+    app = create_app(settings, desk)
+    async with app.router.lifespan_context(app), asyncio.timeout(60):
+        while catalogue.cache_info().currsize == 0:
+            await asyncio.sleep(0.02)
+
+
 async def test_paper_and_every_exchange_of_ccxt_can_be_connected(api: Api) -> None:
     listed = (await api.call(ANN, "GET", "/v1/exchanges", 200))["items"]
     by_id = {each["id"]: each for each in listed}
@@ -183,6 +196,7 @@ async def test_paper_and_every_exchange_of_ccxt_can_be_connected(api: Api) -> No
     assert by_id["cryptocom"]["tiers"] == {"spot": "compatible", "swap": "listed"}
     assert "only reduce" in by_id["cryptocom"]["limitations"]["swap"]
     assert by_id["bitflyer"]["client_order_ids"]["spot"] is False
-    assert by_id["bitstamp"]["client_order_ids"]["spot"] is None
+    assert by_id["bitstamp"]["client_order_ids"]["spot"] is True
+    assert by_id["dydx"]["client_order_ids"]["swap"] is None
     assert len(by_id) > 90
     assert {each["id"] for each in listed if each["tier"] == "certified"} >= {"binance", "bybit", "paper"}

@@ -1,8 +1,11 @@
 """The catalogue says what ccxt says, and the table of profiles holds what the classes take."""
 
+import asyncio
+
 import ccxt.async_support as library
 import pytest
 
+from app.brokers.crypto import listed_exchanges
 from app.brokers.crypto.catalogue import catalogue
 from app.brokers.crypto.credentials import KNOWN_FIELDS, for_class
 from app.brokers.crypto.profiles import profile_of
@@ -21,6 +24,13 @@ def test_every_class_that_trades_spot_or_swap_is_listed() -> None:
     }
     assert set(catalogue()) == trading
     assert len(trading) > 90
+
+
+async def test_all_who_ask_at_once_wait_for_one_reading() -> None:
+    catalogue.cache_clear()
+    read = await asyncio.gather(*(listed_exchanges() for _ in range(8)))
+    assert catalogue.cache_info().misses == 1
+    assert all(each is read[0] for each in read)
 
 
 def test_credential_fields_are_those_the_class_requires() -> None:

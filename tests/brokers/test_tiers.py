@@ -1,20 +1,29 @@
 """Tiers say what the tests prove: no more, and no less."""
 
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
+from uuid import uuid4
 
 import ccxt.async_support as library
 import pytest
 
+from app.brokers.crypto import open_crypto
 from app.brokers.crypto.catalogue import catalogue
 from app.brokers.crypto.profiles import profile_of
-from app.brokers.crypto.tiers import CERTIFIED, COMPATIBLE, Tier, tier_of
+from app.brokers.crypto.tiers import CERTIFIED, COMPATIBLE, UNREDUCED, Tier, tier_of
 from app.brokers.crypto.ways import CAUTIOUS_SETTLE, VALIDITY
+from app.brokers.directory import Access
+from app.brokers.port import Refused
+from app.domain.errors import Invalid
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
-from app.engine.offers import METATRADER, PAPER, offers
+from app.engine.offers import METATRADER, PAPER, check_market, offers
 from app.local.exchanges import markdown, plain
+from app.settings import new_vault_key, vault_key_bytes
+from app.vault import Vault
 from tests.brokers.contract.conftest import STAGES
+from tests.desks import START
 from tests.wire.table import WIRES
 
 SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
@@ -69,6 +78,21 @@ def test_an_exchange_is_as_good_as_the_weakest_of_its_markets() -> None:
     }
     assert tiers["okx"] is tiers["kraken"] is tiers["kucoin"] is Tier.COMPATIBLE
     assert tiers["htx"] is Tier.LISTED
+
+
+@pytest.mark.parametrize(("exchange", "market_type"), sorted(UNREDUCED))
+async def test_no_account_is_opened_where_an_exit_may_do_more_than_leave(
+    exchange: str, market_type: MarketType
+) -> None:
+    with pytest.raises(Invalid) as invalid:
+        check_market((await offers())[exchange], market_type, sandbox=False)
+    assert "no account is opened there" in str(invalid.value)
+    accounts = open_crypto(Vault([vault_key_bytes(new_vault_key())]), {}, lambda: START)
+    access = Access(uuid4(), 1, "crypto", exchange, market_type, False, Decimal(1), False, None, None)
+    with pytest.raises(Refused) as refused:
+        await accounts.open(access)
+    await accounts.close()
+    assert (refused.value.code, str(refused.value)) == ("terms_not_served", UNREDUCED[exchange, market_type])
 
 
 async def test_the_table_of_the_readme_is_what_the_command_prints() -> None:

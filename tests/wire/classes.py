@@ -50,11 +50,31 @@ CREDENTIALS: Final = {
     "privateKey": "0x" + "1" * 64,
     "walletAddress": "0x" + "2" * 40,
 }
-_OTHER_SECRETS: Final = {
-    "lbank": "s" * 32,
-    "modetrade": "ed25519:4zvwRjXUKGfvwnParsHAS3HuSVzV5cA4McphgmoCtajS",
-    "woofipro": "ed25519:4zvwRjXUKGfvwnParsHAS3HuSVzV5cA4McphgmoCtajS",
+_PEM: Final = """-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF
+-----END PRIVATE KEY-----
+"""
+_WALLET: Final = {"apiKey": "", "secret": "", "walletAddress": "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"}
+"""Where the private key above alone signs in."""
+_OWN_KEYS: Final[Mapping[str, Mapping[str, str]]] = {
+    "coinbaseinternational": {"secret": f"{'MDEyMzQ1Njc4OWFi' * 5}MDEyMw=="},
+    "gemini": {"apiKey": f"account-{'k' * 20}"},
+    "grvt": _WALLET,
+    "hibachi": {"privateKey": "k" * 44},
+    "lbank": {"secret": "s" * 32},
+    "modetrade": {"secret": "ed25519:4zvwRjXUKGfvwnParsHAS3HuSVzV5cA4McphgmoCtajS"},
+    "nado": _WALLET,
+    "ndax": {"login": "owner@example.com"},
+    "pacifica": {"privateKey": "4zvwRjXUKGfvwnParsHAS3HuSVzV5cA4McphgmoCtajS"},
+    "polymarket": _WALLET,
+    "revolutx": {"privateKey": _PEM},
+    "woofipro": {"secret": "ed25519:4zvwRjXUKGfvwnParsHAS3HuSVzV5cA4McphgmoCtajS"},
 }
+"""What a class cannot sign without, or would take for a key of another make."""
+
+
+_NUMBERED: Final = frozenset({"nado", "ndax", "polymarket"})
+"""Where markets are called by a number."""
 
 
 def money_of(exchange: str) -> str:
@@ -70,9 +90,10 @@ def market_of(exchange: Any, market_type: MarketType, base: str = "BTC") -> dict
     # Hyperliquid calls a coin by its number, and its perpetual by the coin.
     is_numbered = exchange.id == "hyperliquid"
     number = "0" if base == "BTC" else "1"
+    counts_digits = exchange.precisionMode == library.SIGNIFICANT_DIGITS
     market: dict[str, Any] = exchange.safe_market_structure(
         {
-            "id": symbol if is_numbered else f"{base}{money}",
+            "id": symbol if is_numbered else number if exchange.id in _NUMBERED else f"{base}{money}",
             "symbol": symbol,
             "base": base,
             "baseName": base,
@@ -89,10 +110,13 @@ def market_of(exchange: Any, market_type: MarketType, base: str = "BTC") -> dict
             "inverse": False if is_swap else None,
             "contractSize": str(CONTRACT) if is_swap else None,
             "active": True,
-            "precision": {"amount": "1" if is_swap else "0.001", "price": "0.1"},
+            "precision": {"amount": 8, "price": 5}
+            if counts_digits
+            else {"amount": "1" if is_swap else "0.001", "price": "0.1", "base": "0.001"},
             "limits": {"amount": {"min": "1" if is_swap else "0.001"}},
             # What single classes read beside the unified fields.
             "numericId": 27 if base == "BTC" else 28,
+            "uppercaseId": f"{base}_{money}",
             # Phemex scales the numbers of its spot markets.
             "priceScale": 0 if is_swap else 8,
             "valueScale": 0 if is_swap else 8,
@@ -101,6 +125,15 @@ def market_of(exchange: Any, market_type: MarketType, base: str = "BTC") -> dict
                 "symbol": f"{base}USDT",
                 "baseTickSizeEv": "1",
                 "product_specs": {},
+                "instrument_hash": "0x030501",
+                "underlyingDecimals": 10,
+                "settlementDecimals": 6,
+                "l2Config": {
+                    "syntheticId": "0x4254432d3600000000000000000000",
+                    "syntheticResolution": 1_000_000,
+                    "collateralId": "0x1",
+                    "collateralResolution": 1_000_000,
+                },
             },
         }
     )
@@ -202,7 +235,7 @@ async def driven(
         line,  # type: ignore[arg-type]  # it does what a Line does, and sends nothing
         lambda: START + timedelta(seconds=1),
     )
-    credentials = {**CREDENTIALS, "secret": _OTHER_SECRETS.get(exchange, CREDENTIALS["secret"])}
+    credentials = {**CREDENTIALS, **_OWN_KEYS.get(exchange, {})}
     opened = exchange_of(exchange, profile, surroundings, unlimited(), credentials, sandbox=sandbox)
     public = CapturedLine()
     market = _public(exchange, market_type, profile, public)

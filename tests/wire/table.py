@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from app.domain.market import MarketType
+from tests.wire.transport import Answer
 
 SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
 
@@ -74,20 +75,54 @@ _BYBIT: Final = {
     "user/query-api": {"retCode": 0, "result": {"unified": 0, "uta": 1}},
     "account/info": {"retCode": 0, "result": {"unifiedMarginStatus": 6}},
 }
+_HTX_ACCOUNTS: Final = {
+    "account/accounts": {
+        "status": "ok",
+        "data": [{"id": 7, "type": "spot", "subtype": "", "state": "working"}],
+    }
+}
 ANSWERS: Final[Mapping[str, Mapping[str, Any]]] = {
     # A classic account is refused what only unified accounts have.
     "bitget": {"account/settings": {"code": "40084", "msg": "classic account"}},
+    "bittrade": _HTX_ACCOUNTS,
+    "bullish": {
+        "users/hmac/login": {"authorizer": "03E0", "token": "a.b.c"},
+        "accounts/trading-accounts": [
+            {"tradingAccountId": "111309424211255", "tradingAccountName": "Primary Account"}
+        ],
+    },
     "bybit": _BYBIT,
     "bybiteu": _BYBIT,
     "bybitid": _BYBIT,
-    "gate": {"account/detail": {"user_id": 1, "key": {"mode": 1}}},
-    "gateeu": {"account/detail": {"user_id": 1, "key": {"mode": 1}}},
-    "htx": {
-        "account/accounts": {
-            "status": "ok",
-            "data": [{"id": 7, "type": "spot", "subtype": "", "state": "working"}],
+    "coinbaseinternational": {"public/auth": {"result": {"access_token": "1.abc", "expires_in": 900}}},
+    "extended": {"user/account/info": {"status": "OK", "data": {"l2Key": "0x1a2b", "l2Vault": "10001"}}},
+    "grvt": {
+        "auth/wallet/login": Answer(
+            '{"status": "success"}', headers={"Set-Cookie": "gravity=s; Path=/", "X-Grvt-Account-Id": "a"}
+        ),
+        "aggregated_account_summary": {"result": {"main_account_id": "0xa1"}},
+        "get_sub_accounts": {"sub_account_ids": ["2927361400114782"]},
+    },
+    "ndax": {"GetUserAccounts": [7], "Authenticate?": {"Authenticated": True, "SessionToken": "s"}},
+    "nado": {
+        "type=contracts": {
+            "status": "success",
+            "data": {"chain_id": "57073", "endpoint_addr": "0x" + "3" * 40},
         }
     },
+    "paradex": {
+        "system/config": {
+            "starknet_chain_id": "PRIVATE_SN_PARACLEAR_MAINNET",
+            "l1_chain_id": "1",
+            "paraclear_account_hash": "0x41cb0280ebadaa75f996d8d92c6f265f6d040bb3ba442e5f86a554f1765244e",
+            "paraclear_account_proxy_hash": "0x3530cc4759d78042f1b543bf797f5f3d647cde0388c33734cf91b7f7b9314a9",
+        },
+        "v1/auth": {"jwt_token": "a.b.c"},
+    },
+    "polymarket": {"account/proxy": {"secret": "s"}},
+    "gate": {"account/detail": {"user_id": 1, "key": {"mode": 1}}},
+    "gateeu": {"account/detail": {"user_id": 1, "key": {"mode": 1}}},
+    "htx": _HTX_ACCOUNTS,
     "hyperliquid": {"userAbstraction": "default"},
     "kucoin": {"account/mode": {"code": "200000", "data": {"selfAccountMode": "CLASSIC"}}},
     "kucoinfutures": {"account/mode": {"code": "200000", "data": {"selfAccountMode": "CLASSIC"}}},

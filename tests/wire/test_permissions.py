@@ -9,6 +9,7 @@ from app.brokers.crypto.permissions import key_of
 from app.brokers.port import Permissions, Refused
 from app.domain.market import MarketType
 from tests.wire.classes import CREDENTIALS, driven
+from tests.wire.transport import Sent
 
 _SPOT, _SWAP = MarketType.SPOT, MarketType.SWAP
 
@@ -42,6 +43,23 @@ def _bingx(told: list[int]) -> dict[str, Any]:
 
 def _mexc(told: str) -> dict[str, Any]:
     return {"accessKey": CREDENTIALS["apiKey"], "permissions": told, "status": "VALID"}
+
+
+def _deribit(told: str) -> dict[str, Any]:
+    """All keys of the account, of which another may do everything."""
+    all_of_it = "account:read_write trade:read_write wallet:read_write"
+    return {
+        "jsonrpc": "2.0",
+        "result": [
+            {"id": 1, "client_id": "another", "max_scope": all_of_it, "enabled": True},
+            {
+                "id": 2,
+                "client_id": CREDENTIALS["apiKey"],
+                "max_scope": f"account:read {told}",
+                "enabled": True,
+            },
+        ],
+    }
 
 
 def _bitfinex(withdraw: int) -> list[Any]:
@@ -122,9 +140,24 @@ SAID: Final[list[tuple[str, MarketType, str, Any, Permissions]]] = [
         Permissions(True, False, True),
     ),
     ("mexc", _SPOT, "apiKeyInfo", _mexc(""), Permissions(None, None)),
+    (
+        "deribit",
+        _SWAP,
+        "list_api_keys",
+        _deribit("trade:read_write wallet:read"),
+        Permissions(True, False, False),
+    ),
+    (
+        "deribit",
+        _SPOT,
+        "list_api_keys",
+        _deribit("trade:read, wallet:read_write"),
+        Permissions(False, True, True),
+    ),
+    ("deribit", _SPOT, "list_api_keys", {"result": []}, Permissions(None, None)),
     # Nothing is asked where nobody knows what to ask.
     ("gate", _SPOT, "nothing", {}, Permissions(None, None)),
-    ("htx", _SPOT, "nothing", {}, Permissions(None, None)),
+    ("phemex", _SPOT, "nothing", {}, Permissions(None, None)),
 ]
 
 
@@ -136,6 +169,32 @@ async def test_a_key_may_do_what_its_venue_says(
         with calling(Call()):
             assert (await key_of(venue.exchange, market_type)).permissions == said
         assert venue.taken() == []
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("readOnly,trade", Permissions(True, False)),
+        ("readOnly,trade,withdraw", Permissions(True, True)),
+        ("readOnly", Permissions(False, False)),
+        ("", Permissions(None, None)),
+    ],
+)
+async def test_htx_is_told_whose_key_it_is_asked_about(told: str, said: Permissions) -> None:
+    def answer(sent: Sent) -> Any:
+        if "/v2/user/uid?" in sent.url:
+            return {"code": 200, "data": 63628520}
+        row = {"accessKey": CREDENTIALS["apiKey"], "status": "normal", "permission": told}
+        return {"code": 200, "data": [{"accessKey": "another", "permission": "withdraw"}, row]}
+
+    async with driven("htx", _SPOT, {}) as venue:
+        venue.line.venue = answer
+        with calling(Call()):
+            assert (await key_of(venue.exchange, _SPOT)).permissions == said
+        [_, sent] = venue.taken()
+        assert "/v2/user/api-key?" in sent.url
+        assert sent.values("uid") == ["63628520"]
+        assert sent.values("accessKey") == [CREDENTIALS["apiKey"]]
 
 
 OWNER: Final = "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"

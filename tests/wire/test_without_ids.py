@@ -7,16 +7,17 @@ import pytest
 
 from app.brokers.crypto.catalogue import catalogue
 from app.brokers.crypto.profiles import profile_of
-from app.brokers.crypto.tiers import COMPATIBLE, takes_client_ids
+from app.brokers.crypto.tiers import COMPATIBLE
 from app.brokers.port import CANNOT_SAY, Uncertain
 from app.domain.market import MarketType
 from app.domain.orders import OrderType, Side
 from tests.desks import START
 from tests.wire.classes import ASK, QUANTITY, driven
+from tests.wire.table import ANSWERS
 from tests.wire.transport import Sent
 
 SPOT: Final = MarketType.SPOT
-WITHOUT: Final = [each for each in catalogue() if takes_client_ids(each, SPOT) is False]
+WITHOUT: Final = [each.id for each in catalogue().values() if each.client_order_ids.get(SPOT) is False]
 
 
 def test_none_of_them_is_called_compatible() -> None:
@@ -28,7 +29,7 @@ def test_none_of_them_is_called_compatible() -> None:
 
 @pytest.mark.parametrize("exchange", WITHOUT)
 async def test_an_order_without_an_answer_stays_in_doubt(exchange: str) -> None:
-    async with driven(exchange, SPOT, {}) as opened:
+    async with driven(exchange, SPOT, ANSWERS.get(exchange, {})) as opened:
         request = opened.request(OrderType.LIMIT, Side.BUY)
         with pytest.raises(Uncertain):
             await opened.broker.place(request)

@@ -1,6 +1,7 @@
 """A transport that catches what leaves: a request is noted, and its connection drops unless an answer was laid out."""
 
 import json
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,9 +23,11 @@ class Sent:
     def pairs(self) -> list[tuple[str, str]]:
         """Every name with its value in query and body, those further in by their own names; no object that signs."""
         query = parse_qsl(urlsplit(self.url).query, keep_blank_values=True)
-        if self.body.lstrip()[:1] in ("{", "["):
-            return [*query, *_leaves("", json.loads(self.body))]
-        return [*query, *parse_qsl(self.body, keep_blank_values=True)]
+        # Base 64 of an object begins like this.
+        body = b64decode(self.body).decode() if self.body.startswith("eyJ") else self.body
+        if body.lstrip()[:1] in ("{", "["):
+            return [*query, *_leaves("", json.loads(body))]
+        return [*query, *parse_qsl(body, keep_blank_values=True)]
 
     def values(self, name: str) -> list[str]:
         """What it says under a name, in query, body or headers."""
@@ -92,19 +95,19 @@ class _Exchanged:
     url: URL
     details: dict[str, Any]
 
-    async def __aenter__(self) -> "_Answer":
+    async def __aenter__(self) -> "Answer":
         address = str(self.url)
         body = self.details.get("data") or ""
         text = body.decode() if isinstance(body, bytes) else str(body)
         known = self.line.answers.items()
         answer = next((each for part, each in known if part in f"{address} {text}"), None)
         if answer is not None:
-            return _Answer(json.dumps(answer))
+            return answer if isinstance(answer, Answer) else Answer(json.dumps(answer))
         sent = Sent(self.method, address, text, dict(self.details.get("headers") or {}))
         self.line.sent.append(sent)
         answer = None if self.line.venue is None else self.line.venue(sent)
         if answer is not None:
-            return _Answer(json.dumps(answer))
+            return Answer(json.dumps(answer))
         raise aiohttp.ClientConnectionError("caught")
 
     async def __aexit__(self, *error: object) -> None:
@@ -112,7 +115,7 @@ class _Exchanged:
 
 
 @dataclass
-class _Answer:
+class Answer:
     """What a class reads of a response."""
 
     body: str

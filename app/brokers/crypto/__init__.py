@@ -1,13 +1,14 @@
 """Every exchange class of the pinned ccxt as a broker. Nothing outside this package imports ccxt.
 
-Importing ccxt takes 85 MB and a second. A process that opens paper accounts only never pays for it: this module
-imports it with the first connection that needs it.
+Importing ccxt takes 85 MB and a second. A worker that opens paper accounts only never pays for it: this module imports
+it with the first connection that needs it, or with the catalogue, which the API reads when it starts.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from app.brokers.directory import Access
 from app.brokers.limits.ledger import Ledger
@@ -86,12 +87,16 @@ def open_crypto(
     return LazyCryptoVenue(vault, endpoints, now, ledger or Ledger(), egress, metrics)
 
 
+_READING: Final = ThreadPoolExecutor(1, "catalogue")
+"""One thread: whoever asks while the catalogue is being read waits for that same reading, and holds no thread."""
+
+
 async def listed_exchanges() -> "Mapping[str, Entry]":
-    """Every exchange that can be connected, by id. The first call of a process imports ccxt."""
+    """Every exchange that can be connected, by id. The first call of a process imports ccxt, off the loop."""
 
     def read() -> "Mapping[str, Entry]":
         from app.brokers.crypto.catalogue import catalogue
 
         return catalogue()
 
-    return await asyncio.to_thread(read)
+    return await asyncio.get_running_loop().run_in_executor(_READING, read)

@@ -39,7 +39,7 @@ class Entry:
     limitations: Mapping[MarketType, str]
     """Why a market is listed and no more, where that is known."""
     client_order_ids: Mapping[MarketType, bool | None]
-    """Whether orders carry our id, by which an order in doubt is found; None where nobody has looked."""
+    """Whether orders carry our id, by which an order in doubt is found; None where its class places none."""
     proves_absence: Mapping[MarketType, bool]
     """Whether a look-up that finds nothing is believed; elsewhere a person decides."""
     tier: Tier
@@ -74,7 +74,7 @@ def _entry(exchange: str) -> Entry | None:
         },
         tiers={kind: tier_of(exchange, [kind]) for kind in market_types},
         limitations={kind: REASONS[exchange, kind] for kind in market_types if (exchange, kind) in REASONS},
-        client_order_ids={kind: takes_client_ids(exchange, kind) for kind in market_types},
+        client_order_ids=dict.fromkeys(market_types, takes_client_ids(exchange)),
         proves_absence={kind: profile_of(exchange, kind).is_proven for kind in market_types},
         tier=tier_of(exchange, market_types),
     )

@@ -134,13 +134,23 @@ def _bitfinex(answer: Any, _: MarketType) -> Key:
     return Key(None, Permissions(writes.get("orders"), writes.get("withdraw")))
 
 
+def _deribit(row: Answer, _: MarketType) -> Key:
+    granted = _words(row.get("max_scope"))
+    if not granted:
+        return UNTOLD
+    # What moves between accounts of one owner needs the same.
+    moves = "wallet:read_write" in granted
+    return Key(None, Permissions("trade:read_write" in granted, moves, moves))
+
+
+def _htx(row: Answer, _: MarketType) -> Key:
+    granted = _words(row.get("permission"))
+    return Key(None, Permissions("trade" in granted, "withdraw" in granted)) if granted else UNTOLD
+
+
 def _words(value: object) -> frozenset[str]:
-    """What is listed in one text; nothing where it is none."""
-    return (
-        frozenset(each.strip() for each in value.split(",") if each.strip())
-        if isinstance(value, str)
-        else frozenset()
-    )
+    """What is listed in one text, with commas or without; nothing where it is none."""
+    return frozenset(value.replace(",", " ").split()) if isinstance(value, str) else frozenset()
 
 
 def _told(value: object) -> bool | None:
@@ -165,8 +175,19 @@ _READERS: Final[Mapping[str, tuple[str, Callable[[Any, MarketType], Key]]]] = {
     "okxus": ("privateGetAccountConfig", _okx),
     "kraken": ("privatePostGetApiKeyInfo", _kraken),
     "coinbase": ("v3PrivateGetBrokerageKeyPermissions", _coinbase),
+    "deribit": ("privateGetListApiKeys", _deribit),
+    "htx": ("v2PrivateGetUserApiKey", _htx),
 }
-"""By exchange: what is asked, and how the answer is read."""
+"""By exchange: what is asked, and how the answer is read.
+
+Gate lists keys without saying which of them asks, nor whether one may withdraw; Phemex has no such question.
+"""
+
+_LISTS: Final[Mapping[str, tuple[str, str]]] = {
+    "deribit": ("result", "client_id"),
+    "htx": ("data", "accessKey"),
+}
+"""Where all keys of an account are told of: what holds them, and what names each."""
 
 
 def _at(*steps: str) -> Callable[[Any], object]:
@@ -259,10 +280,20 @@ async def key_of(exchange: Any, market_type: MarketType) -> Key:
         return UNTOLD
     method, read = known
     ask: Callable[[Answer], Awaitable[Any]] = getattr(exchange, method)
+    # Two venues want to be told which key they are asked about, and one of them whose it is.
+    asked = {"accessKey": exchange.apiKey} if read in (_mexc, _htx) else {}
+    if read is _htx:
+        asked["uid"] = await name_of(exchange, market_type) or ""
     try:
-        # One venue wants to be told which key it is asked about.
-        answer = await ask({"accessKey": exchange.apiKey} if read is _mexc else {})
+        answer = await ask(asked)
     except (library.NotSupported, library.PermissionDenied, library.BadRequest):
         return UNTOLD
+    if exchange.id in _LISTS:
+        rows, name = _LISTS[exchange.id]
+        listed = _at(rows)(answer)
+        found = (
+            (row for row in listed if row.get(name) == exchange.apiKey) if isinstance(listed, list) else ()
+        )
+        answer = next(iter(found), None)
     is_readable = isinstance(answer, list if read is _bitfinex else Mapping)
     return read(answer, market_type) if is_readable else UNTOLD

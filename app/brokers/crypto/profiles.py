@@ -263,6 +263,8 @@ _BITGET: Final = Profile(
     holds_hedged=True,
     position_mode=PositionMode(("info", "posMode"), frozenset({"hedge_mode"}), "fetch_leverage"),
 )
+_UNBUILT: Final = {"builderFee": False}
+"""Keeps a class from approving a builder's fee in the owner's name, and from having it charged with each order."""
 _BOOK_ONLY: Final = (Quoting.BOOK,)
 """Tickers without bid and ask, or none that we may ask for."""
 _ONE_BY_ONE: Final = (Quoting.TICKER, Quoting.BOOK)
@@ -323,6 +325,12 @@ _ANY: Final[Mapping[str, Profile]] = {
         "x-phemex-request-expiry",
         timedelta(seconds=1),
     ),
+    **{each: Profile(options=_UNBUILT) for each in ("aster", "pacifica")},
+    "grvt": _sent_as("clientOrderId", Shape.INTEGER63, options=_UNBUILT),
+    "revolutx": _sent_as("client_order_id", Shape.UUID),
+    "extended": Profile(options=_UNBUILT, prices_market_orders=True),
+    "mudrex": Profile(prices_market_orders=True),
+    "nado": _sent_as("id", Shape.INTEGER45, options=_UNBUILT),
     "whitebit": Profile(quoted_by=_ONE_BY_ONE),
     "modetrade": Profile(quoted_by=_BOOK_ONLY),
     "bigone": Profile(market_buy=MarketBuy.COST),
@@ -334,6 +342,11 @@ _ANY: Final[Mapping[str, Profile]] = {
     "lbank": _sent_as("custom_id", market_buy=MarketBuy.COST, quoted_by=_BOOK_ONLY),
     "bitfinex": _sent_as("cid", Shape.INTEGER45),
     "bitstamp": _sent_as("client_order_id"),
+    # Any number that names who or what of the owner's sent it, which is always us.
+    "bitvavo": _sent_as("clientOrderId", Shape.UUID, options={"operatorId": 1}),
+    "bullish": _sent_as("clientOrderId", Shape.INTEGER63),
+    "coinone": _sent_as("user_order_id"),
+    "ndax": _sent_as("clientOrderId", Shape.INTEGER45),
     "delta": _sent_as("client_order_id"),
     "bithumb": _sent_as(
         "client_order_id",
@@ -352,7 +365,7 @@ _ANY: Final[Mapping[str, Profile]] = {
     "woofipro": _sent_as("clientOrderId", quoted_by=_BOOK_ONLY),
     "coinmate": _sent_as("clientOrderId", Shape.INTEGER63, market_buy=MarketBuy.SPENT),
     "luno": Profile(market_buy=MarketBuy.SPENT),
-    "lighter": _sent_as("clientOrderId", Shape.INTEGER45),
+    "lighter": _sent_as("clientOrderId", Shape.INTEGER45, options=_UNBUILT),
     "dydx": _sent_as("clientId", Shape.INTEGER45, places_by_get=True),
     "bequant": _sent_as("client_order_id"),
     "hitbtc": _sent_as("client_order_id"),

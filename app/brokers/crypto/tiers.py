@@ -50,21 +50,50 @@ _ALWAYS_TWO_SIDES = (
     "Its positions have two sides whatever the account is set to, and leverage is set for each of them."
 )
 _NO_POSITIONS = "Its class does not list positions."
-_PRICED = "Its market orders need a price that bounds them."
+_PRICED = "Its market orders fill at the price of the moment they were sent at, or not at all."
 _OTHER_TRADES = "Its class asks for the trades of an order by an id that it does not tell."
 _FOR_ACCOUNTS = "It tells bid and ask to accounts only."
 _LIMIT_ONLY = "Its class places no market orders."
 _BALANCED = "Its class cannot set leverage without being told a margin balance."
 _UNTOLD_MODE = "It has accounts with two sides, and does not tell which an account is."
 
-_WITHOUT_IDS = (
-    "bit2c bitbank bitflyer bitso bitteam btcbox coincheck coinspot hollaex indodax luno p2b paymium zaif "
+_WITHOUT_IDS: Final = (
+    "bit2c bitbank bitbns bitflyer bitopro bitso bitteam btcbox coincheck coinspot digifinex hibachi hollaex "
+    "independentreserve indodax luno mercado mudrex nado p2b paymium zaif "
 )
+
+UNPLACED: Final[Mapping[str, str]] = {
+    "apex": "Its class signs orders with seeds that a connection does not hold, and a library that is not installed.",
+    "cex": "Its class wants the name of a sub-account with each order, which a connection does not say.",
+    "coinbaseinternational": "Its class fails where it signs in.",
+    "derive": "Its class wants the number of a subaccount and the highest fee of each order, which a connection does "
+    "not say.",
+    "dydx": "Its class signs orders with libraries that are not installed.",
+    "lighter": "Its class signs orders with a compiled library that is not installed.",
+    "pacifica": "Its class cannot ask for anything with exact numbers.",
+    "polymarket": "Its class fails where it signs.",
+}
+"""Classes that place no order as they are opened here, and why."""
 
 _SPOT, _SWAP = MarketType.SPOT, MarketType.SWAP
 
+_TURNS = "Its class cannot say that an order may only reduce a position, so no account is opened there."
+
+UNREDUCED: Final[Mapping[tuple[str, MarketType], str]] = {
+    **{
+        (each, _SWAP): _TURNS
+        for each in ("bigone", "bitstamp", "bullish", "cryptocom", "onetrading", "zebpay")
+    },
+    (
+        "coinbase",
+        _SWAP,
+    ): "Its class closes the whole of a position where a part is meant, so no account is opened there.",
+}
+"""Where what is sent to leave a position might do more than that, and why: no account is opened there."""
+
 REASONS: Final[Mapping[tuple[str, MarketType], str]] = {
-    ("cryptocom", _SWAP): "Its class cannot say that an order may only reduce a position.",
+    **{(each, kind): _NO_ID for each in _WITHOUT_IDS.split() for kind in (_SPOT, _SWAP)},
+    **UNREDUCED,
     ("htx", _SWAP): "Our id is not taken by its class there, and the position mode is not told.",
     ("bitrue", _SWAP): _NO_POSITIONS,
     ("hashkey", _SWAP): "Its class lists the positions of one symbol at a time.",
@@ -75,21 +104,19 @@ REASONS: Final[Mapping[tuple[str, MarketType], str]] = {
     **{(each, _SPOT): _OTHER_TRADES for each in ("bequant", "fmfwio", "hitbtc")},
     **{(each, _SWAP): _BALANCED for each in ("fmfwio", "hitbtc")},
     ("zebpay", _SPOT): _SPENDS_ON_SALE,
-    **{(each, _SWAP): _PRICED for each in ("apex", "derive")},
-    ("derive", _SPOT): _PRICED,
     **{(each, _SWAP): _FOR_ACCOUNTS for each in ("modetrade", "mudrex", "woofipro")},
-    **{(each, _SPOT): _LIMIT_ONLY for each in ("coinone", "coinspot", "gemini", "p2b", "zaif")},
-    **{("pacifica", kind): "Its class cannot ask for prices with exact numbers." for kind in MarketType},
-    **{(each, _SPOT): _NO_ID for each in _WITHOUT_IDS.split()},
+    **{(each, _SPOT): _LIMIT_ONLY for each in ("coinone", "coinspot", "gemini", "nado", "p2b", "zaif")},
+    **{(each, _SWAP): _LIMIT_ONLY for each in ("gemini", "nado")},
+    **{(each, kind): why for each, why in UNPLACED.items() for kind in (_SPOT, _SWAP)},
+    ("bydfi", _SWAP): "Its class takes no order back.",
+    ("extended", _SWAP): _PRICED,
 }
 """Why a market is listed and no more, where that is known."""
 
 
-def takes_client_ids(exchange: str, market_type: MarketType) -> bool | None:
-    """Whether orders carry our id there; None where nobody has looked."""
-    if (exchange, market_type) in CERTIFIED | COMPATIBLE:
-        return True
-    return False if exchange in _WITHOUT_IDS.split() else None
+def takes_client_ids(exchange: str) -> bool | None:
+    """Whether orders carry our id there; None where no order leaves."""
+    return None if exchange in UNPLACED else exchange not in _WITHOUT_IDS.split()
 
 
 def tier_of(exchange: str, market_types: Collection[MarketType]) -> Tier:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
+from uuid import UUID
 
 from app.domain.exits import NativeStyle
 from app.domain.orders import OrderType, TriggerSource
@@ -26,6 +27,7 @@ class Shape(StrEnum):
     HEX28 = "hex28"
     HEX20 = "hex20"
     HEX_0X = "0x_hex32"
+    UUID = "uuid"
     INTEGER63 = "integer63"
     INTEGER45 = "integer45"
 
@@ -276,6 +278,8 @@ def shaped(hex32: str, shape: Shape) -> str:
             return hex32[:20]
         case Shape.HEX_0X:
             return f"0x{hex32}"
+        case Shape.UUID:
+            return str(UUID(hex32))
         case Shape.INTEGER63:
             return str(int(hex32, 16) >> 65)
         case Shape.INTEGER45:

@@ -53,6 +53,16 @@ def _account(story: Story) -> Answers:
                 ],
             }
         ),
+        "GET /api/v2/private/list_api_keys": _ok(
+            [
+                {
+                    "id": 1,
+                    "client_id": "k" * 32,
+                    "max_scope": "account:read block_trade:none trade:read_write wallet:read",
+                    "enabled": True,
+                }
+            ]
+        ),
         "GET /api/v2/private/get_positions": _ok([position] if story.held else []),
     }
 

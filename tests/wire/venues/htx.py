@@ -13,6 +13,10 @@ def _account(story: Story) -> Answers:
     del story
     return {
         "GET /v2/user/uid": {"code": 200, "data": 44},
+        "GET /v2/user/api-key": {
+            "code": 200,
+            "data": [{"accessKey": "k" * 32, "status": "normal", "permission": "readOnly,trade"}],
+        },
         "GET /v1/account/accounts/7/balance": _ok(
             {
                 "id": 7,
