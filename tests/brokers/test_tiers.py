@@ -15,7 +15,7 @@ from app.domain.market import MarketType
 from app.engine.offers import METATRADER, PAPER, offers
 from app.local.exchanges import markdown, plain
 from tests.brokers.contract.conftest import STAGES
-from tests.wire.table import WIRES
+from tests.wire.table import STOPS, WIRES
 
 SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
 
@@ -37,8 +37,8 @@ def test_compatible_is_what_has_been_read_on_the_wire() -> None:
 @pytest.mark.parametrize(("exchange", "market_type"), sorted(COMPATIBLE))
 def test_what_is_compatible_sends_nothing_that_was_not_read(exchange: str, market_type: MarketType) -> None:
     profile = profile_of(exchange, market_type)
-    # Market and limit orders and exits are read; conditional orders would be sent with any other style.
-    assert profile.style is NativeStyle.NONE
+    # Market and limit orders and exits are read everywhere, conditional orders where they have a table.
+    assert (profile.style is not NativeStyle.NONE) == ((exchange, market_type) in STOPS)
     # What only a simulator could measure is not believed.
     assert profile.is_proven is False
 
@@ -49,6 +49,7 @@ def test_absence_is_believed_only_of_who_was_measured(exchange: str) -> None:
         profile = profile_of(exchange, market_type)
         if (exchange, market_type) not in CERTIFIED:
             assert profile.is_proven is False
+        if (exchange, market_type) not in CERTIFIED | COMPATIBLE:
             assert profile.style is NativeStyle.NONE
         ends = profile.window_option is not None or profile.deadline is not None
         if not ends and "recvWindow" not in profile.order_params:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from app.domain.market import MarketType
+from app.domain.orders import TriggerSource
 
 SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
 
@@ -69,6 +70,45 @@ WIRES: Final[Mapping[tuple[str, MarketType], Wire]] = {
     ),
 }
 """Everything of tier compatible, and nothing else."""
+
+
+@dataclass(frozen=True)
+class StopWire:
+    """The native names of one venue for its stops."""
+
+    id: str
+    """Of our client order id."""
+    amount: str
+    trigger: str
+    """Of the price it waits for."""
+    says: Mapping[str, str]
+    """What else it says: that it sells at market, and may only reduce a position."""
+    sells: Mapping[str, str]
+    """How it says that it protects a long: that it sells below."""
+    buys: Mapping[str, str]
+    """How it says that it protects a short."""
+    sources: Mapping[TriggerSource, Mapping[str, str]] = field(default_factory=dict)
+    """How it says by which price it goes, where there is a choice; the usual one first."""
+    closes_long: Mapping[str, str] | None = None
+    """How it says in an account with two sides that it protects a long; None where there are no such accounts."""
+
+
+STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
+    ("okx", SWAP): StopWire(
+        "algoClOrdId",
+        "sz",
+        "slTriggerPx",
+        {"ordType": "conditional", "slOrdPx": "-1", "reduceOnly": "true", "tdMode": "isolated"},
+        {"side": "sell"},
+        {"side": "buy"},
+        {
+            TriggerSource.MARK: {"slTriggerPxType": "mark"},
+            TriggerSource.LAST: {"slTriggerPxType": "last"},
+        },
+        {"posSide": "long", "side": "sell"},
+    ),
+}
+"""Every market of tier compatible whose stops the venue holds, and nothing else."""
 
 _BYBIT: Final = {
     "user/query-api": {"retCode": 0, "result": {"unified": 0, "uta": 1}},

@@ -483,19 +483,16 @@ class CryptoBroker:
         if key.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
             await brackets.cancel(self._exchange, key.symbol, key.client_order_id)
             return
-        if self._profile.look_up is not LookUp.LISTED:
-            params = naming(key, self._profile)
-            await self._exchange.cancel_order(self._placeholder, key.symbol, params)
+        look_up = self._profile.look_up_of(key.type)
+        if look_up is not LookUp.LISTED:
+            # What goes for the venue's id where ours is given: never the text None.
+            placeholder = None if look_up is LookUp.FILTERED else ""
+            await self._exchange.cancel_order(placeholder, key.symbol, naming(key, self._profile))
             return
         name = key.exchange_order_id or id_of(await self._look_ups.in_lists(key))
         if name is None:
             raise Uncertain("The venue does not show the order, so it cannot be named to be cancelled.")
         await self._exchange.cancel_order(name, key.symbol, room(key, self._profile))
-
-    @property
-    def _placeholder(self) -> str | None:
-        """What goes for the venue's id where ours is given: never the text None."""
-        return None if self._profile.look_up is LookUp.FILTERED else ""
 
     async def _untouched(
         self, symbol: str, where: dict[str, Any], keys: Sequence[OrderKey]
@@ -518,7 +515,7 @@ class CryptoBroker:
             if (
                 order.get("status") == "open"
                 and amount(order.get("filled")) == ZERO
-                and not self._look_ups.real_order(order)
+                and not self._look_ups.real_orders(order)
             ):
                 resting[key.client_order_id] = report_of(order, (), {}, key, listed)
         return resting

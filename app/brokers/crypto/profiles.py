@@ -237,6 +237,19 @@ _OKX: Final = _ending(
     ),
     Deadline("expTime", is_header=True),
 )
+_OKX_SWAP: Final = replace(
+    _OKX,
+    style=NativeStyle.STOP_ONLY,
+    triggers={
+        TriggerSource.MARK: Trigger({"slTriggerPxType": "mark"}, "fetch_mark_prices", "markPrice"),
+        TriggerSource.LAST: Trigger({"slTriggerPxType": "last"}, "fetch_tickers", "last"),
+    },
+    # Left without an id of ours the class would name orders itself, and beside the one for conditional orders, too.
+    options={"brokerId": None},
+    stop_id=ClientId("algoClOrdId", "clOrdId", told="algoClOrdId"),
+    rooms={OrderType.STOP: {"trigger": True, "ordType": "conditional"}},
+    real_order=("ordIdList", "ordId"),
+)
 _GATE: Final = _ending(
     Profile(
         client_id=ClientId("clientOrderId", "text", Shape.HEX28, prefix="t-"),
@@ -373,6 +386,7 @@ _ANY: Final[Mapping[str, Profile]] = {
 _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
     ("binance", MarketType.SPOT): _BINANCE_SPOT,
     ("binance", MarketType.SWAP): _BINANCE_SWAP,
+    ("okx", MarketType.SWAP): _OKX_SWAP,
     ("binanceus", MarketType.SPOT): replace(
         _BINANCE_SPOT,
         alone={},

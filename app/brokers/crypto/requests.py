@@ -104,8 +104,10 @@ def _size(
 
 def _native_params(request: OrderRequest, listed: Listed, profile: Profile, *, is_hedged: bool) -> Params:
     """Our id, the deadline, what the venue wants with this type, and what an exit on margin says."""
-    params: Params = {profile.client_id.create: _native(request.client_order_id, profile)}
+    params: Params = {profile.id_of(request.type).create: _native(request.client_order_id, profile)}
     params |= profile.order_params
+    if request.type is OrderType.STOP:
+        params |= profile.stop_params
     if request.type is OrderType.STOP and profile.triggers:
         usual = next(iter(profile.triggers))
         params |= profile.triggers[request.trigger_source or usual].params
@@ -132,7 +134,8 @@ def _cost(request: OrderRequest, ask: Decimal) -> Decimal:
 
 def naming(key: OrderKey, profile: Profile) -> Params:
     """The parameters by which an order of ours is named to the venue, in the room it lives in."""
-    return {profile.client_id.look_up: _native(key.client_order_id, profile), **room(key, profile)}
+    name = profile.id_of(key.type).look_up
+    return {name: _native(key.client_order_id, profile), **room(key, profile)}
 
 
 def _native(client_order_id: str, profile: Profile) -> str | int:
