@@ -148,6 +148,8 @@ class Story:
     held: int = 0
     """Contracts; negative is short."""
     is_hedged: bool = False
+    is_unified: bool = False
+    """Whether the account is of the venue's newer kind, where there are two."""
     refuses: bool = False
     """Whether conditional orders are refused."""
     placed: list[Sent] = field(default_factory=list)

@@ -93,7 +93,57 @@ class StopWire:
     """How it says in an account with two sides that it protects a long; None where there are no such accounts."""
 
 
+_KUCOIN_STOP: Final = StopWire(
+    "clientOid",
+    "size",
+    "stopPrice",
+    {"type": "market", "reduceOnly": "true", "marginMode": "ISOLATED", "leverage": "5"},
+    {"side": "sell", "stop": "down"},
+    {"side": "buy", "stop": "up"},
+    {TriggerSource.LAST: {"stopPriceType": "TP"}},
+    {"side": "sell", "stop": "down", "positionSide": "LONG"},
+)
+
 STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
+    ("kucoin", SWAP): _KUCOIN_STOP,
+    ("kucoinfutures", SWAP): _KUCOIN_STOP,
+    ("bitget", SWAP): StopWire(
+        "clientOid",
+        "size",
+        "triggerPrice",
+        # By its nature it closes what is held, at market.
+        {"planType": "loss_plan", "marginCoin": "USDT", "productType": "USDT-FUTURES"},
+        {"holdSide": "buy"},
+        {"holdSide": "sell"},
+        {
+            TriggerSource.MARK: {"triggerType": "mark_price"},
+            TriggerSource.LAST: {"triggerType": "fill_price"},
+        },
+        {"holdSide": "long"},
+    ),
+    ("bybitid", SWAP): StopWire(
+        "orderLinkId",
+        "qty",
+        "triggerPrice",
+        {"orderType": "Market", "reduceOnly": "true"},
+        {"side": "Sell", "triggerDirection": "2"},
+        {"side": "Buy", "triggerDirection": "1"},
+        {
+            TriggerSource.MARK: {"triggerBy": "MarkPrice"},
+            TriggerSource.LAST: {"triggerBy": "LastPrice"},
+            TriggerSource.INDEX: {"triggerBy": "IndexPrice"},
+        },
+        {"positionIdx": "1", "side": "Sell"},
+    ),
+    ("hyperliquid", SWAP): StopWire(
+        "c",
+        "s",
+        "triggerPx",
+        {"isMarket": "true", "tpsl": "sl", "r": "true", "grouping": "na"},
+        # The price bounds the market order that it becomes.
+        {"b": "false", "p": "18050"},
+        {"b": "true", "p": "19950"},
+    ),
     ("okx", SWAP): StopWire(
         "algoClOrdId",
         "sz",

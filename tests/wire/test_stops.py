@@ -18,7 +18,7 @@ from app.domain.orders import Leg, OrderReport, OrderRequest, OrderStatus, Order
 from tests.desks import START
 from tests.wire.classes import ASK, CONTRACT, QUANTITY
 from tests.wire.story import TRIGGER
-from tests.wire.table import STOPS, StopWire
+from tests.wire.table import STOPS, WIRES, StopWire
 from tests.wire.test_stories import Told, telling
 from tests.wire.transport import Sent
 
@@ -107,6 +107,18 @@ async def test_a_stop_is_for_the_side_that_is_held(told: Told) -> None:
     _says(told.story.placed[0], dict(wire.closes_long))
 
 
+WITH_TARGETS: Final = [case for case in CASES if profile_of(*case).style is NativeStyle.STOP_AND_TARGETS]
+
+
+@pytest.mark.parametrize(("exchange", "market_type"), WITH_TARGETS)
+async def test_a_target_beside_a_stop_only_reduces(exchange: str, market_type: MarketType) -> None:
+    async with telling(exchange, market_type) as told:
+        report = await told.place(OrderType.TAKE_PROFIT, Side.SELL, reduce_only=True)
+        assert (report.status, report.quantity) == (OrderStatus.OPEN, QUANTITY)
+        _says(told.story.placed[0], dict(WIRES[exchange, market_type].exit))
+        assert [Decimal(each) for each in told.story.placed[0].values("price")] == [ASK]
+
+
 async def test_a_stop_rests_and_is_found_by_our_id_alone(told: Told) -> None:
     request, broker = _stop(told), told.driven.broker
     report = await _placed(told, request)
@@ -169,6 +181,16 @@ async def test_what_a_fired_stop_traded_is_known_as_ours(told: Told) -> None:
     [fill] = await broker.fills(told.driven.symbol, START, [])
     assert (fill.side, fill.quantity, fill.price) == (Side.SELL, QUANTITY, ASK)
     assert await broker.fills(told.driven.symbol, START, [named]) == []
+
+
+@pytest.mark.parametrize("exchange", ["bitget", "kucoin", "kucoinfutures"])
+async def test_no_stop_is_left_in_accounts_whose_stops_nobody_has_read(exchange: str) -> None:
+    async with telling(exchange, SWAP) as told:
+        told.story.is_unified = True
+        # The position mode is not what this is about.
+        with pytest.raises(Refused, match="unified"):
+            await told.driven.broker.place(_stop(told))
+        assert told.story.placed == []
 
 
 async def test_a_stop_that_is_refused_is_not_taken_for_one(told: Told) -> None:

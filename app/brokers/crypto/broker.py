@@ -381,6 +381,8 @@ class CryptoBroker:
             return False
         with calling(Call(urgency=_urgency(request))) as call:
             try:
+                if request.type is OrderType.STOP and await self._venue_settings.is_unified():
+                    raise Refused("Stops of unified accounts are not known well enough to be left here.")
                 if not request.reduce_only:
                     await self._venue_settings.prepare(request.symbol, call)
                 # Where orders cannot name their side nobody asks: entries were refused, and exits only ever reduce.
@@ -484,12 +486,13 @@ class CryptoBroker:
             await brackets.cancel(self._exchange, key.symbol, key.client_order_id)
             return
         look_up = self._profile.look_up_of(key.type)
-        if look_up is not LookUp.LISTED:
+        by_id = key.type is OrderType.STOP and self._profile.cancels_stops_by_id
+        if look_up is not LookUp.LISTED and not by_id:
             # What goes for the venue's id where ours is given: never the text None.
             placeholder = None if look_up is LookUp.FILTERED else ""
             await self._exchange.cancel_order(placeholder, key.symbol, naming(key, self._profile))
             return
-        name = key.exchange_order_id or id_of(await self._look_ups.in_lists(key))
+        name = key.exchange_order_id or id_of(await self._look_ups.order(key))
         if name is None:
             raise Uncertain("The venue does not show the order, so it cannot be named to be cancelled.")
         await self._exchange.cancel_order(name, key.symbol, room(key, self._profile))

@@ -269,12 +269,36 @@ _KUCOIN: Final = Profile(
     # Its list of contracts, which the class would take for one of tickers, has no bid and ask.
     options={"fetchTickers": {"method": "futuresPublicGetAllTickers"}},
 )
+_KUCOIN_SWAP: Final = replace(
+    _KUCOIN,
+    # A stop stays the same order when it fires, and untriggered ones are listed apart.
+    style=NativeStyle.STOP_ONLY,
+    triggers={TriggerSource.LAST: Trigger({"stopPriceType": "TP"}, "fetch_tickers", "last")},
+    rooms={OrderType.STOP: {"trigger": True}},
+    cancels_stops_by_id=True,
+    unified=("is_uta_enabled",),
+)
 _BITGET: Final = Profile(
     client_id=ClientId("clientOid", "clientOrderId"),
     look_up=LookUp.ONE,
     margin_in_orders=True,
     holds_hedged=True,
     position_mode=PositionMode(("info", "posMode"), frozenset({"hedge_mode"}), "fetch_leverage"),
+)
+_BITGET_SWAP: Final = replace(
+    _BITGET,
+    style=NativeStyle.STOP_ONLY,
+    triggers={
+        TriggerSource.MARK: Trigger({"triggerType": "mark_price"}, "fetch_tickers", "markPrice"),
+        TriggerSource.LAST: Trigger({"triggerType": "fill_price"}, "fetch_tickers", "last"),
+    },
+    # The class would set the one stop of the whole position, whatever it is to sell.
+    stop_params={"planType": "loss_plan"},
+    stop_look_up=LookUp.FILTERED,
+    rooms={OrderType.STOP: {"trigger": True, "planType": "profit_loss"}},
+    cancels_stops_by_id=True,
+    real_order=("executeOrderId",),
+    unified=("handle_uta_and_params", "createOrder"),
 )
 _BOOK_ONLY: Final = (Quoting.BOOK,)
 """Tickers without bid and ask, or none that we may ask for."""
@@ -386,6 +410,11 @@ _ANY: Final[Mapping[str, Profile]] = {
 _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
     ("binance", MarketType.SPOT): _BINANCE_SPOT,
     ("binance", MarketType.SWAP): _BINANCE_SWAP,
+    ("bitget", MarketType.SWAP): _BITGET_SWAP,
+    # Its stops wait in the list of all orders, and stay the same order when they fire.
+    ("hyperliquid", MarketType.SWAP): replace(_ANY["hyperliquid"], style=NativeStyle.STOP_ONLY),
+    ("kucoin", MarketType.SWAP): _KUCOIN_SWAP,
+    ("kucoinfutures", MarketType.SWAP): _KUCOIN_SWAP,
     ("okx", MarketType.SWAP): _OKX_SWAP,
     ("binanceus", MarketType.SPOT): replace(
         _BINANCE_SPOT,
@@ -399,12 +428,12 @@ _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
     ("bybit", MarketType.SPOT): _BYBIT_SPOT,
     ("bybit", MarketType.SWAP): _BYBIT_SWAP,
     **{
-        (exchange, kind): replace(
-            profile, is_proven=False, settle=CAUTIOUS_SETTLE, style=NativeStyle.NONE, funding=None
+        (exchange, MarketType.SPOT): replace(
+            _BYBIT_SPOT, is_proven=False, settle=CAUTIOUS_SETTLE, style=NativeStyle.NONE, funding=None
         )
         for exchange in ("bybiteu", "bybitid")
-        for kind, profile in ((MarketType.SPOT, _BYBIT_SPOT), (MarketType.SWAP, _BYBIT_SWAP))
     },
+    ("bybitid", MarketType.SWAP): replace(_BYBIT_SWAP, is_proven=False, settle=CAUTIOUS_SETTLE, funding=None),
     ("mexc", MarketType.SPOT): _windowed(_ANY["mexc"]),
     ("mexc", MarketType.SWAP): replace(
         _ANY["mexc"],

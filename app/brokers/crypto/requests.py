@@ -86,6 +86,8 @@ def _size(
     amount = number(listed.contracts(request.quantity))
     if request.type in (OrderType.LIMIT, OrderType.TAKE_PROFIT) and request.price is not None:
         return amount, number(request.price), {}
+    if request.type is OrderType.STOP and request.trigger_price is not None and profile.prices_market_orders:
+        return amount, number(request.trigger_price), {}
     # A price beside a market order makes some venues buy for an amount of money instead.
     if request.type is OrderType.MARKET and profile.prices_market_orders:
         return amount, number(_present(quote).entering(request.side)), {}

@@ -68,6 +68,15 @@ class VenueSettings:
             self._hedged = (asked_at, await self._told_mode(symbol))
         return self._hedged[1]
 
+    async def is_unified(self) -> bool:
+        """Whether the account is of the unified kind, where stops of that kind are other ones. Raises ccxt's errors."""
+        if not self._profile.unified:
+            return False
+        method, *told = self._profile.unified
+        if self._exchange.options.get("uta") is None:
+            await getattr(self._exchange, method)({}, *told)
+        return self._exchange.options.get("uta") is True
+
     def doubt_mode(self, since: datetime) -> bool:
         """The venue says that the position mode is another one; whether what was known of it is older than `since`."""
         was_old = self._hedged is not None and self._hedged[0] < since

@@ -202,6 +202,11 @@ class Profile:
     """How a conditional order is found, if not as other orders are."""
     stop_params: Mapping[str, Any] = field(default_factory=dict)
     """What else a stop is created with."""
+    cancels_stops_by_id: bool = False
+    """Whether a conditional order is taken back by the venue's own id only, however it is found."""
+    unified: tuple[str, ...] = ()
+    """The method by which the class finds out, and notes as `uta`, whether an account is a unified one, and what it is
+    told beside parameters: such accounts have other requests for stops, which nobody has read."""
     real_order: tuple[str, ...] = ()
     """Where a conditional order that has fired names the order it became, in the venue's own answer. Itself it trades
     nothing."""
