@@ -135,6 +135,20 @@ STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
         },
         {"positionIdx": "1", "side": "Sell"},
     ),
+    ("gate", SWAP): StopWire(
+        "text",
+        "size",
+        # Of the order and of its trigger: at market, and from where on.
+        "price",
+        {"reduce_only": "true", "tif": "ioc"},
+        {"size": "-37", "rule": "2"},
+        {"size": "37", "rule": "1"},
+        {
+            TriggerSource.MARK: {"price_type": "1"},
+            TriggerSource.LAST: {"price_type": "0"},
+            TriggerSource.INDEX: {"price_type": "2"},
+        },
+    ),
     ("hyperliquid", SWAP): StopWire(
         "c",
         "s",

@@ -79,10 +79,11 @@ async def test_a_stop_says_what_it_is(told: Told, side: Side) -> None:
     usual = next(iter(wire.sources.values()), {})
     _says(sent, {**wire.says, **(wire.sells if side is Side.SELL else wire.buys), **usual})
     units = QUANTITY / CONTRACT if told.story.market_type is SWAP else QUANTITY
-    assert [Decimal(each) for each in sent.values(wire.amount)] == [units]
-    assert [Decimal(each) for each in sent.values(wire.trigger)] == [Decimal(TRIGGER)]
+    assert [abs(Decimal(each)) for each in sent.values(wire.amount)] == [units]
+    # No price is at market.
+    assert [each for each in map(Decimal, sent.values(wire.trigger)) if each] == [Decimal(TRIGGER)]
     named = [(key, value) for key, value in sent.pairs() if request.client_order_id in value]
-    assert [key for key, _ in named] == [wire.id], "our id stands once"
+    assert named == [(wire.id, told.driven.profile.client_id.prefix + request.client_order_id)], "once"
     values = [value for _, value in sent.pairs()]
     assert not {"None", "null", "nan", "undefined"} & set(values)
 
@@ -94,6 +95,12 @@ async def test_a_stop_goes_by_the_price_that_is_meant(told: Told, source: Trigge
         return
     await _placed(told, _stop(told, source=source))
     _says(told.story.placed[0], dict(wire.sources[source]))
+
+
+async def test_the_prices_that_stops_go_by_are_told(told: Told) -> None:
+    symbol = told.driven.symbol
+    for source in _wire(told).sources:
+        assert await told.driven.broker.references(source, [symbol]) == {symbol: ASK}
 
 
 async def test_a_stop_is_for_the_side_that_is_held(told: Told) -> None:

@@ -100,7 +100,8 @@ class LookUps:
         for flag, method in LISTS:
             if has[flag] is not True:
                 continue
-            start = None if flag == "fetchOpenOrders" else since
+            # Told a start, a class may look for conditional orders among all others; those of the past are few.
+            start = None if flag == "fetchOpenOrders" or where else since
             with suppress(library.NotSupported):
                 if found := self._named(
                     await getattr(exchange, method)(key.symbol, start, None, dict(where)), key

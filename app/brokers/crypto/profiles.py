@@ -260,6 +260,18 @@ _GATE: Final = _ending(
     ),
     Deadline("x-gate-exptime", is_header=True),
 )
+_GATE_SWAP: Final = replace(
+    _GATE,
+    style=NativeStyle.STOP_ONLY,
+    triggers={
+        TriggerSource.MARK: Trigger({"price_type": "1"}, "fetch_tickers", "markPrice"),
+        TriggerSource.LAST: Trigger({"price_type": "0"}, "fetch_tickers", "last"),
+        TriggerSource.INDEX: Trigger({"price_type": "2"}, "fetch_tickers", "indexPrice"),
+    },
+    stop_id=replace(_GATE.client_id, is_prefixed_here=True),
+    rooms={OrderType.STOP: {"trigger": True}},
+    real_order=("trade_id",),
+)
 _KUCOIN: Final = Profile(
     client_id=ClientId("clientOid", "clientOid"),
     look_up=LookUp.ONE,
@@ -411,6 +423,7 @@ _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
     ("binance", MarketType.SPOT): _BINANCE_SPOT,
     ("binance", MarketType.SWAP): _BINANCE_SWAP,
     ("bitget", MarketType.SWAP): _BITGET_SWAP,
+    ("gate", MarketType.SWAP): _GATE_SWAP,
     # Its stops wait in the list of all orders, and stay the same order when they fire.
     ("hyperliquid", MarketType.SWAP): replace(_ANY["hyperliquid"], style=NativeStyle.STOP_ONLY),
     ("kucoin", MarketType.SWAP): _KUCOIN_SWAP,

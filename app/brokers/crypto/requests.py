@@ -106,7 +106,9 @@ def _size(
 
 def _native_params(request: OrderRequest, listed: Listed, profile: Profile, *, is_hedged: bool) -> Params:
     """Our id, the deadline, what the venue wants with this type, and what an exit on margin says."""
-    params: Params = {profile.id_of(request.type).create: _native(request.client_order_id, profile)}
+    ours = profile.id_of(request.type)
+    name = _native(request.client_order_id, profile)
+    params: Params = {ours.create: f"{ours.prefix}{name}" if ours.is_prefixed_here else name}
     params |= profile.order_params
     if request.type is OrderType.STOP:
         params |= profile.stop_params

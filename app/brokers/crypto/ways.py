@@ -110,6 +110,8 @@ class ClientId:
     shape: Shape = Shape.HEX32
     prefix: str = ""
     """What the class puts in front of it, and the venue shows with it."""
+    is_prefixed_here: bool = False
+    """Whether the class leaves it to us to put that in front when an order is created."""
     told: str | None = None
     """Where the venue's own answers hold it, if the class does not read it from there."""
 

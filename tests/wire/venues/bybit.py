@@ -30,6 +30,8 @@ def _ticker(name: str, bid: str, ask: str) -> dict[str, str]:
         "ask1Price": ask,
         "ask1Size": "1",
         "lastPrice": ask,
+        "markPrice": ask,
+        "indexPrice": ask,
     }
 
 

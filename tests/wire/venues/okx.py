@@ -36,6 +36,9 @@ def _ticker(name: str, bid: str, ask: str) -> dict[str, str]:
 
 
 QUOTES: Answers = {
+    "GET /api/v5/public/mark-price": _ok(
+        {"instId": "BTCUSDT", "instType": "SWAP", "markPx": ASK, "ts": str(NOW)}
+    ),
     "GET /api/v5/market/ticker#BTCUSDT": _ok(_ticker("BTCUSDT", BID, ASK)),
     "GET /api/v5/market/tickers": _ok(
         _ticker("BTCUSDT", BID, ASK), _ticker("ETHUSDT", OTHER_BID, OTHER_ASK), _ticker("XRPUSDT", "1", "2")
