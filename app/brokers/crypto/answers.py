@@ -17,6 +17,10 @@ _CODE_KEYS: Final = (
 )
 
 
+_INNER: Final = ("data", "error", "response", "statuses")
+"""Under what a body holds objects that may have one."""
+
+
 def code_in(body: Any) -> str | None:
     """The venue's own code in an answer."""
     for part in parts(body):
@@ -32,4 +36,5 @@ def parts(body: Any) -> list[Mapping[str, Any]]:
         return [part for each in body[:1] for part in parts(each)]
     if not isinstance(body, dict):
         return []
-    return [*parts(body.get("data")), *parts(body.get("error")), body]
+    inner = (part for key in _INNER for part in parts(body.get(key)))
+    return [*inner, body]

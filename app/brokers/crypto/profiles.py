@@ -240,6 +240,7 @@ _OKX: Final = _ending(
 _OKX_SWAP: Final = replace(
     _OKX,
     style=NativeStyle.STOP_ONLY,
+    refusals=_codes(_REJECTED, 51023, 51112, 51169, 51250, 51252, 51275, 51277, 51278, 51279, 51280),
     triggers={
         TriggerSource.MARK: Trigger({"slTriggerPxType": "mark"}, "fetch_mark_prices", "markPrice"),
         TriggerSource.LAST: Trigger({"slTriggerPxType": "last"}, "fetch_tickers", "last"),
@@ -263,6 +264,9 @@ _GATE: Final = _ending(
 _GATE_SWAP: Final = replace(
     _GATE,
     style=NativeStyle.STOP_ONLY,
+    refusals=dict.fromkeys(
+        ("AUTO_TRIGGER_PRICE_LESS_LAST", "AUTO_TRIGGER_PRICE_GREATE_LAST", "POSITION_EMPTY"), _REJECTED
+    ),
     triggers={
         TriggerSource.MARK: Trigger({"price_type": "1"}, "fetch_tickers", "markPrice"),
         TriggerSource.LAST: Trigger({"price_type": "0"}, "fetch_tickers", "last"),
@@ -285,6 +289,7 @@ _KUCOIN_SWAP: Final = replace(
     _KUCOIN,
     # A stop stays the same order when it fires, and untriggered ones are listed apart.
     style=NativeStyle.STOP_ONLY,
+    refusals=_codes(_REJECTED, 300000, 300009, 300011, 300012),
     triggers={TriggerSource.LAST: Trigger({"stopPriceType": "TP"}, "fetch_tickers", "last")},
     rooms={OrderType.STOP: {"trigger": True}},
     cancels_stops_by_id=True,
@@ -300,6 +305,7 @@ _BITGET: Final = Profile(
 _BITGET_SWAP: Final = replace(
     _BITGET,
     style=NativeStyle.STOP_ONLY,
+    refusals=_codes(_REJECTED, 40832, 40836, 40917, 45122),
     triggers={
         TriggerSource.MARK: Trigger({"triggerType": "mark_price"}, "fetch_tickers", "markPrice"),
         TriggerSource.LAST: Trigger({"triggerType": "fill_price"}, "fetch_tickers", "last"),
@@ -425,7 +431,11 @@ _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
     ("bitget", MarketType.SWAP): _BITGET_SWAP,
     ("gate", MarketType.SWAP): _GATE_SWAP,
     # Its stops wait in the list of all orders, and stay the same order when they fire.
-    ("hyperliquid", MarketType.SWAP): replace(_ANY["hyperliquid"], style=NativeStyle.STOP_ONLY),
+    ("hyperliquid", MarketType.SWAP): replace(
+        _ANY["hyperliquid"],
+        style=NativeStyle.STOP_ONLY,
+        refusing_words=("Invalid TP/SL price", "Reduce only order would increase position"),
+    ),
     ("kucoin", MarketType.SWAP): _KUCOIN_SWAP,
     ("kucoinfutures", MarketType.SWAP): _KUCOIN_SWAP,
     ("okx", MarketType.SWAP): _OKX_SWAP,

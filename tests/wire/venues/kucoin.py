@@ -252,7 +252,7 @@ SWAP = Venue(
         cancel="DELETE /api/v1/orders/*",
         cancelled=lambda shown: _ok({"cancelledOrderIds": [shown.id]}),
         gone=_error("100004", "The order cannot be canceled."),
-        refused=_error("300003", "The trigger price is not allowed."),
+        refused=_error("300009", "No open positions to close."),
         none={
             "GET /api/v1/orders/byClientOid": _error("100001", "error.getOrder.orderNotExist"),
             "GET /api/v1/orders#status=active": _ok({"items": []}),
