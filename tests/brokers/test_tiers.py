@@ -8,6 +8,7 @@ import pytest
 
 from app.brokers.crypto.catalogue import catalogue
 from app.brokers.crypto.profiles import profile_of
+from app.brokers.crypto.stops import HELD, SOFTWARE_ONLY
 from app.brokers.crypto.tiers import CERTIFIED, COMPATIBLE, Tier, tier_of
 from app.brokers.crypto.ways import CAUTIOUS_SETTLE, VALIDITY
 from app.domain.exits import NativeStyle
@@ -41,6 +42,19 @@ def test_what_is_compatible_sends_nothing_that_was_not_read(exchange: str, marke
     assert (profile.style is not NativeStyle.NONE) == ((exchange, market_type) in STOPS)
     # What only a simulator could measure is not believed.
     assert profile.is_proven is False
+
+
+def test_what_holds_stops_is_what_has_been_read_on_the_wire() -> None:
+    assert set(STOPS) == set(HELD) <= COMPATIBLE
+    assert set(SOFTWARE_ONLY) <= COMPATIBLE - set(HELD)
+
+
+@pytest.mark.parametrize("exchange", sorted(exchange for exchange, kind in COMPATIBLE if kind is SWAP))
+def test_a_class_that_could_leave_stops_at_its_venue_does_or_it_is_said_why_not(exchange: str) -> None:
+    features = (getattr(library, exchange)().features.get("swap") or {}).get("linear") or {}
+    creates = features.get("createOrder") or {}
+    if creates.get("stopLossPrice") or creates.get("triggerPrice"):
+        assert (exchange, SWAP) in HELD.keys() | SOFTWARE_ONLY.keys()
 
 
 @pytest.mark.parametrize("exchange", sorted(library.exchanges))

@@ -11,6 +11,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, Final
 
+from app.brokers.crypto.stops import HELD
 from app.brokers.crypto.ways import (
     CAUTIOUS_SETTLE,
     MILLISECOND,
@@ -237,20 +238,6 @@ _OKX: Final = _ending(
     ),
     Deadline("expTime", is_header=True),
 )
-_OKX_SWAP: Final = replace(
-    _OKX,
-    style=NativeStyle.STOP_ONLY,
-    refusals=_codes(_REJECTED, 51023, 51112, 51169, 51250, 51252, 51275, 51277, 51278, 51279, 51280),
-    triggers={
-        TriggerSource.MARK: Trigger({"slTriggerPxType": "mark"}, "fetch_mark_prices", "markPrice"),
-        TriggerSource.LAST: Trigger({"slTriggerPxType": "last"}, "fetch_tickers", "last"),
-    },
-    # Left without an id of ours the class would name orders itself, and beside the one for conditional orders, too.
-    options={"brokerId": None},
-    stop_id=ClientId("algoClOrdId", "clOrdId", told="algoClOrdId"),
-    rooms={OrderType.STOP: {"trigger": True, "ordType": "conditional"}},
-    real_order=("ordIdList", "ordId"),
-)
 _GATE: Final = _ending(
     Profile(
         client_id=ClientId("clientOrderId", "text", Shape.HEX28, prefix="t-"),
@@ -261,21 +248,6 @@ _GATE: Final = _ending(
     ),
     Deadline("x-gate-exptime", is_header=True),
 )
-_GATE_SWAP: Final = replace(
-    _GATE,
-    style=NativeStyle.STOP_ONLY,
-    refusals=dict.fromkeys(
-        ("AUTO_TRIGGER_PRICE_LESS_LAST", "AUTO_TRIGGER_PRICE_GREATE_LAST", "POSITION_EMPTY"), _REJECTED
-    ),
-    triggers={
-        TriggerSource.MARK: Trigger({"price_type": "1"}, "fetch_tickers", "markPrice"),
-        TriggerSource.LAST: Trigger({"price_type": "0"}, "fetch_tickers", "last"),
-        TriggerSource.INDEX: Trigger({"price_type": "2"}, "fetch_tickers", "indexPrice"),
-    },
-    stop_id=replace(_GATE.client_id, is_prefixed_here=True),
-    rooms={OrderType.STOP: {"trigger": True}},
-    real_order=("trade_id",),
-)
 _KUCOIN: Final = Profile(
     client_id=ClientId("clientOid", "clientOid"),
     look_up=LookUp.ONE,
@@ -285,38 +257,12 @@ _KUCOIN: Final = Profile(
     # Its list of contracts, which the class would take for one of tickers, has no bid and ask.
     options={"fetchTickers": {"method": "futuresPublicGetAllTickers"}},
 )
-_KUCOIN_SWAP: Final = replace(
-    _KUCOIN,
-    # A stop stays the same order when it fires, and untriggered ones are listed apart.
-    style=NativeStyle.STOP_ONLY,
-    refusals=_codes(_REJECTED, 300000, 300009, 300011, 300012),
-    triggers={TriggerSource.LAST: Trigger({"stopPriceType": "TP"}, "fetch_tickers", "last")},
-    rooms={OrderType.STOP: {"trigger": True}},
-    cancels_stops_by_id=True,
-    unified=("is_uta_enabled",),
-)
 _BITGET: Final = Profile(
     client_id=ClientId("clientOid", "clientOrderId"),
     look_up=LookUp.ONE,
     margin_in_orders=True,
     holds_hedged=True,
     position_mode=PositionMode(("info", "posMode"), frozenset({"hedge_mode"}), "fetch_leverage"),
-)
-_BITGET_SWAP: Final = replace(
-    _BITGET,
-    style=NativeStyle.STOP_ONLY,
-    refusals=_codes(_REJECTED, 40832, 40836, 40917, 45122),
-    triggers={
-        TriggerSource.MARK: Trigger({"triggerType": "mark_price"}, "fetch_tickers", "markPrice"),
-        TriggerSource.LAST: Trigger({"triggerType": "fill_price"}, "fetch_tickers", "last"),
-    },
-    # The class would set the one stop of the whole position, whatever it is to sell.
-    stop_params={"planType": "loss_plan"},
-    stop_look_up=LookUp.FILTERED,
-    rooms={OrderType.STOP: {"trigger": True, "planType": "profit_loss"}},
-    cancels_stops_by_id=True,
-    real_order=("executeOrderId",),
-    unified=("handle_uta_and_params", "createOrder"),
 )
 _BOOK_ONLY: Final = (Quoting.BOOK,)
 """Tickers without bid and ask, or none that we may ask for."""
@@ -428,17 +374,6 @@ _ANY: Final[Mapping[str, Profile]] = {
 _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
     ("binance", MarketType.SPOT): _BINANCE_SPOT,
     ("binance", MarketType.SWAP): _BINANCE_SWAP,
-    ("bitget", MarketType.SWAP): _BITGET_SWAP,
-    ("gate", MarketType.SWAP): _GATE_SWAP,
-    # Its stops wait in the list of all orders, and stay the same order when they fire.
-    ("hyperliquid", MarketType.SWAP): replace(
-        _ANY["hyperliquid"],
-        style=NativeStyle.STOP_ONLY,
-        refusing_words=("Invalid TP/SL price", "Reduce only order would increase position"),
-    ),
-    ("kucoin", MarketType.SWAP): _KUCOIN_SWAP,
-    ("kucoinfutures", MarketType.SWAP): _KUCOIN_SWAP,
-    ("okx", MarketType.SWAP): _OKX_SWAP,
     ("binanceus", MarketType.SPOT): replace(
         _BINANCE_SPOT,
         alone={},
@@ -451,12 +386,12 @@ _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
     ("bybit", MarketType.SPOT): _BYBIT_SPOT,
     ("bybit", MarketType.SWAP): _BYBIT_SWAP,
     **{
-        (exchange, MarketType.SPOT): replace(
-            _BYBIT_SPOT, is_proven=False, settle=CAUTIOUS_SETTLE, style=NativeStyle.NONE, funding=None
+        (exchange, kind): replace(
+            profile, is_proven=False, settle=CAUTIOUS_SETTLE, style=NativeStyle.NONE, funding=None
         )
         for exchange in ("bybiteu", "bybitid")
+        for kind, profile in ((MarketType.SPOT, _BYBIT_SPOT), (MarketType.SWAP, _BYBIT_SWAP))
     },
-    ("bybitid", MarketType.SWAP): replace(_BYBIT_SWAP, is_proven=False, settle=CAUTIOUS_SETTLE, funding=None),
     ("mexc", MarketType.SPOT): _windowed(_ANY["mexc"]),
     ("mexc", MarketType.SWAP): replace(
         _ANY["mexc"],
@@ -502,7 +437,8 @@ _DATE_REQUESTS: Final = (
 def profile_of(exchange: str, market_type: MarketType) -> Profile:
     """The ways of a venue on one of its markets; the cautious ones where the table has none."""
     known = _PROFILES.get((exchange, market_type)) or _ANY.get(exchange) or Profile()
-    return replace(known, dates_requests=exchange in _DATE_REQUESTS.split())
+    held = HELD.get((exchange, market_type), {})
+    return replace(known, dates_requests=exchange in _DATE_REQUESTS.split(), **held)
 
 
 _SAME_VENUE: Final[Mapping[str, str]] = {"binanceusdm": "binance", "kucoinfutures": "kucoin"}
