@@ -10,7 +10,7 @@ import pytest
 
 from app.brokers.crypto.profiles import profile_of
 from app.brokers.crypto.tiers import COMPATIBLE
-from app.brokers.port import Refused
+from app.brokers.port import Refused, Unreachable
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
 from app.domain.money import ZERO
@@ -188,6 +188,16 @@ async def test_what_a_fired_stop_traded_is_known_as_ours(told: Told) -> None:
     [fill] = await broker.fills(told.driven.symbol, START, [])
     assert (fill.side, fill.quantity, fill.price) == (Side.SELL, QUANTITY, ASK)
     assert await broker.fills(told.driven.symbol, START, [named]) == []
+
+
+async def test_a_stop_that_comes_before_its_position_may_come_again() -> None:
+    async with telling("bitget", SWAP) as told:
+        assert told.story.venue.stops is not None
+        early = {"code": "43023", "msg": "Insufficient position, can not set profit or stop loss"}
+        told.story.venue = replace(told.story.venue, stops=replace(told.story.venue.stops, refused=early))
+        told.story.refuses = True
+        with pytest.raises(Unreachable):
+            await told.driven.broker.place(_stop(told))
 
 
 @pytest.mark.parametrize("exchange", ["bitget", "kucoin", "kucoinfutures"])

@@ -55,7 +55,9 @@ _KUCOIN: Final = {
 }
 _BITGET: Final = {
     "style": NativeStyle.STOP_ONLY,
-    "refusals": _refused(40832, 40836, 40917, 45122),
+    "refusals": _refused(22002, 40833, 40834, 40835, 40836, 40837, 40917, 45122),
+    # The position is not there yet: a moment after the fill it is.
+    "not_executed": frozenset({"43023"}),
     "triggers": {
         TriggerSource.MARK: Trigger({"triggerType": "mark_price"}, "fetch_tickers", "markPrice"),
         TriggerSource.LAST: Trigger({"triggerType": "fill_price"}, "fetch_tickers", "last"),

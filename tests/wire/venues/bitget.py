@@ -262,7 +262,7 @@ SWAP = Venue(
                 "failureList": [{"orderId": "778899", "errorMsg": "The order does not exist"}],
             }
         ),
-        refused={"code": "40836", "msg": "The stop loss price must be lower than the mark price"},
+        refused={"code": "40917", "msg": "Stop price for long positions please < mark price 18900"},
         none=_NO_PLANS,
     ),
 )
