@@ -114,6 +114,15 @@ async def test_a_stop_is_for_the_side_that_is_held(told: Told) -> None:
     _says(told.story.placed[0], dict(wire.closes_long))
 
 
+async def test_an_entry_that_rests_is_no_stop_and_is_asked_for_once(told: Told) -> None:
+    report = await told.place(OrderType.LIMIT, Side.BUY)
+    named = replace(told.request.key, exchange_order_id=report.exchange_order_id)
+    told.story.asked.clear()
+    seen = (await told.driven.broker.survey([named]))[named.client_order_id]
+    assert isinstance(seen, OrderReport)
+    assert len(told.story.asked) == 1
+
+
 WITH_TARGETS: Final = [case for case in CASES if profile_of(*case).style is NativeStyle.STOP_AND_TARGETS]
 
 

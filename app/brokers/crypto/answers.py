@@ -16,9 +16,8 @@ _CODE_KEYS: Final = (
     "error",
 )
 
-
 _INNER: Final = ("data", "error", "response", "statuses")
-"""Under what a body holds objects that may have one."""
+"""Under what a body holds the objects that say it more exactly."""
 
 
 def code_in(body: Any) -> str | None:

@@ -518,7 +518,7 @@ class CryptoBroker:
             if (
                 order.get("status") == "open"
                 and amount(order.get("filled")) == ZERO
-                and not self._look_ups.real_orders(order)
+                and not self._look_ups.real_orders(order, key)
             ):
                 resting[key.client_order_id] = report_of(order, (), {}, key, listed)
         return resting

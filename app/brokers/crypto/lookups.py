@@ -141,7 +141,7 @@ class LookUps:
     async def report(self, order: Answer, key: OrderKey, listed: Listed) -> OrderReport:
         """The report of an answer, with what a conditional order became, and fees from its trades where needed."""
         named = id_of(order)
-        became = self.real_orders(order)
+        became = self.real_orders(order, key)
         if len(became) > 1:
             raise Uncertain("The venue has split the triggered order.")
         if became:
@@ -161,9 +161,9 @@ class LookUps:
             fees = fees_of_trades(trades, filled)
         return report_of(order, trades, fees, key, listed, named=named)
 
-    def real_orders(self, order: Answer) -> list[str]:
+    def real_orders(self, order: Answer, key: OrderKey) -> list[str]:
         """What a conditional order became: one order, or several where the venue has split it."""
-        for field in self._profile.real_order:
+        for field in self._profile.real_order if self._lives_apart(key) else ():
             told = (order.get("info") or {}).get(field)
             names = [str(each or "") for each in (told if isinstance(told, list) else [told])]
             if known := [each for each in names if each not in ("", "0")]:
@@ -200,5 +200,5 @@ class LookUps:
         names = [key.exchange_order_id] if key.exchange_order_id is not None else []
         if self._lives_apart(key):
             order = await self.order(key)
-            names += [] if order is None else self.real_orders(order)
+            names += [] if order is None else self.real_orders(order, key)
         return names

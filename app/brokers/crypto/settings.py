@@ -69,7 +69,7 @@ class VenueSettings:
         return self._hedged[1]
 
     async def is_unified(self) -> bool:
-        """Whether the account is of the unified kind, where stops of that kind are other ones. Raises ccxt's errors."""
+        """Whether the account is a unified one, where those have other stops. Raises ccxt's errors."""
         if not self._profile.unified:
             return False
         method, *told = self._profile.unified

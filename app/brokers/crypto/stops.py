@@ -88,12 +88,10 @@ HELD: Final[Mapping[tuple[str, MarketType], Mapping[str, Any]]] = {
 }
 """What it changes of a profile that the venue is to hold stops."""
 
+_ANOTHER: Final = "A stop that fired is another order there, and nothing surely tells which."
+
 SOFTWARE_ONLY: Final[Mapping[tuple[str, MarketType], str]] = {
-    (
-        "bingx",
-        _SWAP,
-    ): "A stop that fired is another order, and what its class asks about it is not answered surely.",
-    ("deribit", _SWAP): "A stop that fired is another order, and the stop does not tell which.",
+    **{(each, _SWAP): _ANOTHER for each in ("bingx", "deribit")},
     ("krakenfutures", _SWAP): "It tells for five seconds only what became of a stop.",
     ("mexc", _SWAP): "Its conditional orders take no id of ours.",
     ("myokx", _SWAP): "Its class does not say that swaps can have stops.",
