@@ -27,7 +27,7 @@ from app.brokers.crypto.reports import (
     report_of,
     side_of,
 )
-from app.brokers.crypto.requests import creation, naming, needs_quote, room
+from app.brokers.crypto.requests import creation, listing, naming, needs_quote, places, room
 from app.brokers.crypto.settings import VenueSettings, Wanted
 from app.brokers.crypto.ways import LookUp, Profile, shaped
 from app.brokers.limits.buckets import Urgency
@@ -221,7 +221,7 @@ class CryptoBroker:
     async def survey(self, keys: Sequence[OrderKey]) -> Mapping[str, OrderReport | Silence]:
         """The same for many orders: what rests untouched is seen in the open orders, the others one by one."""
         resting: dict[str, OrderReport] = {}
-        rooms = {(key.symbol, tuple(sorted(room(key, self._profile).items()))) for key in keys}
+        rooms = {(key.symbol, tuple(sorted(listing(key.type, self._profile).items()))) for key in keys}
         for symbol, where in sorted(rooms):
             resting |= await self._untouched(symbol, dict(where), keys)
         rest = [key for key in keys if key.client_order_id not in resting]
@@ -278,14 +278,13 @@ class CryptoBroker:
         if symbols is None and not self._profile.lists_all:
             raise Refused("The venue lists open orders symbol by symbol.")
         listings, known = await self._ready(), await self._market.known()
-        rooms = [dict[str, Any](), *(dict(where) for where in self._profile.rooms.values())]
         asked = [None] if symbols is None else [symbol for symbol in symbols if symbol in listings]
         found: list[Resting] = []
         with calling(Call()) as call:
             try:
                 for symbol in asked:
-                    for where in rooms:
-                        orders = await self._exchange.fetch_open_orders(symbol, None, None, dict(where))
+                    for where in places(self._profile):
+                        orders = await self._exchange.fetch_open_orders(symbol, None, None, where)
                         found += [self._resting(order, known) for order in orders]
                 return _told(found, call)
             except Exception as error:  # noqa: BLE001 - as above
@@ -513,7 +512,7 @@ class CryptoBroker:
         resting: dict[str, OrderReport] = {}
         for key in keys:
             order = seen.get(key.client_order_id)
-            if order is None or key.symbol != symbol or room(key, self._profile) != where:
+            if order is None or key.symbol != symbol or listing(key.type, self._profile) != where:
                 continue
             if (
                 order.get("status") == "open"

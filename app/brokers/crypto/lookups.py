@@ -23,7 +23,7 @@ from app.brokers.crypto.reports import (
     unfired,
     without_size,
 )
-from app.brokers.crypto.requests import naming, room
+from app.brokers.crypto.requests import listing, naming, room
 from app.brokers.crypto.ways import LookUp, MarketBuy, Profile
 from app.brokers.port import ABSENT, Silence, Uncertain
 from app.domain.exits import NativeStyle
@@ -91,12 +91,11 @@ class LookUps:
     async def in_lists(self, key: OrderKey) -> Answer | None:
         """By the venue's id where it is known and can be asked for, else in the lists of open and closed orders."""
         exchange, has = self._exchange, self._exchange.has
-        where = room(key, self._profile)
         if key.exchange_order_id is not None and has["fetchOrder"] is True:
             # Some classes ask for single orders on one of their markets only.
             with suppress(library.NotSupported):
-                return await self._order_or_none(key.exchange_order_id, key.symbol, where)
-        since = self._since(key)
+                return await self._order_or_none(key.exchange_order_id, key.symbol, room(key, self._profile))
+        where, since = listing(key.type, self._profile), self._since(key)
         for flag, method in LISTS:
             if has[flag] is not True:
                 continue

@@ -153,6 +153,21 @@ def room(key: OrderKey, profile: Profile) -> Params:
     return dict(profile.rooms.get(key.type, {}))
 
 
+def listing(order_type: OrderType, profile: Profile) -> Params:
+    """What makes the venue list the orders of a type."""
+    beside = profile.stop_lists if order_type is OrderType.STOP else {}
+    return {**profile.rooms.get(order_type, {}), **beside}
+
+
+def places(profile: Profile) -> list[Params]:
+    """What makes the venue list all that rests, for one listing each: conditional orders may live apart."""
+    told: list[Params] = [{}]
+    for each in OrderType:
+        if (where := listing(each, profile)) not in told:
+            told.append(where)
+    return told
+
+
 def number(amount: Decimal) -> float:
     """The float that prints as the exact amount."""
     return float(text(amount))

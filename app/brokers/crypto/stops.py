@@ -49,7 +49,7 @@ _KUCOIN: Final = {
     "style": NativeStyle.STOP_ONLY,
     "refusals": _refused(300000, 300009, 300011, 300012),
     "triggers": {TriggerSource.LAST: Trigger({"stopPriceType": "TP"}, "fetch_tickers", "last")},
-    "rooms": {OrderType.STOP: {"trigger": True}},
+    "stop_lists": {"trigger": True},
     "cancels_stops_by_id": True,
     "unified": ("is_uta_enabled",),
 }

@@ -204,6 +204,8 @@ class Profile:
     """How a conditional order is found, if not as other orders are."""
     stop_params: Mapping[str, Any] = field(default_factory=dict)
     """What else a stop is created with."""
+    stop_lists: Mapping[str, Any] = field(default_factory=dict)
+    """What a listing has to add to show conditional orders that are asked for singly like any other."""
     cancels_stops_by_id: bool = False
     """Whether a conditional order is taken back by the venue's own id only, however it is found."""
     unified: tuple[str, ...] = ()
