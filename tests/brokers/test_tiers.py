@@ -11,6 +11,7 @@ import pytest
 from app.brokers.crypto import open_crypto
 from app.brokers.crypto.catalogue import catalogue
 from app.brokers.crypto.profiles import profile_of
+from app.brokers.crypto.stops import HELD, SOFTWARE_ONLY
 from app.brokers.crypto.tiers import CERTIFIED, COMPATIBLE, UNREDUCED, Tier, tier_of
 from app.brokers.crypto.ways import CAUTIOUS_SETTLE, VALIDITY
 from app.brokers.directory import Access
@@ -24,7 +25,7 @@ from app.settings import new_vault_key, vault_key_bytes
 from app.vault import Vault
 from tests.brokers.contract.conftest import STAGES
 from tests.desks import START
-from tests.wire.table import WIRES
+from tests.wire.table import STOPS, WIRES
 
 SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
 
@@ -46,10 +47,23 @@ def test_compatible_is_what_has_been_read_on_the_wire() -> None:
 @pytest.mark.parametrize(("exchange", "market_type"), sorted(COMPATIBLE))
 def test_what_is_compatible_sends_nothing_that_was_not_read(exchange: str, market_type: MarketType) -> None:
     profile = profile_of(exchange, market_type)
-    # Market and limit orders and exits are read; conditional orders would be sent with any other style.
-    assert profile.style is NativeStyle.NONE
+    # Market and limit orders and exits are read everywhere, conditional orders where they have a table.
+    assert (profile.style is not NativeStyle.NONE) == ((exchange, market_type) in STOPS)
     # What only a simulator could measure is not believed.
     assert profile.is_proven is False
+
+
+def test_what_holds_stops_is_what_has_been_read_on_the_wire() -> None:
+    assert set(STOPS) == set(HELD) <= COMPATIBLE
+    assert set(SOFTWARE_ONLY) <= COMPATIBLE - set(HELD)
+
+
+@pytest.mark.parametrize("exchange", sorted(exchange for exchange, kind in COMPATIBLE if kind is SWAP))
+def test_a_class_that_could_leave_stops_at_its_venue_does_or_it_is_said_why_not(exchange: str) -> None:
+    features = (getattr(library, exchange)().features.get("swap") or {}).get("linear") or {}
+    creates = features.get("createOrder") or {}
+    if creates.get("stopLossPrice") or creates.get("triggerPrice"):
+        assert (exchange, SWAP) in HELD.keys() | SOFTWARE_ONLY.keys()
 
 
 @pytest.mark.parametrize("exchange", sorted(library.exchanges))
@@ -58,6 +72,7 @@ def test_absence_is_believed_only_of_who_was_measured(exchange: str) -> None:
         profile = profile_of(exchange, market_type)
         if (exchange, market_type) not in CERTIFIED:
             assert profile.is_proven is False
+        if (exchange, market_type) not in CERTIFIED | COMPATIBLE:
             assert profile.style is NativeStyle.NONE
         ends = profile.window_option is not None or profile.deadline is not None
         if not ends and "recvWindow" not in profile.order_params:

@@ -44,7 +44,7 @@ PLAIN: Final = Wanted(Decimal(1))
 CREDENTIALS: Final = {
     "apiKey": "k" * 32,
     "secret": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
-    "password": "p",
+    "password": "passphrase",
     "uid": "1",
     "accountId": "1",
     "privateKey": "0x" + "1" * 64,

@@ -21,7 +21,7 @@ from tests.wire.venues import (
     mexc,
     phemex,
 )
-from tests.wire.venues.okx import OKX
+from tests.wire.venues.okx import OKX, OKX_SWAP
 
 SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
 
@@ -53,7 +53,7 @@ VENUES: Final[Mapping[tuple[str, MarketType], Venue]] = {
     ("myokx", SPOT): OKX,
     ("myokx", SWAP): OKX,
     ("okx", SPOT): OKX,
-    ("okx", SWAP): OKX,
+    ("okx", SWAP): OKX_SWAP,
     ("okxus", SPOT): OKX,
     ("phemex", SPOT): phemex.SPOT,
     ("phemex", SWAP): phemex.SWAP,

@@ -19,6 +19,10 @@ from tests.wire.transport import Sent
 BID, ASK = "19990", "20000"
 OTHER_BID, OTHER_ASK = "990", "1000"
 """Of the second symbol."""
+FIRED_ID: Final = "990011"
+"""Of the order that a conditional one becomes."""
+TRIGGER: Final = "19000"
+"""Where a conditional order waits."""
 NOW: Final = int(START.timestamp() * 1000) + 1000
 """When everything happens, in milliseconds."""
 TIME: Final = "2026-11-24T09:30:01.000Z"
@@ -41,6 +45,10 @@ class Shown:
     reduces: bool
     """Whether it was to close, and nothing else."""
     id: str = ORDER_ID
+
+    def market(self) -> "Shown":
+        """The market order that a conditional one has become."""
+        return replace(self, type="market", id=FIRED_ID)
 
     def pick(self, opened: Any, filled: Any, cancelled: Any) -> Any:
         """The venue's word for where it stands."""
@@ -80,6 +88,28 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Stops:
+    """How one venue answers about the one order, if that is a conditional one."""
+
+    create: str
+    """The request that places it."""
+    name: str
+    """Under which our id travels."""
+    created: Callable[[Shown], Any]
+    orders: Callable[[Shown], Answers]
+    """Of it where it is asked for or listed, of those that rest otherwise, and of the order that it became."""
+    cancel: str
+    """The request that takes it back."""
+    cancelled: Callable[[Shown], Any]
+    gone: Any
+    """What is answered to that when it does not rest any more."""
+    refused: Any
+    """What is answered to one that is not taken."""
+    none: Answers
+    """Of conditional orders, where there is none."""
+
+
+@dataclass(frozen=True)
 class Venue:
     """How one venue answers on one market."""
 
@@ -98,6 +128,8 @@ class Venue:
     """What is answered to that, if not the same as to placing."""
     none: Answers = field(default_factory=dict)
     """Of orders, before there was one."""
+    stops: Stops | None = None
+    """Of conditional orders, where they have been read."""
 
 
 @dataclass
@@ -116,6 +148,10 @@ class Story:
     held: int = 0
     """Contracts; negative is short."""
     is_hedged: bool = False
+    is_unified: bool = False
+    """Whether the account is of the venue's newer kind, where there are two."""
+    refuses: bool = False
+    """Whether conditional orders are refused."""
     placed: list[Sent] = field(default_factory=list)
     asked: list[Sent] = field(default_factory=list)
     settings: list[Sent] = field(default_factory=list)
@@ -129,6 +165,8 @@ class Story:
     def private(self, sent: Sent) -> Any:
         """What is answered with one."""
         self.asked.append(sent)
+        if self.type == "stop" and self.venue.stops is not None:
+            return self._of_stop(sent, self.venue.stops)
         if _matches(sent, self.venue.create) and sent.values(self.name):
             self.placed.append(sent)
             return self._place(sent)
@@ -138,7 +176,30 @@ class Story:
         if sent.method in ("POST", "PUT") and urlsplit(sent.url).path != "/info":
             self.settings += [sent for asked in self.venue.account(self) if _matches(sent, asked)]
         orders = self.venue.none if self.order is None else self.venue.orders(self.order)
+        apart = {} if self.venue.stops is None else self.venue.stops.none
+        return self._answer(sent, {**apart, **orders, **self.venue.account(self)})
+
+    def _of_stop(self, sent: Sent, stops: Stops) -> Any:
+        if _matches(sent, stops.create) and sent.values(stops.name):
+            self.placed.append(sent)
+            if self.refuses:
+                return stops.refused
+            is_swap = self.market_type is MarketType.SWAP
+            [ours] = sent.values(stops.name)
+            self.order = Shown(ours, self.side, self.type, "open", is_swap, self.reduces)
+            return stops.created(self.order)
+        if self.order is not None and _matches(sent, stops.cancel):
+            if self.order.state != "open":
+                return stops.gone
+            self.order = replace(self.order, state="cancelled")
+            return stops.cancelled(self.order)
+        orders = stops.none if self.order is None else stops.orders(self.order)
         return self._answer(sent, {**orders, **self.venue.account(self)})
+
+    def become(self, state: str) -> None:
+        """What happens to the order at the venue: `filled` or `cancelled`."""
+        assert self.order is not None
+        self.order = replace(self.order, state=state)
 
     def _place(self, sent: Sent) -> Any:
         [ours] = sent.values(self.name)

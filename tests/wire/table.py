@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from app.domain.market import MarketType
+from app.domain.orders import TriggerSource
 from tests.wire.transport import Answer
 
 SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
@@ -70,6 +71,109 @@ WIRES: Final[Mapping[tuple[str, MarketType], Wire]] = {
     ),
 }
 """Everything of tier compatible, and nothing else."""
+
+
+@dataclass(frozen=True)
+class StopWire:
+    """The native names of one venue for its stops."""
+
+    id: str
+    """Of our client order id."""
+    amount: str
+    trigger: str
+    """Of the price it waits for."""
+    says: Mapping[str, str]
+    """What else it says: that it sells at market, and may only reduce a position."""
+    sells: Mapping[str, str]
+    """How it says that it protects a long: that it sells below."""
+    buys: Mapping[str, str]
+    """How it says that it protects a short."""
+    sources: Mapping[TriggerSource, Mapping[str, str]] = field(default_factory=dict)
+    """How it says by which price it goes, where there is a choice; the usual one first."""
+    closes_long: Mapping[str, str] | None = None
+    """How it says in an account with two sides that it protects a long; None where there are no such accounts."""
+
+
+_KUCOIN_STOP: Final = StopWire(
+    "clientOid",
+    "size",
+    "stopPrice",
+    {"type": "market", "reduceOnly": "true", "marginMode": "ISOLATED", "leverage": "5"},
+    {"side": "sell", "stop": "down"},
+    {"side": "buy", "stop": "up"},
+    {TriggerSource.LAST: {"stopPriceType": "TP"}},
+    {"side": "sell", "stop": "down", "positionSide": "LONG"},
+)
+
+STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
+    ("kucoin", SWAP): _KUCOIN_STOP,
+    ("kucoinfutures", SWAP): _KUCOIN_STOP,
+    ("bitget", SWAP): StopWire(
+        "clientOid",
+        "size",
+        "triggerPrice",
+        # By its nature it closes what is held, at market.
+        {"planType": "loss_plan", "marginCoin": "USDT", "productType": "USDT-FUTURES"},
+        {"holdSide": "buy"},
+        {"holdSide": "sell"},
+        {
+            TriggerSource.MARK: {"triggerType": "mark_price"},
+            TriggerSource.LAST: {"triggerType": "fill_price"},
+        },
+        {"holdSide": "long"},
+    ),
+    ("bybitid", SWAP): StopWire(
+        "orderLinkId",
+        "qty",
+        "triggerPrice",
+        {"orderType": "Market", "reduceOnly": "true"},
+        {"side": "Sell", "triggerDirection": "2"},
+        {"side": "Buy", "triggerDirection": "1"},
+        {
+            TriggerSource.MARK: {"triggerBy": "MarkPrice"},
+            TriggerSource.LAST: {"triggerBy": "LastPrice"},
+            TriggerSource.INDEX: {"triggerBy": "IndexPrice"},
+        },
+        {"positionIdx": "1", "side": "Sell"},
+    ),
+    ("gate", SWAP): StopWire(
+        "text",
+        "size",
+        # Of the order and of its trigger: at market, and from where on.
+        "price",
+        {"reduce_only": "true", "tif": "ioc"},
+        {"size": "-37", "rule": "2"},
+        {"size": "37", "rule": "1"},
+        {
+            TriggerSource.MARK: {"price_type": "1"},
+            TriggerSource.LAST: {"price_type": "0"},
+            TriggerSource.INDEX: {"price_type": "2"},
+        },
+    ),
+    ("hyperliquid", SWAP): StopWire(
+        "c",
+        "s",
+        "triggerPx",
+        {"isMarket": "true", "tpsl": "sl", "r": "true", "grouping": "na"},
+        # The price bounds the market order that it becomes.
+        {"b": "false", "p": "18050"},
+        {"b": "true", "p": "19950"},
+    ),
+    ("okx", SWAP): StopWire(
+        "algoClOrdId",
+        "sz",
+        "slTriggerPx",
+        {"ordType": "conditional", "slOrdPx": "-1", "reduceOnly": "true", "tdMode": "isolated"},
+        {"side": "sell"},
+        {"side": "buy"},
+        {
+            TriggerSource.MARK: {"slTriggerPxType": "mark"},
+            TriggerSource.LAST: {"slTriggerPxType": "last"},
+        },
+        {"posSide": "long", "side": "sell"},
+    ),
+}
+"""Every market of tier compatible whose stops the venue holds, and nothing else."""
 
 _BYBIT: Final = {
     "user/query-api": {"retCode": 0, "result": {"unified": 0, "uta": 1}},

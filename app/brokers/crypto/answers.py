@@ -16,6 +16,9 @@ _CODE_KEYS: Final = (
     "error",
 )
 
+_INNER: Final = ("data", "error", "response", "statuses")
+"""Under what a body holds the objects that say it more exactly."""
+
 
 def code_in(body: Any) -> str | None:
     """The venue's own code in an answer."""
@@ -32,4 +35,5 @@ def parts(body: Any) -> list[Mapping[str, Any]]:
         return [part for each in body[:1] for part in parts(each)]
     if not isinstance(body, dict):
         return []
-    return [*parts(body.get("data")), *parts(body.get("error")), body]
+    inner = (part for key in _INNER for part in parts(body.get(key)))
+    return [*inner, body]

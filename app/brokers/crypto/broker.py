@@ -27,7 +27,7 @@ from app.brokers.crypto.reports import (
     report_of,
     side_of,
 )
-from app.brokers.crypto.requests import creation, naming, needs_quote, room
+from app.brokers.crypto.requests import creation, listing, naming, needs_quote, places, room
 from app.brokers.crypto.settings import VenueSettings, Wanted
 from app.brokers.crypto.ways import LookUp, Profile, shaped
 from app.brokers.limits.buckets import Urgency
@@ -221,7 +221,7 @@ class CryptoBroker:
     async def survey(self, keys: Sequence[OrderKey]) -> Mapping[str, OrderReport | Silence]:
         """The same for many orders: what rests untouched is seen in the open orders, the others one by one."""
         resting: dict[str, OrderReport] = {}
-        rooms = {(key.symbol, tuple(sorted(room(key, self._profile).items()))) for key in keys}
+        rooms = {(key.symbol, tuple(sorted(listing(key.type, self._profile).items()))) for key in keys}
         for symbol, where in sorted(rooms):
             resting |= await self._untouched(symbol, dict(where), keys)
         rest = [key for key in keys if key.client_order_id not in resting]
@@ -278,14 +278,13 @@ class CryptoBroker:
         if symbols is None and not self._profile.lists_all:
             raise Refused("The venue lists open orders symbol by symbol.")
         listings, known = await self._ready(), await self._market.known()
-        rooms = [dict[str, Any](), *(dict(where) for where in self._profile.rooms.values())]
         asked = [None] if symbols is None else [symbol for symbol in symbols if symbol in listings]
         found: list[Resting] = []
         with calling(Call()) as call:
             try:
                 for symbol in asked:
-                    for where in rooms:
-                        orders = await self._exchange.fetch_open_orders(symbol, None, None, dict(where))
+                    for where in places(self._profile):
+                        orders = await self._exchange.fetch_open_orders(symbol, None, None, where)
                         found += [self._resting(order, known) for order in orders]
                 return _told(found, call)
             except Exception as error:  # noqa: BLE001 - as above
@@ -381,6 +380,8 @@ class CryptoBroker:
             return False
         with calling(Call(urgency=_urgency(request))) as call:
             try:
+                if request.type is OrderType.STOP and await self._venue_settings.is_unified():
+                    raise Refused("Stops of unified accounts are not known well enough to be left here.")
                 if not request.reduce_only:
                     await self._venue_settings.prepare(request.symbol, call)
                 # Where orders cannot name their side nobody asks: entries were refused, and exits only ever reduce.
@@ -483,19 +484,17 @@ class CryptoBroker:
         if key.type is OrderType.OCO and self._profile.style is NativeStyle.BRACKET:
             await brackets.cancel(self._exchange, key.symbol, key.client_order_id)
             return
-        if self._profile.look_up is not LookUp.LISTED:
-            params = naming(key, self._profile)
-            await self._exchange.cancel_order(self._placeholder, key.symbol, params)
+        look_up = self._profile.look_up_of(key.type)
+        by_id = key.type is OrderType.STOP and self._profile.cancels_stops_by_id
+        if look_up is not LookUp.LISTED and not by_id:
+            # What goes for the venue's id where ours is given: never the text None.
+            placeholder = None if look_up is LookUp.FILTERED else ""
+            await self._exchange.cancel_order(placeholder, key.symbol, naming(key, self._profile))
             return
-        name = key.exchange_order_id or id_of(await self._look_ups.in_lists(key))
+        name = key.exchange_order_id or id_of(await self._look_ups.order(key))
         if name is None:
             raise Uncertain("The venue does not show the order, so it cannot be named to be cancelled.")
         await self._exchange.cancel_order(name, key.symbol, room(key, self._profile))
-
-    @property
-    def _placeholder(self) -> str | None:
-        """What goes for the venue's id where ours is given: never the text None."""
-        return None if self._profile.look_up is LookUp.FILTERED else ""
 
     async def _untouched(
         self, symbol: str, where: dict[str, Any], keys: Sequence[OrderKey]
@@ -513,12 +512,12 @@ class CryptoBroker:
         resting: dict[str, OrderReport] = {}
         for key in keys:
             order = seen.get(key.client_order_id)
-            if order is None or key.symbol != symbol or room(key, self._profile) != where:
+            if order is None or key.symbol != symbol or listing(key.type, self._profile) != where:
                 continue
             if (
                 order.get("status") == "open"
                 and amount(order.get("filled")) == ZERO
-                and not self._look_ups.real_order(order)
+                and not self._look_ups.real_orders(order, key)
             ):
                 resting[key.client_order_id] = report_of(order, (), {}, key, listed)
         return resting

@@ -20,9 +20,10 @@ from app.brokers.crypto.reports import (
     id_of,
     own_id_of,
     report_of,
+    unfired,
     without_size,
 )
-from app.brokers.crypto.requests import naming, room
+from app.brokers.crypto.requests import listing, naming, room
 from app.brokers.crypto.ways import LookUp, MarketBuy, Profile
 from app.brokers.port import ABSENT, Silence, Uncertain
 from app.domain.exits import NativeStyle
@@ -56,7 +57,7 @@ class LookUps:
     async def order(self, key: OrderKey) -> Answer | None:
         """The venue's answer about one order; None when it says that there is none. Raises ccxt's errors."""
         params = naming(key, self._profile)
-        match self._profile.look_up:
+        match self._profile.look_up_of(key.type):
             case LookUp.ONE:
                 return await self._order_or_none(key.exchange_order_id or "", key.symbol, params)
             case LookUp.FILTERED:
@@ -90,16 +91,16 @@ class LookUps:
     async def in_lists(self, key: OrderKey) -> Answer | None:
         """By the venue's id where it is known and can be asked for, else in the lists of open and closed orders."""
         exchange, has = self._exchange, self._exchange.has
-        where = room(key, self._profile)
         if key.exchange_order_id is not None and has["fetchOrder"] is True:
             # Some classes ask for single orders on one of their markets only.
             with suppress(library.NotSupported):
-                return await self._order_or_none(key.exchange_order_id, key.symbol, where)
-        since = self._since(key)
+                return await self._order_or_none(key.exchange_order_id, key.symbol, room(key, self._profile))
+        where, since = listing(key.type, self._profile), self._since(key)
         for flag, method in LISTS:
             if has[flag] is not True:
                 continue
-            start = None if flag == "fetchOpenOrders" else since
+            # Told a start, a class may look for conditional orders among all others; those of the past are few.
+            start = None if flag == "fetchOpenOrders" or where else since
             with suppress(library.NotSupported):
                 if found := self._named(
                     await getattr(exchange, method)(key.symbol, start, None, dict(where)), key
@@ -139,12 +140,16 @@ class LookUps:
     async def report(self, order: Answer, key: OrderKey, listed: Listed) -> OrderReport:
         """The report of an answer, with what a conditional order became, and fees from its trades where needed."""
         named = id_of(order)
-        became = self.real_order(order)
-        if became is not None:
-            real = await self._order_or_none(became, key.symbol, {})
+        became = self.real_orders(order, key)
+        if len(became) > 1:
+            raise Uncertain("The venue has split the triggered order.")
+        if became:
+            real = await self._order_or_none(became[0], key.symbol, {})
             if real is None:
                 raise Uncertain("The venue does not show what the triggered order became.")
             order = real
+        elif self._lives_apart(key):
+            order = unfired(order)
         if key.type is OrderType.MARKET and self._profile.market_buy is not MarketBuy.QUANTITY:
             order = without_size(order)
         filled = filled_of(order)
@@ -155,9 +160,18 @@ class LookUps:
             fees = fees_of_trades(trades, filled)
         return report_of(order, trades, fees, key, listed, named=named)
 
-    def real_order(self, order: Answer) -> str | None:
-        told = (str((order.get("info") or {}).get(field) or "") for field in self._profile.real_order)
-        return next((each for each in told if each not in ("", "0")), None)
+    def real_orders(self, order: Answer, key: OrderKey) -> list[str]:
+        """What a conditional order became: one order, or several where the venue has split it."""
+        for field in self._profile.real_order if self._lives_apart(key) else ():
+            told = (order.get("info") or {}).get(field)
+            names = [str(each or "") for each in (told if isinstance(told, list) else [told])]
+            if known := [each for each in names if each not in ("", "0")]:
+                return known
+        return []
+
+    def _lives_apart(self, key: OrderKey) -> bool:
+        """Whether it is a conditional order that becomes another one when it fires."""
+        return bool(self._profile.real_order) and key.type in self._profile.rooms
 
     @property
     def _tells_trades(self) -> bool:
@@ -183,8 +197,7 @@ class LookUps:
             found = [await self.order(replace(leg, exchange_order_id=None)) for leg in legs]
             return [name for order in found if (name := id_of(order)) is not None]
         names = [key.exchange_order_id] if key.exchange_order_id is not None else []
-        if self._profile.real_order and key.type in self._profile.rooms:
+        if self._lives_apart(key):
             order = await self.order(key)
-            became = None if order is None else self.real_order(order)
-            names += [became] if became is not None else []
+            names += [] if order is None else self.real_orders(order, key)
         return names

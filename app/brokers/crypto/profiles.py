@@ -11,6 +11,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, Final
 
+from app.brokers.crypto.stops import HELD
 from app.brokers.crypto.ways import (
     CAUTIOUS_SETTLE,
     MILLISECOND,
@@ -449,7 +450,8 @@ _DATE_REQUESTS: Final = (
 def profile_of(exchange: str, market_type: MarketType) -> Profile:
     """The ways of a venue on one of its markets; the cautious ones where the table has none."""
     known = _PROFILES.get((exchange, market_type)) or _ANY.get(exchange) or Profile()
-    return replace(known, dates_requests=exchange in _DATE_REQUESTS.split())
+    held = HELD.get((exchange, market_type), {})
+    return replace(known, dates_requests=exchange in _DATE_REQUESTS.split(), **held)
 
 
 _SAME_VENUE: Final[Mapping[str, str]] = {"binanceusdm": "binance", "kucoinfutures": "kucoin"}

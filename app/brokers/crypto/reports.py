@@ -41,9 +41,13 @@ def id_of(order: Answer | None) -> str | None:
 
 def own_id_of(order: Answer, profile: Profile) -> str | None:
     """Our id in an answer, as we made it."""
-    ours = profile.client_id
-    told = order.get("clientOrderId") if ours.told is None else (order.get("info") or {}).get(ours.told)
-    return None if told in (None, "") else str(told).removeprefix(ours.prefix)
+    for ours in (profile.client_id, profile.stop_id):
+        if ours is None:
+            continue
+        told = order.get("clientOrderId") if ours.told is None else (order.get("info") or {}).get(ours.told)
+        if told not in (None, ""):
+            return str(told).removeprefix(ours.prefix)
+    return None
 
 
 def side_of(row: Answer, profile: Profile) -> Side | None:
@@ -56,6 +60,13 @@ def side_of(row: Answer, profile: Profile) -> Side | None:
 def without_size(order: Answer) -> Answer:
     """A buy that was told its cost: what it was to bring is an estimate, so its fill ends it, not its size."""
     return {**order, "amount": None} if order.get("side") == "buy" else order
+
+
+def unfired(order: Answer) -> Answer:
+    """A conditional order that has become no other: it has traded nothing. Raises Uncertain for one that fired."""
+    if order.get("status") == "closed":
+        raise Uncertain("The venue does not name what the triggered order became.")
+    return {**order, "filled": "0"}
 
 
 @exact

@@ -86,6 +86,8 @@ def _size(
     amount = number(listed.contracts(request.quantity))
     if request.type in (OrderType.LIMIT, OrderType.TAKE_PROFIT) and request.price is not None:
         return amount, number(request.price), {}
+    if request.type is OrderType.STOP and request.trigger_price is not None and profile.prices_market_orders:
+        return amount, number(request.trigger_price), {}
     # A price beside a market order makes some venues buy for an amount of money instead.
     if request.type is OrderType.MARKET and profile.prices_market_orders:
         return amount, number(_present(quote).entering(request.side)), {}
@@ -104,8 +106,12 @@ def _size(
 
 def _native_params(request: OrderRequest, listed: Listed, profile: Profile, *, is_hedged: bool) -> Params:
     """Our id, the deadline, what the venue wants with this type, and what an exit on margin says."""
-    params: Params = {profile.client_id.create: _native(request.client_order_id, profile)}
+    ours = profile.id_of(request.type)
+    name = _native(request.client_order_id, profile)
+    params: Params = {ours.create: f"{ours.prefix}{name}" if ours.is_prefixed_here else name}
     params |= profile.order_params
+    if request.type is OrderType.STOP:
+        params |= profile.stop_params
     if request.type is OrderType.STOP and profile.triggers:
         usual = next(iter(profile.triggers))
         params |= profile.triggers[request.trigger_source or usual].params
@@ -132,7 +138,8 @@ def _cost(request: OrderRequest, ask: Decimal) -> Decimal:
 
 def naming(key: OrderKey, profile: Profile) -> Params:
     """The parameters by which an order of ours is named to the venue, in the room it lives in."""
-    return {profile.client_id.look_up: _native(key.client_order_id, profile), **room(key, profile)}
+    name = profile.id_of(key.type).look_up
+    return {name: _native(key.client_order_id, profile), **room(key, profile)}
 
 
 def _native(client_order_id: str, profile: Profile) -> str | int:
@@ -144,6 +151,21 @@ def _native(client_order_id: str, profile: Profile) -> str | int:
 def room(key: OrderKey, profile: Profile) -> Params:
     """What makes the venue look where orders of this type live."""
     return dict(profile.rooms.get(key.type, {}))
+
+
+def listing(order_type: OrderType, profile: Profile) -> Params:
+    """What makes the venue list the orders of a type."""
+    beside = profile.stop_lists if order_type is OrderType.STOP else {}
+    return {**profile.rooms.get(order_type, {}), **beside}
+
+
+def places(profile: Profile) -> list[Params]:
+    """What makes the venue list all that rests, for one listing each: conditional orders may live apart."""
+    told: list[Params] = [{}]
+    for each in OrderType:
+        if (where := listing(each, profile)) not in told:
+            told.append(where)
+    return told
 
 
 def number(amount: Decimal) -> float:

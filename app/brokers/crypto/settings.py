@@ -15,7 +15,7 @@ import ccxt.async_support as library
 from app.brokers.crypto.answers import code_in
 from app.brokers.crypto.exchange import Call, calling
 from app.brokers.crypto.markets import amount, decimal
-from app.brokers.crypto.requests import whole_or_exact
+from app.brokers.crypto.requests import places, whole_or_exact
 from app.brokers.crypto.ways import LeverageBy, Profile
 from app.brokers.port import Refused
 from app.domain.money import ZERO, text
@@ -67,6 +67,15 @@ class VenueSettings:
             asked_at = self._now()
             self._hedged = (asked_at, await self._told_mode(symbol))
         return self._hedged[1]
+
+    async def is_unified(self) -> bool:
+        """Whether the account is a unified one, where those have other stops. Raises ccxt's errors."""
+        if not self._profile.unified:
+            return False
+        method, *told = self._profile.unified
+        if self._exchange.options.get("uta") is None:
+            await getattr(self._exchange, method)({}, *told)
+        return self._exchange.options.get("uta") is True
 
     def doubt_mode(self, since: datetime) -> bool:
         """The venue says that the position mode is another one; whether what was known of it is older than `since`."""
@@ -190,12 +199,8 @@ class VenueSettings:
             return f"The venue does not say whether {where} is in use"
         if any(amount(each.get("contracts")) != ZERO for each in await self._positions(symbol)):
             return f"{where} has a position at the venue"
-        rooms: list[dict[str, Any]] = [{}]
-        for room in self._profile.rooms.values():
-            if dict(room) not in rooms:
-                rooms.append(dict(room))
-        for room in rooms:
-            if await exchange.fetch_open_orders(symbol, None, None, dict(room)):
+        for place in places(self._profile):
+            if await exchange.fetch_open_orders(symbol, None, None, place):
                 return f"{where} has an order at the venue"
         return None
 

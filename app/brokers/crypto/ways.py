@@ -112,6 +112,8 @@ class ClientId:
     shape: Shape = Shape.HEX32
     prefix: str = ""
     """What the class puts in front of it, and the venue shows with it."""
+    is_prefixed_here: bool = False
+    """Whether the class leaves it to us to put that in front when an order is created."""
     told: str | None = None
     """Where the venue's own answers hold it, if the class does not read it from there."""
 
@@ -198,8 +200,22 @@ class Profile:
     """Whether one request lists every open order of the account: none is cut off, whatever its symbol."""
     infers_direction: bool = False
     """Whether a stop fires whichever way its trigger is reached: one that was passed would wait for a return."""
+    stop_id: ClientId | None = None
+    """Under which keys the id of a conditional order travels, where they are not those of other orders."""
+    stop_look_up: LookUp | None = None
+    """How a conditional order is found, if not as other orders are."""
+    stop_params: Mapping[str, Any] = field(default_factory=dict)
+    """What else a stop is created with."""
+    stop_lists: Mapping[str, Any] = field(default_factory=dict)
+    """What a listing has to add to show conditional orders that are asked for singly like any other."""
+    cancels_stops_by_id: bool = False
+    """Whether a conditional order is taken back by the venue's own id only, however it is found."""
+    unified: tuple[str, ...] = ()
+    """The method by which the class finds out, and notes as `uta`, whether an account is a unified one, and what it is
+    told beside parameters: such accounts have other requests for stops, which nobody has read."""
     real_order: tuple[str, ...] = ()
-    """Where a conditional order that has fired names the order it became, in the venue's own answer."""
+    """Where a conditional order that has fired names the order it became, in the venue's own answer. Itself it trades
+    nothing."""
     sides: Mapping[str, str] = field(default_factory=dict)
     """What the venue's own words for the side of an order or a trade mean, where the class does not know them."""
     trades_by: str | None = None
@@ -265,6 +281,14 @@ class Profile:
     """Whether orders say their leverage: with isolated margin there is then none to set."""
     quoted_by: tuple[Quoting, ...] = tuple(Quoting)
     """What may tell both sides of a market, in the order in which it is asked; some tickers hold no bid and ask."""
+
+    def id_of(self, order_type: OrderType) -> ClientId:
+        """Under which keys our id travels with an order of a type."""
+        return (self.stop_id if order_type is OrderType.STOP else None) or self.client_id
+
+    def look_up_of(self, order_type: OrderType) -> LookUp:
+        """How an order of a type is found."""
+        return (self.stop_look_up if order_type is OrderType.STOP else None) or self.look_up
 
 
 def shaped(hex32: str, shape: Shape) -> str:

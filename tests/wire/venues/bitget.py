@@ -3,7 +3,20 @@
 import json
 from typing import Any
 
-from tests.wire.story import ASK, BID, NOW, OTHER_ASK, OTHER_BID, Answers, Shown, Story, Venue
+from tests.wire.story import (
+    ASK,
+    BID,
+    FIRED_ID,
+    NOW,
+    OTHER_ASK,
+    OTHER_BID,
+    TRIGGER,
+    Answers,
+    Shown,
+    Stops,
+    Story,
+    Venue,
+)
 
 
 def _ok(data: Any) -> Any:
@@ -122,8 +135,10 @@ def _swap_account(story: Story) -> Answers:
         "cTime": str(NOW),
         "uTime": str(NOW),
     }
+    unified = {"GET /api/v3/account/settings": _ok({"assetMode": "union"})} if story.is_unified else {}
     return {
         **_CLASSIC,
+        **unified,
         "GET /api/v2/mix/account/accounts": _ok([money]),
         "GET /api/v2/mix/account/account": _ok(money),
         "GET /api/v2/mix/position/all-position": _ok([position] if story.held else []),
@@ -165,6 +180,65 @@ def _swap_orders(shown: Shown) -> Answers:
     }
 
 
+def _swap_stops(shown: Shown) -> Answers:
+    has_fired = shown.state == "filled"
+    row = {
+        "planType": "loss_plan",
+        "symbol": "BTCUSDT",
+        "size": shown.size,
+        "orderId": shown.id,
+        "clientOid": shown.ours,
+        "executeOrderId": FIRED_ID if has_fired else "",
+        "planStatus": shown.pick("live", "executed", "cancelled"),
+        "triggerPrice": TRIGGER,
+        "triggerType": "mark_price",
+        "executePrice": "0",
+        "price": "",
+        "side": shown.side,
+        "posSide": "net",
+        "marginCoin": "USDT",
+        "marginMode": "isolated",
+        "orderType": "market",
+        "posMode": "one_way_mode",
+        "tradeSide": "close",
+        "cTime": str(NOW),
+        "uTime": str(NOW),
+    }
+    became = _swap_orders(shown.market())["GET /api/v2/mix/order/detail"]
+    became["data"] |= {"clientOid": "1234567890"}
+    trade = {
+        "tradeId": "5",
+        "symbol": "BTCUSDT",
+        "orderId": FIRED_ID,
+        "price": ASK,
+        "baseVolume": shown.size,
+        "quoteVolume": "7400",
+        "side": shown.side,
+        "feeDetail": [{"feeCoin": "USDT", "totalFee": "-7.4"}],
+        "tradeScope": "taker",
+        "cTime": str(NOW),
+    }
+    is_ours = "planType=profit_loss&productType=USDT-FUTURES&symbol=BTCUSDT"
+    is_open = shown.state == "open"
+    return {
+        f"GET /api/v2/mix/order/orders-plan-pending#{is_ours}": _ok(
+            {"entrustedList": [row] if is_open else None}
+        ),
+        f"GET /api/v2/mix/order/orders-plan-history#{is_ours}": _ok(
+            {"entrustedList": None if is_open else [row]}
+        ),
+        **({f"GET /api/v2/mix/order/detail#orderId={FIRED_ID}": became} if has_fired else {}),
+        "GET /api/v2/mix/order/detail": {"code": "40109", "msg": "The data of the order cannot be found"},
+        "GET /api/v2/mix/order/orders-pending": _ok({"entrustedList": None}),
+        "GET /api/v2/mix/order/fills": _ok({"fillList": [trade] if has_fired else None}),
+    }
+
+
+_NO_PLANS: Answers = {
+    f"GET /api/v2/mix/order/orders-{kind}": _ok({"entrustedList": None})
+    for kind in ("pending", "plan-pending", "plan-history")
+}
+
 SWAP = Venue(
     quotes=_quotes("/api/v2/mix/market", ASK),
     account=_swap_account,
@@ -173,4 +247,22 @@ SWAP = Venue(
     orders=_swap_orders,
     cancel="POST /api/v2/mix/order/cancel-order",
     none={"GET /api/v2/mix/order/orders-pending": _ok({"entrustedList": None})},
+    stops=Stops(
+        create="POST /api/v2/mix/order/place-tpsl-order",
+        name="clientOid",
+        created=_created,
+        orders=_swap_stops,
+        cancel="POST /api/v2/mix/order/cancel-plan-order",
+        cancelled=lambda shown: _ok(
+            {"successList": [{"orderId": shown.id, "clientOid": shown.ours}], "failureList": []}
+        ),
+        gone=_ok(
+            {
+                "successList": [],
+                "failureList": [{"orderId": "778899", "errorMsg": "The order does not exist"}],
+            }
+        ),
+        refused={"code": "40917", "msg": "Stop price for long positions please < mark price 18900"},
+        none=_NO_PLANS,
+    ),
 )

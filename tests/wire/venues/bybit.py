@@ -1,8 +1,21 @@
 """Bybit's houses elsewhere, unified accounts."""
 
+from dataclasses import replace
 from typing import Any
 
-from tests.wire.story import ASK, BID, NOW, OTHER_ASK, OTHER_BID, Answers, Shown, Story, Venue
+from tests.wire.story import (
+    ASK,
+    BID,
+    NOW,
+    OTHER_ASK,
+    OTHER_BID,
+    TRIGGER,
+    Answers,
+    Shown,
+    Stops,
+    Story,
+    Venue,
+)
 
 
 def _ok(result: Any) -> Any:
@@ -17,6 +30,8 @@ def _ticker(name: str, bid: str, ask: str) -> dict[str, str]:
         "ask1Price": ask,
         "ask1Size": "1",
         "lastPrice": ask,
+        "markPrice": ask,
+        "indexPrice": ask,
     }
 
 
@@ -96,7 +111,45 @@ def _orders(shown: Shown) -> Answers:
     }
 
 
-SPOT = SWAP = Venue(
+def _stop_orders(shown: Shown) -> Answers:
+    """A stop stays one order: it waits untriggered, and is a market order from then on."""
+    market = _orders(replace(shown, type="market"))
+    told = {
+        "orderStatus": shown.pick("Untriggered", "Filled", "Deactivated"),
+        "stopOrderType": "Stop",
+        "triggerPrice": TRIGGER,
+        "triggerDirection": 2 if shown.side == "sell" else 1,
+        "triggerBy": "MarkPrice",
+        "reduceOnly": True,
+    }
+    rows = [row for answer in market.values() for row in answer["result"]["list"]]
+    assert len(rows) == 1
+    rows[0] |= told
+    trade = {
+        "symbol": "BTCUSDT",
+        "execId": "e1",
+        "orderId": shown.id,
+        "orderLinkId": shown.ours,
+        "side": shown.side.capitalize(),
+        "execPrice": ASK,
+        "execQty": shown.size,
+        "execFee": shown.fee,
+        "execType": "Trade",
+        "execTime": str(NOW),
+        "isMaker": False,
+    }
+    return {
+        **market,
+        "GET /v5/execution/list#execType=Trade": _ok({"list": [trade] if shown.state == "filled" else []}),
+        "GET /v5/execution/list": _ok({"list": []}),
+    }
+
+
+def _error(code: int, words: str) -> Any:
+    return {**_ok({}), "retCode": code, "retMsg": words}
+
+
+SPOT = Venue(
     quotes={
         "GET /v5/market/tickers#symbol=BTCUSDT": _ok({"list": [_ticker("BTCUSDT", BID, ASK)]}),
         "GET /v5/market/tickers": _ok(
@@ -109,4 +162,22 @@ SPOT = SWAP = Venue(
     orders=_orders,
     cancel="POST /v5/order/cancel",
     none={"GET /v5/order/realtime": _ok({"list": []})},
+)
+
+SWAP = replace(
+    SPOT,
+    stops=Stops(
+        create=SPOT.create,
+        name="orderLinkId",
+        created=SPOT.created,
+        orders=_stop_orders,
+        cancel=SPOT.cancel,
+        cancelled=SPOT.created,
+        gone=_error(110001, "order not exists or too late to cancel"),
+        refused=_error(110093, "expect Falling, but trigger_price[19000] >= current[18900]"),
+        none={
+            "GET /v5/order/realtime": _ok({"list": []}),
+            "GET /v5/order/history": _ok({"list": [], "nextPageCursor": ""}),
+        },
+    ),
 )

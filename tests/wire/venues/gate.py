@@ -2,7 +2,20 @@
 
 from typing import Any
 
-from tests.wire.story import ASK, BID, NOW, OTHER_ASK, OTHER_BID, Answers, Shown, Story, Venue
+from tests.wire.story import (
+    ASK,
+    BID,
+    FIRED_ID,
+    NOW,
+    OTHER_ASK,
+    OTHER_BID,
+    TRIGGER,
+    Answers,
+    Shown,
+    Stops,
+    Story,
+    Venue,
+)
 
 _DETAIL: Answers = {"GET /api/v4/account/detail": {"user_id": 44, "key": {"mode": 1}}}
 
@@ -155,12 +168,73 @@ def _swap_orders(shown: Shown) -> Answers:
     }
 
 
+def _swap_stop(shown: Shown) -> Any:
+    has_fired, sign = shown.state == "filled", 1 if shown.side == "buy" else -1
+    row = {
+        "id": int(shown.id),
+        "user": 44,
+        "trigger": {
+            "strategy_type": 0,
+            "price_type": 1,
+            "price": TRIGGER,
+            "rule": 1 if shown.side == "buy" else 2,
+            "expiration": 0,
+        },
+        "initial": {
+            "contract": "BTCUSDT",
+            "size": sign * int(shown.size),
+            "price": "0",
+            "tif": "ioc",
+            "text": shown.ours,
+            "is_reduce_only": True,
+            "is_close": False,
+        },
+        "create_time": NOW // 1000,
+        "trade_id": int(FIRED_ID) if has_fired else 0,
+        "status": "open" if shown.state == "open" else "finished",
+        "reason": "",
+    }
+    if shown.state != "open":
+        row |= {"finish_as": shown.pick("", "succeeded", "cancelled"), "finish_time": NOW // 1000}
+    return row
+
+
+def _swap_stops(shown: Shown) -> Answers:
+    row, real = _swap_stop(shown), _swap_row(shown.market())
+    real |= {"text": "ao-778899", "is_reduce_only": True}
+    has_fired = shown.state == "filled"
+    trades = _swap_orders(shown.market())["GET /api/v4/futures/*/my_trades*"]
+    return {
+        f"GET /api/v4/futures/*/price_orders/{shown.id}": row,
+        "GET /api/v4/futures/*/price_orders#status=open": [row] if shown.state == "open" else [],
+        "GET /api/v4/futures/*/price_orders#status=finished": [] if shown.state == "open" else [row],
+        **({f"GET /api/v4/futures/*/orders/{FIRED_ID}": real} if has_fired else {}),
+        "GET /api/v4/futures/*/orders": [],
+        "GET /api/v4/futures/*/my_trades*": trades,
+    }
+
+
 SWAP = Venue(
-    quotes=_quotes("/api/v4/futures/*/tickers", "contract", mark_price=ASK),
+    quotes=_quotes("/api/v4/futures/*/tickers", "contract", mark_price=ASK, index_price=ASK),
     account=_swap_account,
     create="POST /api/v4/futures/*/orders",
     created=_swap_row,
     orders=_swap_orders,
     cancel="DELETE /api/v4/futures/*/orders/*",
     none={"GET /api/v4/futures/*/orders": []},
+    stops=Stops(
+        create="POST /api/v4/futures/*/price_orders",
+        name="text",
+        created=lambda shown: {"id": int(shown.id)},
+        orders=_swap_stops,
+        cancel="DELETE /api/v4/futures/*/price_orders/*",
+        cancelled=_swap_stop,
+        gone={"label": "AUTO_ORDER_NOT_FOUND", "message": "order not found"},
+        refused={"label": "AUTO_TRIGGER_PRICE_LESS_LAST", "message": "trigger price is over the last one"},
+        none={
+            "GET /api/v4/futures/*/price_orders": [],
+            "GET /api/v4/futures/*/orders": [],
+            "GET /api/v4/futures/*/my_trades*": [],
+        },
+    ),
 )

@@ -2,7 +2,19 @@
 
 from typing import Any
 
-from tests.wire.story import ASK, BID, NOW, OTHER_ASK, OTHER_BID, Answers, Shown, Story, Venue
+from tests.wire.story import (
+    ASK,
+    BID,
+    NOW,
+    OTHER_ASK,
+    OTHER_BID,
+    TRIGGER,
+    Answers,
+    Shown,
+    Stops,
+    Story,
+    Venue,
+)
 
 
 def _book(coin: str, bid: str, ask: str) -> Any:
@@ -90,6 +102,22 @@ def _orders(shown: Shown) -> Answers:
     }
 
 
+def _stop_orders(shown: Shown) -> Answers:
+    """A stop rests among all other orders, and stays the same one when it fires."""
+    answers = {**_orders(shown)}
+    order = answers["POST /info#orderStatus"]["order"]["order"]
+    order |= {
+        "isTrigger": True,
+        "triggerPx": TRIGGER,
+        "triggerCondition": f"Price below {TRIGGER}",
+        "isPositionTpsl": False,
+        "reduceOnly": True,
+        "orderType": "Stop Market",
+        "tif": None,
+    }
+    return answers
+
+
 SWAP = Venue(
     quotes={
         'POST /info#"BTC"': _book("BTC", BID, ASK),
@@ -102,4 +130,20 @@ SWAP = Venue(
     cancel='POST /exchange#"cancel"',
     cancelled=lambda _: _taken("success"),
     none={"POST /info#frontendOpenOrders": []},
+    stops=Stops(
+        create="POST /exchange",
+        name="c",
+        created=_created,
+        orders=_stop_orders,
+        cancel='POST /exchange#"cancel"',
+        cancelled=lambda _: _taken("success"),
+        gone=_taken({"error": "Order was never placed, already canceled, or filled. asset=0"}),
+        refused=_taken({"error": "Invalid TP/SL price. asset=0"}),
+        none={
+            "POST /info#orderStatus": {"status": "unknownOid"},
+            "POST /info#frontendOpenOrders": [],
+            "POST /info#historicalOrders": [],
+            "POST /info#userFills": [],
+        },
+    ),
 )

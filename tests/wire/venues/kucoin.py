@@ -2,7 +2,19 @@
 
 from typing import Any
 
-from tests.wire.story import ASK, BID, NOW, OTHER_ASK, OTHER_BID, Answers, Shown, Story, Venue
+from tests.wire.story import (
+    ASK,
+    BID,
+    NOW,
+    OTHER_ASK,
+    OTHER_BID,
+    TRIGGER,
+    Answers,
+    Shown,
+    Stops,
+    Story,
+    Venue,
+)
 
 
 def _ok(data: Any) -> Any:
@@ -137,6 +149,7 @@ def _swap_account(story: Story) -> Answers:
     }
     return {
         **_KEY,
+        "GET /api/ua/v1/account/mode": _ok({"selfAccountMode": "UNIFIED" if story.is_unified else "CLASSIC"}),
         "GET /api/v1/account-overview": _ok(
             {"accountEquity": 1000, "marginBalance": 1000, "availableBalance": 900, "currency": "USDT"}
         ),
@@ -192,6 +205,31 @@ def _swap_orders(shown: Shown) -> Answers:
     }
 
 
+def _swap_stops(shown: Shown) -> Answers:
+    """A stop stays one order: untriggered ones have a list of their own, and either is told by our id."""
+    answers = _swap_orders(shown)
+    row = answers["GET /api/v1/orders/byClientOid"]["data"]
+    row |= {
+        "type": "market",
+        "price": None,
+        "stop": "down" if shown.side == "sell" else "up",
+        "stopPriceType": "TP",
+        "stopPrice": TRIGGER,
+        "stopTriggered": shown.state == "filled",
+        "reduceOnly": True,
+    }
+    return {
+        **answers,
+        f"GET /api/v1/orders/{shown.id}": _ok(row),
+        "GET /api/v1/stopOrders": _ok({"items": [row] if shown.state == "open" else []}),
+        "GET /api/v1/orders#status=active": _ok({"items": []}),
+    }
+
+
+def _error(code: str, words: str) -> Any:
+    return {"code": code, "msg": words}
+
+
 SWAP = Venue(
     quotes={
         "GET /api/v1/ticker": _ok(_swap_ticker("BTCUSDT", BID, ASK)),
@@ -206,4 +244,19 @@ SWAP = Venue(
     cancel="DELETE /api/v1/orders/*",
     cancelled=lambda shown: _ok({"clientOid": shown.ours}),
     none={"GET /api/v1/orders#status=active": _ok({"items": []})},
+    stops=Stops(
+        create="POST /api/v1/orders",
+        name="clientOid",
+        created=_created,
+        orders=_swap_stops,
+        cancel="DELETE /api/v1/orders/*",
+        cancelled=lambda shown: _ok({"cancelledOrderIds": [shown.id]}),
+        gone=_error("100004", "The order cannot be canceled."),
+        refused=_error("300009", "No open positions to close."),
+        none={
+            "GET /api/v1/orders/byClientOid": _error("100001", "error.getOrder.orderNotExist"),
+            "GET /api/v1/orders#status=active": _ok({"items": []}),
+            "GET /api/v1/stopOrders": _ok({"items": []}),
+        },
+    ),
 )

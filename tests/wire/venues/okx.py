@@ -1,8 +1,22 @@
 """OKX, and its houses elsewhere."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
-from tests.wire.story import ASK, BID, NOW, OTHER_ASK, OTHER_BID, Answers, Shown, Story, Venue
+from tests.wire.story import (
+    ASK,
+    BID,
+    FIRED_ID,
+    NOW,
+    OTHER_ASK,
+    OTHER_BID,
+    TRIGGER,
+    Answers,
+    Shown,
+    Stops,
+    Story,
+    Venue,
+)
 
 
 def _ok(*rows: Any) -> Any:
@@ -22,6 +36,9 @@ def _ticker(name: str, bid: str, ask: str) -> dict[str, str]:
 
 
 QUOTES: Answers = {
+    "GET /api/v5/public/mark-price": _ok(
+        {"instId": "BTCUSDT", "instType": "SWAP", "markPx": ASK, "ts": str(NOW)}
+    ),
     "GET /api/v5/market/ticker#BTCUSDT": _ok(_ticker("BTCUSDT", BID, ASK)),
     "GET /api/v5/market/tickers": _ok(
         _ticker("BTCUSDT", BID, ASK), _ticker("ETHUSDT", OTHER_BID, OTHER_ASK), _ticker("XRPUSDT", "1", "2")
@@ -114,6 +131,85 @@ def _orders(shown: Shown) -> Answers:
 
 _NONE: Answers = {"GET /api/v5/trade/orders-pending": _ok()}
 
+
+_MISSING: Final = {"code": "51603", "msg": "Order does not exist", "data": []}
+
+
+def _stop_created(shown: Shown) -> Any:
+    return _ok({"algoId": shown.id, "algoClOrdId": shown.ours, "clOrdId": "", "sCode": "0", "sMsg": ""})
+
+
+def _stop_orders(shown: Shown) -> Answers:
+    is_open, has_fired = shown.state == "open", shown.state == "filled"
+    row = {
+        "instId": "BTCUSDT",
+        "instType": "SWAP" if shown.is_swap else "SPOT",
+        "algoId": shown.id,
+        "algoClOrdId": shown.ours,
+        "clOrdId": "",
+        "ordId": FIRED_ID if has_fired else "",
+        "ordIdList": [FIRED_ID] if has_fired else [],
+        "ordType": "conditional",
+        "side": shown.side,
+        "sz": shown.size,
+        "slTriggerPx": TRIGGER,
+        "slTriggerPxType": "mark",
+        "slOrdPx": "-1",
+        "tpTriggerPx": "",
+        "tpOrdPx": "",
+        "state": shown.pick("live", "effective", "canceled"),
+        "actualSz": shown.filled if has_fired else "",
+        "actualPx": "",
+        "cTime": str(NOW),
+        "uTime": str(NOW),
+    }
+    became = _orders(shown.market())
+    [market] = became["GET /api/v5/trade/order"]["data"]
+    # What a conditional order has become tells whose it was, and has no id of ours.
+    market |= {"clOrdId": "", "algoClOrdId": shown.ours, "algoId": shown.id}
+    trade = {
+        "instId": "BTCUSDT",
+        "tradeId": "5",
+        "ordId": FIRED_ID,
+        "clOrdId": "",
+        "side": shown.side,
+        "fillPx": ASK,
+        "fillSz": shown.size,
+        "fee": "-7.4",
+        "feeCcy": "USDT",
+        "execType": "T",
+        "ts": str(NOW),
+    }
+    return {
+        "GET /api/v5/trade/order-algo": _ok(row),
+        "GET /api/v5/trade/orders-algo-pending#ordType=conditional": _ok(*([row] if is_open else [])),
+        **({f"GET /api/v5/trade/order#ordId={FIRED_ID}": _ok(market)} if has_fired else {}),
+        "GET /api/v5/trade/order": _MISSING,
+        "GET /api/v5/trade/orders-pending": _ok(),
+        "GET /api/v5/trade/fills-history": _ok(*([trade] if has_fired else [])),
+    }
+
+
+def _refused(code: str, words: str) -> Any:
+    return {"code": "1", "msg": "", "data": [{"algoId": "", "sCode": code, "sMsg": words}]}
+
+
+STOPS = Stops(
+    create="POST /api/v5/trade/order-algo",
+    name="algoClOrdId",
+    created=_stop_created,
+    orders=_stop_orders,
+    cancel="POST /api/v5/trade/cancel-algos",
+    cancelled=lambda shown: _ok({"algoId": shown.id, "algoClOrdId": shown.ours, "sCode": "0", "sMsg": ""}),
+    gone=_refused("51400", "Cancellation failed as the order has been filled, canceled or does not exist."),
+    refused=_refused("51280", "The SL trigger price must be lower than the last price."),
+    none={
+        "GET /api/v5/trade/order-algo": _MISSING,
+        "GET /api/v5/trade/orders-algo-pending#ordType=conditional": _ok(),
+        "GET /api/v5/trade/orders-pending": _ok(),
+    },
+)
+
 OKX = Venue(
     quotes=QUOTES,
     account=_account,
@@ -123,3 +219,5 @@ OKX = Venue(
     cancel="POST /api/v5/trade/cancel-order",
     none=_NONE,
 )
+
+OKX_SWAP = replace(OKX, stops=STOPS)

@@ -1,0 +1,100 @@
+"""Stops: how compatible venues hold them, as data, and why the others leave them to our monitor.
+
+A venue holds stops here only where the whole way of one is proven on its wire: placing it, finding it by our id, taking
+it back, and reading what it became. A stop that would be lost, or stand twice, is worse than none.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from app.brokers.crypto.ways import ClientId, LookUp, Shape, Trigger
+from app.domain.exits import NativeStyle
+from app.domain.market import MarketType
+from app.domain.orders import OrderType, TriggerSource
+
+_SWAP: Final = MarketType.SWAP
+
+
+def _refused(*codes: int | str) -> dict[str, str]:
+    return {str(code): "rejected_by_venue" for code in codes}
+
+
+_OKX: Final = {
+    "style": NativeStyle.STOP_ONLY,
+    "refusals": _refused(51023, 51112, 51169, 51250, 51252, 51275, 51277, 51278, 51279, 51280),
+    "triggers": {
+        TriggerSource.MARK: Trigger({"slTriggerPxType": "mark"}, "fetch_mark_prices", "markPrice"),
+        TriggerSource.LAST: Trigger({"slTriggerPxType": "last"}, "fetch_tickers", "last"),
+    },
+    # Beside the id of conditional orders the class would send one of its own for other orders.
+    "options": {"brokerId": None},
+    "stop_id": ClientId("algoClOrdId", "clOrdId", told="algoClOrdId"),
+    "rooms": {OrderType.STOP: {"trigger": True, "ordType": "conditional"}},
+    "real_order": ("ordIdList", "ordId"),
+}
+_GATE: Final = {
+    "style": NativeStyle.STOP_ONLY,
+    "refusals": _refused("AUTO_TRIGGER_PRICE_LESS_LAST", "AUTO_TRIGGER_PRICE_GREATE_LAST", "POSITION_EMPTY"),
+    "triggers": {
+        TriggerSource.MARK: Trigger({"price_type": "1"}, "fetch_tickers", "markPrice"),
+        TriggerSource.LAST: Trigger({"price_type": "0"}, "fetch_tickers", "last"),
+        TriggerSource.INDEX: Trigger({"price_type": "2"}, "fetch_tickers", "indexPrice"),
+    },
+    "stop_id": ClientId("clientOrderId", "text", Shape.HEX28, prefix="t-", is_prefixed_here=True),
+    "rooms": {OrderType.STOP: {"trigger": True}},
+    "real_order": ("trade_id",),
+}
+_KUCOIN: Final = {
+    # A stop stays the same order when it fires; untriggered ones are listed apart.
+    "style": NativeStyle.STOP_ONLY,
+    "refusals": _refused(300000, 300009, 300011, 300012),
+    "triggers": {TriggerSource.LAST: Trigger({"stopPriceType": "TP"}, "fetch_tickers", "last")},
+    "stop_lists": {"trigger": True},
+    "cancels_stops_by_id": True,
+    "unified": ("is_uta_enabled",),
+}
+_BITGET: Final = {
+    "style": NativeStyle.STOP_ONLY,
+    "refusals": _refused(22002, 40833, 40834, 40835, 40836, 40837, 40917, 45122),
+    # The position is not there yet: a moment after the fill it is.
+    "not_executed": frozenset({"43023"}),
+    "triggers": {
+        TriggerSource.MARK: Trigger({"triggerType": "mark_price"}, "fetch_tickers", "markPrice"),
+        TriggerSource.LAST: Trigger({"triggerType": "fill_price"}, "fetch_tickers", "last"),
+    },
+    # The class would set the one stop of the whole position, whatever it is to sell.
+    "stop_params": {"planType": "loss_plan"},
+    "stop_look_up": LookUp.FILTERED,
+    "rooms": {OrderType.STOP: {"trigger": True, "planType": "profit_loss"}},
+    "cancels_stops_by_id": True,
+    "real_order": ("executeOrderId",),
+    "unified": ("handle_uta_and_params", "createOrder"),
+}
+_HYPERLIQUID: Final = {
+    # A stop waits in the list of all orders, and stays the same one when it fires.
+    "style": NativeStyle.STOP_ONLY,
+    "refusing_words": ("Invalid TP/SL price", "Reduce only order would increase position"),
+}
+
+HELD: Final[Mapping[tuple[str, MarketType], Mapping[str, Any]]] = {
+    ("bitget", _SWAP): _BITGET,
+    # Its protocol is Bybit's own, and its class is that of Bybit under another address.
+    ("bybitid", _SWAP): {"style": NativeStyle.STOP_AND_TARGETS},
+    ("gate", _SWAP): _GATE,
+    ("hyperliquid", _SWAP): _HYPERLIQUID,
+    ("kucoin", _SWAP): _KUCOIN,
+    ("kucoinfutures", _SWAP): _KUCOIN,
+    ("okx", _SWAP): _OKX,
+}
+"""What it changes of a profile that the venue is to hold stops."""
+
+_ANOTHER: Final = "A stop that fired is another order there, and nothing surely tells which."
+
+SOFTWARE_ONLY: Final[Mapping[tuple[str, MarketType], str]] = {
+    **{(each, _SWAP): _ANOTHER for each in ("bingx", "deribit")},
+    ("krakenfutures", _SWAP): "It tells for five seconds only what became of a stop.",
+    ("mexc", _SWAP): "Its conditional orders take no id of ours.",
+    ("myokx", _SWAP): "Its class does not say that swaps can have stops.",
+    ("phemex", _SWAP): "Its class cannot take a stop back from an account that has a long and a short side.",
+}
+"""Why our monitor watches the stops of a market whose class could place them."""

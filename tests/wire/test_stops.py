@@ -1,0 +1,229 @@
+"""What a stop at a compatible venue goes through: placed, seen, taken back, fired: on answers in the venue's words."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from decimal import Decimal
+from typing import Final
+from uuid import uuid4
+
+import pytest
+
+from app.brokers.crypto.profiles import profile_of
+from app.brokers.crypto.tiers import COMPATIBLE
+from app.brokers.port import Refused, Unreachable
+from app.domain.exits import NativeStyle
+from app.domain.market import MarketType
+from app.domain.money import ZERO
+from app.domain.orders import Leg, OrderReport, OrderRequest, OrderStatus, OrderType, Side, TriggerSource
+from tests.desks import START
+from tests.wire.classes import ASK, CONTRACT, QUANTITY
+from tests.wire.story import TRIGGER
+from tests.wire.table import STOPS, WIRES, StopWire
+from tests.wire.test_stories import Told, telling
+from tests.wire.transport import Sent
+
+SWAP: Final = MarketType.SWAP
+CASES: Final = sorted(STOPS)
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+async def told(request: pytest.FixtureRequest) -> AsyncIterator[Told]:
+    """Each venue that holds stops."""
+    async with telling(*request.param) as opened:
+        yield opened
+
+
+def _wire(told: Told) -> StopWire:
+    return STOPS[told.driven.exchange.id, told.story.market_type]
+
+
+def _stop(told: Told, side: Side = Side.SELL, source: TriggerSource | None = None) -> OrderRequest:
+    """A stop for all that is held, as the engine makes it."""
+    told.story.side, told.story.type, told.story.reduces = side.value, "stop", True
+    return OrderRequest(
+        client_order_id=told.driven.broker.client_order_id(uuid4(), 1),
+        symbol=told.driven.symbol,
+        side=side,
+        type=OrderType.STOP,
+        quantity=QUANTITY,
+        signed_at=START,
+        trigger_price=Decimal(TRIGGER),
+        trigger_source=source,
+        reduce_only=True,
+    )
+
+
+async def _placed(told: Told, request: OrderRequest) -> OrderReport:
+    """It has been put to the venue."""
+    report = await told.driven.broker.place(request)
+    assert len(told.story.placed) == 1, "a stop is one request"
+    return report
+
+
+def _says(sent: Sent, what: dict[str, str]) -> None:
+    assert {name: sent.values(name) for name in what} == {name: [value] for name, value in what.items()}
+
+
+def test_every_market_that_holds_stops_has_been_read() -> None:
+    native = {case for case in COMPATIBLE if profile_of(*case).style is not NativeStyle.NONE}
+    assert set(STOPS) == native
+    for case, wire in STOPS.items():
+        assert tuple(profile_of(*case).triggers) == tuple(wire.sources)
+
+
+@pytest.mark.parametrize("side", [Side.SELL, Side.BUY])
+async def test_a_stop_says_what_it_is(told: Told, side: Side) -> None:
+    request, wire = _stop(told, side), _wire(told)
+    await _placed(told, request)
+    [sent] = told.story.placed
+    usual = next(iter(wire.sources.values()), {})
+    _says(sent, {**wire.says, **(wire.sells if side is Side.SELL else wire.buys), **usual})
+    units = QUANTITY / CONTRACT if told.story.market_type is SWAP else QUANTITY
+    assert [abs(Decimal(each)) for each in sent.values(wire.amount)] == [units]
+    # No price is at market.
+    assert [each for each in map(Decimal, sent.values(wire.trigger)) if each] == [Decimal(TRIGGER)]
+    named = [(key, value) for key, value in sent.pairs() if request.client_order_id in value]
+    assert named == [(wire.id, told.driven.profile.client_id.prefix + request.client_order_id)], "once"
+    values = [value for _, value in sent.pairs()]
+    assert not {"None", "null", "nan", "undefined"} & set(values)
+
+
+@pytest.mark.parametrize("source", list(TriggerSource))
+async def test_a_stop_goes_by_the_price_that_is_meant(told: Told, source: TriggerSource) -> None:
+    wire = _wire(told)
+    if source not in wire.sources:
+        return
+    await _placed(told, _stop(told, source=source))
+    _says(told.story.placed[0], dict(wire.sources[source]))
+
+
+async def test_the_prices_that_stops_go_by_are_told(told: Told) -> None:
+    symbol = told.driven.symbol
+    for source in _wire(told).sources:
+        assert await told.driven.broker.references(source, [symbol]) == {symbol: ASK}
+
+
+async def test_a_stop_is_for_the_side_that_is_held(told: Told) -> None:
+    wire = _wire(told)
+    if not told.driven.profile.holds_hedged:
+        assert wire.closes_long is None
+        return
+    assert wire.closes_long is not None
+    told.story.is_hedged = True
+    await _placed(told, _stop(told))
+    _says(told.story.placed[0], dict(wire.closes_long))
+
+
+async def test_an_entry_that_rests_is_no_stop_and_is_asked_for_once(told: Told) -> None:
+    report = await told.place(OrderType.LIMIT, Side.BUY)
+    named = replace(told.request.key, exchange_order_id=report.exchange_order_id)
+    told.story.asked.clear()
+    seen = (await told.driven.broker.survey([named]))[named.client_order_id]
+    assert isinstance(seen, OrderReport)
+    assert len(told.story.asked) == 1
+
+
+WITH_TARGETS: Final = [case for case in CASES if profile_of(*case).style is NativeStyle.STOP_AND_TARGETS]
+
+
+@pytest.mark.parametrize(("exchange", "market_type"), WITH_TARGETS)
+async def test_a_target_beside_a_stop_only_reduces(exchange: str, market_type: MarketType) -> None:
+    async with telling(exchange, market_type) as told:
+        report = await told.place(OrderType.TAKE_PROFIT, Side.SELL, reduce_only=True)
+        assert (report.status, report.quantity) == (OrderStatus.OPEN, QUANTITY)
+        _says(told.story.placed[0], dict(WIRES[exchange, market_type].exit))
+        assert [Decimal(each) for each in told.story.placed[0].values("price")] == [ASK]
+
+
+async def test_a_stop_rests_and_is_found_by_our_id_alone(told: Told) -> None:
+    request, broker = _stop(told), told.driven.broker
+    report = await _placed(told, request)
+    assert (report.status, report.filled_quantity) == (OrderStatus.OPEN, ZERO)
+    assert report.trigger_price == Decimal(TRIGGER)
+    found = await broker.find(request.key)
+    assert isinstance(found, OrderReport), "by our id alone"
+    assert found == report
+    assert (found.quantity, found.exchange_order_id) == (QUANTITY, report.exchange_order_id)
+    named = replace(request.key, exchange_order_id=report.exchange_order_id)
+    assert await broker.find(named) == found
+    assert (await broker.survey([named]))[request.client_order_id] == found
+    [resting] = await broker.resting([told.driven.symbol])
+    assert (resting.client_order_id, resting.exchange_order_id) == (
+        request.client_order_id,
+        report.exchange_order_id,
+    )
+    assert (resting.side, resting.quantity) == (Side.SELL, QUANTITY)
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["by its id", "by ours alone"])
+async def test_a_stop_is_taken_back(told: Told, knows: bool) -> None:
+    request, broker = _stop(told), told.driven.broker
+    report = await _placed(told, request)
+    key = replace(request.key, exchange_order_id=report.exchange_order_id if knows else None)
+    ended = await broker.cancel(key)
+    assert (ended.status, ended.filled_quantity) == (OrderStatus.CANCELLED, ZERO)
+    assert ended.exchange_order_id == report.exchange_order_id
+    assert told.story.order is not None
+    assert told.story.order.state == "cancelled"
+    assert await broker.resting([told.driven.symbol]) == []
+    # Whoever takes it back again is told the same.
+    assert await broker.cancel(key) == ended
+    assert await broker.find(request.key) == ended
+
+
+@pytest.mark.parametrize("side", [Side.SELL, Side.BUY])
+async def test_a_stop_that_has_fired_is_what_it_became(told: Told, side: Side) -> None:
+    request, broker = _stop(told, side), told.driven.broker
+    report = await _placed(told, request)
+    told.story.become("filled")
+    named = replace(request.key, exchange_order_id=report.exchange_order_id)
+    fired = await broker.find(request.key)
+    assert isinstance(fired, OrderReport)
+    assert (fired.status, fired.filled_quantity, fired.average_price) == (OrderStatus.FILLED, QUANTITY, ASK)
+    assert [fee for fee in fired.fees.values() if fee] == ([Decimal("7.4")] if fired.fees_told else [])
+    assert (fired.leg, fired.exchange_order_id) == (Leg.STOP, report.exchange_order_id)
+    assert await broker.find(named) == fired
+    assert (await broker.survey([named]))[request.client_order_id] == fired
+    assert await broker.resting([told.driven.symbol]) == []
+    assert await broker.cancel(named) == fired
+    assert len(told.story.placed) == 1
+
+
+async def test_what_a_fired_stop_traded_is_known_as_ours(told: Told) -> None:
+    request, broker = _stop(told), told.driven.broker
+    report = await _placed(told, request)
+    told.story.become("filled")
+    named = replace(request.key, exchange_order_id=report.exchange_order_id)
+    [fill] = await broker.fills(told.driven.symbol, START, [])
+    assert (fill.side, fill.quantity, fill.price) == (Side.SELL, QUANTITY, ASK)
+    assert await broker.fills(told.driven.symbol, START, [named]) == []
+
+
+async def test_a_stop_that_comes_before_its_position_may_come_again() -> None:
+    async with telling("bitget", SWAP) as told:
+        assert told.story.venue.stops is not None
+        early = {"code": "43023", "msg": "Insufficient position, can not set profit or stop loss"}
+        told.story.venue = replace(told.story.venue, stops=replace(told.story.venue.stops, refused=early))
+        told.story.refuses = True
+        with pytest.raises(Unreachable):
+            await told.driven.broker.place(_stop(told))
+
+
+@pytest.mark.parametrize("exchange", ["bitget", "kucoin", "kucoinfutures"])
+async def test_no_stop_is_left_in_accounts_whose_stops_nobody_has_read(exchange: str) -> None:
+    async with telling(exchange, SWAP) as told:
+        told.story.is_unified = True
+        # The position mode is not what this is about.
+        with pytest.raises(Refused, match="unified"):
+            await told.driven.broker.place(_stop(told))
+        assert told.story.placed == []
+
+
+async def test_a_stop_that_cannot_stand_is_refused_for_certain(told: Told) -> None:
+    """In doubt it would stand in the way of the exit that is due."""
+    told.story.refuses = True
+    request = _stop(told)
+    with pytest.raises(Refused):
+        await told.driven.broker.place(request)
+    assert len(told.story.placed) == 1
+    assert not isinstance(await told.driven.broker.find(request.key), OrderReport)
