@@ -18,6 +18,7 @@ import uvicorn
 import app.brokers.crypto.venue
 import app.main
 import workers.main
+from app.brokers.crypto.catalogue import catalogue
 from tests.chaos import points
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -28,6 +29,7 @@ PRELOADED: Final = (app.brokers.crypto.venue, app.main)
 
 def main() -> None:
     """Start what is asked for, until stdin ends."""
+    catalogue()  # which an API reads when it starts
     woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
