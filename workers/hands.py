@@ -18,6 +18,7 @@ from app.desk import Desk
 from app.engine import arrivals, monitoring, sweeping, timetable
 from app.engine.rooms import Room, Rooms
 from app.engine.sweeping import Finding, Kind
+from app.store.outages import is_outage, reason_of
 
 log = structlog.get_logger(__name__)
 
@@ -31,13 +32,19 @@ _CANCEL_AGAIN: Final = timedelta(milliseconds=100)
 
 
 async def guarded(desk: Desk, name: str, work: Awaitable[Any], **words: str) -> None:
-    """Do a piece of work; whatever goes wrong with it is logged and counted, and no other work suffers."""
+    """Do a piece of work; whatever goes wrong with it is logged and counted, and no other work suffers.
+
+    Where the database was away or busy, which is nothing about the work, one line says so; all else has its traceback.
+    """
     with bound_contextvars(job=name, **words):
         try:
             await work
-        except Exception:
+        except Exception as error:
             desk.metrics.jobs_failed.labels(name).inc()
-            log.exception("job_failed")
+            if is_outage(error):
+                log.warning("job_put_off", reason=reason_of(error))
+            else:
+                log.exception("job_failed")
 
 
 async def cancel(tasks: "set[asyncio.Task[Any]]") -> None:

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from app.brokers.port import Refused, VenueError
 from app.domain.errors import Conflict, Denied, EngineError, Forbidden, Invalid, NotFound
+from app.store.outages import is_outage
 
 log = structlog.get_logger(__name__)
 
@@ -227,7 +228,7 @@ def kind_of(error: Exception) -> EngineError | None:
             return Conflict("conflict", f"The venue refused: {error.message}")
         case VenueError():
             return Unavailable(f"The venue did not answer: {error.message}")
-        case _ if _is_outage(error):
+        case _ if is_outage(error):
             return Unavailable("The database cannot be reached at the moment.")
         case _:
             return None
@@ -246,32 +247,6 @@ def _of_status(status: int) -> EngineError | None:
             return TooLarge()
         case _:
             return None
-
-
-# PostgreSQL's classes of passing conditions: connection lost, transaction to be tried again, no resources,
-# lock not available, an operator's intervention (shutdown, a statement that took too long).
-_OUTAGES: Final = ("08", "40", "53", "55", "57")
-
-
-def _is_outage(error: BaseException | None) -> bool:
-    """Whether the database was away, or too busy to answer in time."""
-    match error:
-        case PoolTimeout() | OSError() | asyncpg.InterfaceError():
-            return True
-        case asyncpg.PostgresError():
-            return (error.sqlstate or "").startswith(_OUTAGES)
-        case DBAPIError():
-            return error.connection_invalidated or _is_outage(_driver_error(error))
-        case Exception(__cause__=asyncpg.PostgresError() as cause):
-            # A connection that could not be made for somebody who speaks to the driver itself.
-            return _is_outage(cause)
-        case _:
-            return False
-
-
-def _driver_error(error: DBAPIError) -> BaseException | None:
-    """What asyncpg itself raised, below SQLAlchemy's translation."""
-    return error.orig.__cause__ if error.orig is not None else None
 
 
 def _status(error: EngineError) -> int:

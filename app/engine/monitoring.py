@@ -242,7 +242,8 @@ async def _mark(
     """Write the leaving price of every position that has a sound quote, in one statement, and its best price yet."""
     now = desk.now()
     rows = []
-    for each, position in _all_positions(watched):
+    # In the order in which whoever holds several trades locks them: two that wait for each other would both be lost.
+    for each, position in sorted(_all_positions(watched), key=lambda pair: pair[1].execution_id):
         quote = quotes.get((each.broker.market_key, position.symbol))
         if quote is None or not quote.is_usable(now, desk.quote_max_age):
             continue

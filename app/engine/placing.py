@@ -34,13 +34,16 @@ def backoff(tries: int) -> timedelta:
 
 
 def claim(order: Order, broker: Broker, now: datetime) -> None:
-    """Make an order ours to send: the next attempt, its client order id and signing time, stored before any byte."""
+    """Make an order ours to send: the next attempt, its client order id and signing time, stored before any byte.
+
+    From the end of its validity on it is looked for, whoever is to send it may be dead: to find it proves it at once.
+    """
     order.attempt += 1
     order.status = OrderStatus.SENDING
     order.client_order_id = broker.client_order_id(order.id, order.attempt)
     order.exchange_order_id = None
     order.signed_at = now
-    order.due_at = now + broker.traits.settle
+    order.due_at = now + min(broker.traits.validity, broker.traits.settle)
     order.misses, order.missed_at = 0, None
     order.updated_at = now
 

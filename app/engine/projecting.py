@@ -63,7 +63,7 @@ def refresh(trade: Trade, now: datetime) -> None:
 
 def _project_execution(execution: Execution, entry: Order, now: datetime) -> None:
     status = _AFTER_ENTRY[entry.status]
-    if entry.filled_quantity > ZERO and status in (ExecutionStatus.CANCELLED, ExecutionStatus.EXPIRED):
+    if entry.filled_quantity > ZERO and status in _ENDED_WITHOUT_ALL:
         status = ExecutionStatus.PARTIAL
     execution.status = status
     execution.code = entry.code if status in _ENDED_WITHOUT_ALL else None

@@ -127,7 +127,9 @@ async def record_silence(
             return False
         signed_at = current.key.signed_at
         settled = traits is not None and asked_at >= signed_at + traits.settle
-        if silence is ABSENT and settled:
+        # Two processes that look at the same moment have looked once.
+        is_another = current.missed_at is None or asked_at >= current.missed_at + _BETWEEN_LOOKS
+        if silence is ABSENT and settled and is_another:
             current.misses += 1
             current.missed_at = asked_at
         if traits is not None and current.misses >= traits.clean_misses:

@@ -2,6 +2,7 @@
 
 `absent` ends an entry for good; an exit is intended again, since leaving is not optional. `placed` names the
 venue's own id where our client id found nothing: the venue is asked once more, and its report is what counts.
+Of a connection that was deleted nobody can ask, and nothing is sent there: `absent` is all there is to say.
 """
 
 from dataclasses import replace
@@ -48,7 +49,7 @@ async def resolve(
 
 
 async def _take_as_absent(desk: Desk, owner: Owner, execution_id: UUID) -> None:
-    await _check_managed(desk, owner, execution_id)
+    await _connection(desk, owner, execution_id)
     now = desk.now()
     message = "It was looked for at the venue by hand and is not there."
     async with desk.sessions.begin() as session:
@@ -58,6 +59,9 @@ async def _take_as_absent(desk: Desk, owner: Owner, execution_id: UUID) -> None:
             endings.put_back(trade, order, message, now, now)
         else:
             endings.refuse(trade, order, trades.NEVER_ARRIVED, message, now)
+        connection = await session.get_one(Connection, order.connection_id)
+        if connection.deleted_at is not None:
+            endings.let_go(trade, now)
         _write_down(trade, owner, order, Finding.ABSENT, now)
         connection_id = order.connection_id
     async with desk.sessions.begin() as session:
@@ -67,10 +71,14 @@ async def _take_as_absent(desk: Desk, owner: Owner, execution_id: UUID) -> None:
 
 
 async def _look_for(desk: Desk, owner: Owner, execution_id: UUID, exchange_order_id: str | None) -> None:
-    await _check_managed(desk, owner, execution_id)
+    connection = await _connection(desk, owner, execution_id)
     async with desk.sessions.begin() as session:
         order = _in_review(await trades.locked(session, execution_id))
-        connection = await session.get_one(Connection, order.connection_id)
+    if connection.deleted_at is not None:
+        raise Conflict(
+            "conflict",
+            "Its connection was deleted, so nobody can ask the venue; say absent to end the review.",
+        )
     broker = await broker_of(desk, connection)
     report = await broker.find(
         replace(order.key, exchange_order_id=exchange_order_id or order.exchange_order_id)
@@ -87,15 +95,13 @@ async def _look_for(desk: Desk, owner: Owner, execution_id: UUID, exchange_order
     await protection.after(desk, execution_id)
 
 
-async def _check_managed(desk: Desk, owner: Owner, execution_id: UUID) -> None:
-    """The execution is the owner's, and its connection is there. Raises NotFound and Conflict."""
+async def _connection(desk: Desk, owner: Owner, execution_id: UUID) -> Connection:
+    """The connection of an execution of the owner's. Raises NotFound."""
     async with desk.sessions() as session:
         known = await executions.of_owner(session, owner, execution_id)
         if known is None:
             raise NotFound("execution")
-        connection = await session.get_one(Connection, known.connection_id)
-    if connection.deleted_at is not None:
-        raise Conflict("conflict", "Its connection was deleted; its orders are no longer managed here.")
+        return await session.get_one(Connection, known.connection_id)
 
 
 def _in_review(trade: Trade) -> Order:

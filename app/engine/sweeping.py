@@ -102,7 +102,8 @@ def _order_kind(order: Order) -> Kind:
 
 
 async def _lease(session: AsyncSession, table: type[Any], due: Any, now: datetime) -> list[Any]:
-    found = select(table.id).where(due <= now).order_by(due).limit(BATCH).with_for_update(skip_locked=True)
+    found = select(table.id).where(due <= now).order_by(due).limit(BATCH)
+    found = found.with_for_update(skip_locked=True, key_share=True)
     rows = await session.scalars(
         update(table).where(table.id.in_(found.scalar_subquery())).values({due: now + LEASE}).returning(table)
     )

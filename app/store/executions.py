@@ -109,7 +109,7 @@ async def lock_free(session: AsyncSession, execution_ids: Sequence[UUID]) -> Seq
         select(Execution.id)
         .where(Execution.id.in_(execution_ids))
         .order_by(Execution.id)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
     )
     return rows.all()
 
@@ -119,6 +119,6 @@ async def locked(session: AsyncSession, execution_id: UUID) -> Execution | None:
     return await session.scalar(
         select(Execution)
         .where(Execution.id == execution_id)
-        .with_for_update()
+        .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )

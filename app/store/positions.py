@@ -287,7 +287,7 @@ async def locked(session: AsyncSession, position_id: UUID) -> Position | None:
     return await session.scalar(
         select(Position)
         .where(Position.id == position_id)
-        .with_for_update()
+        .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )
 

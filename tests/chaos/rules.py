@@ -69,7 +69,7 @@ RULES: Final = (
             ),
             Edit(
                 "app/engine/placing.py",
-                "order.due_at = now + broker.traits.settle",
+                "order.due_at = now + min(broker.traits.validity, broker.traits.settle)",
                 "order.due_at = now",
             ),
         ),

@@ -9,15 +9,18 @@ import pytest
 
 from app.brokers.directory import Access, Venue
 from app.brokers.port import Broker
+from app.domain.errors import Conflict
 from app.domain.exits import Protection
 from app.domain.money import ZERO
 from app.domain.orders import OrderReport, OrderRequest, OrderStatus, Purpose
 from app.domain.positions import PositionStatus
-from app.engine import connections
+from app.engine import closing, connections, reviewing
+from app.engine.reviewing import Finding
+from app.engine.trades import NEVER_ARRIVED
 from app.store.executions import ExecutionStatus
 from app.store.notifications import NotificationType
 from tests.desks import USER
-from tests.engine.signals import execute_all, executions, publish, sweep_all
+from tests.engine.signals import execute_all, executions, orders, publish, sweep_all
 from tests.engine.stages import OnPaper, flat, on_paper
 from tests.faults import Fault, FaultyBroker, FaultyVenue
 
@@ -124,6 +127,45 @@ async def test_an_entry_that_may_still_rest_ends_in_review(paper: OnPaper) -> No
     await _delete(paper)
     [done] = await executions(paper.desk)
     assert (done.status, done.message) == (ExecutionStatus.NEEDS_REVIEW, LEFT_OPEN)
+    await _assert_at_rest(paper)
+
+
+@pytest.mark.parametrize("percent", [None, "40"], ids=["unfilled", "filled in part"])
+async def test_its_owner_can_still_end_the_review(paper: OnPaper, percent: str | None) -> None:
+    await paper.connect(paper={} if percent is None else {"partial_fill_percent": percent})
+    price = "19000" if percent is None else "20000"
+    await publish(paper.desk, order_type="limit", entry_price=price, stop_loss="17000")
+    await execute_all(paper.desk)
+    paper.venue.deaf = True
+    await _delete(paper)
+    [left] = await executions(paper.desk)
+    with pytest.raises(Conflict, match="say absent"):
+        await reviewing.resolve(paper.desk, USER, left.id, Finding.PLACED, None)
+    await reviewing.resolve(paper.desk, USER, left.id, Finding.ABSENT, None)
+    [done] = await executions(paper.desk)
+    expected = ExecutionStatus.REJECTED if percent is None else ExecutionStatus.PARTIAL
+    assert (done.status, done.code) == (expected, NEVER_ARRIVED)
+    assert (done.filled_quantity > ZERO) is (percent is not None)
+    await _assert_at_rest(paper)
+
+
+async def test_a_close_in_review_that_is_said_to_be_absent_is_not_sent_again(paper: OnPaper) -> None:
+    await paper.connect(protection={"native": False})
+    await publish(paper.desk, stop_loss="17000")
+    await execute_all(paper.desk)
+    paper.venue.faults.append(Fault.REQUEST_LOST)
+    paper.venue.blind = paper.venue.secretive = True
+    position = await paper.position()
+    await closing.request_close(paper.desk, USER, position.id, None, idempotency_key=None)
+    await execute_all(paper.desk)
+    await _delete(paper)
+    await paper.rounds(30)
+    assert [each.status for each in await orders(paper.desk)] == [
+        OrderStatus.FILLED,
+        OrderStatus.NEEDS_REVIEW,
+    ]
+    await reviewing.resolve(paper.desk, USER, position.execution_id, Finding.ABSENT, None)
+    assert [each.status for each in await orders(paper.desk)] == [OrderStatus.FILLED, OrderStatus.CANCELLED]
     await _assert_at_rest(paper)
 
 

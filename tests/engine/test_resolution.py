@@ -1,5 +1,6 @@
 """What a look-up that comes late, or cannot even be made, does to an order in doubt."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
@@ -8,19 +9,22 @@ import pytest
 
 from app.brokers.directory import Access
 from app.brokers.paper.tape import Recordings
-from app.brokers.paper.venue import open_paper
-from app.brokers.port import CANNOT_SAY, Broker, Silence, Unreachable
+from app.brokers.paper.venue import VALIDITY, open_paper
+from app.brokers.port import ABSENT, CANNOT_SAY, Broker, Silence, Unreachable
 from app.desk import Desk, open_database, open_sessions
-from app.domain.orders import OrderKey, OrderReport, OrderStatus
+from app.domain.exits import Protection
+from app.domain.orders import OrderKey, OrderReport, OrderRequest, OrderStatus
 from app.engine import (
     endings,
     resolution,
     trades,
 )
+from app.engine.access import broker_of
+from app.store.connections import Connection
 from app.store.executions import ExecutionStatus
 from app.store.orders import Order
 from tests.desks import START, Clock, add_connection, opened_desk, write_recording
-from tests.engine.signals import execute_all, executions, orders, publish, sweep_all
+from tests.engine.signals import execute_all, executions, orders, positions, publish, sweep_all
 from tests.faults import Fault, FaultyBroker, FaultyVenue
 
 CANDLES = [("20000", "20000", "20000", "20000")] * 1200
@@ -30,6 +34,10 @@ class Slow(FaultyVenue):
     """A venue whose look-ups say nothing, after something else has happened; or that cannot be opened at all."""
 
     meanwhile: Callable[[], Awaitable[None]] | None = None
+    kept: asyncio.Event | None = None
+    """Set when an order is there, whose answer then never comes."""
+    speaks = False
+    """Whether its look-ups say what there is after all."""
     shut = False
 
     async def open(self, access: Access) -> Broker:
@@ -42,10 +50,20 @@ class Slow(FaultyVenue):
 class SlowBroker(FaultyBroker):
     """Waits for what happens meanwhile."""
 
+    async def place(self, request: OrderRequest) -> OrderReport:
+        """The real answer, or none at all."""
+        assert isinstance(self._venue, Slow)
+        report = await super().place(request)
+        if self._venue.kept is not None:
+            self._venue.kept.set()
+            await asyncio.Event().wait()
+        return report
+
     async def find(self, key: OrderKey) -> OrderReport | Silence:
         """Nothing that could be said, once the other thing has happened."""
-        del key
         assert isinstance(self._venue, Slow)
+        if self._venue.speaks:
+            return await super().find(key)
         if self._venue.meanwhile is not None:
             await self._venue.meanwhile()
         return CANNOT_SAY
@@ -81,6 +99,44 @@ async def in_doubt(desk: Desk, venue: Slow) -> Order:
     [entry] = await orders(desk)
     assert entry.status is OrderStatus.SENDING
     return entry
+
+
+async def test_what_a_dead_worker_has_sent_is_found_and_protected_when_its_window_is_over(
+    desk: Desk, clock: Clock, venue: Slow
+) -> None:
+    """Only absence takes the settle time, which can be longer than anybody may be without a stop."""
+    await add_connection(desk)
+    venue.kept = asyncio.Event()
+    await publish(desk, stop_loss="19000")
+    sending = asyncio.create_task(execute_all(desk))
+    await venue.kept.wait()
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    venue.kept = None
+    assert [each.status for each in await executions(desk)] == [ExecutionStatus.SENDING]
+    venue.speaks = True
+    clock.move(VALIDITY.total_seconds() - 1)
+    assert await sweep_all(desk) == 0
+    clock.move(1)
+    await sweep_all(desk)
+    [position] = await positions(desk)
+    assert position.protection is Protection.NATIVE
+
+
+async def test_two_processes_that_look_at_the_same_moment_have_looked_once(
+    desk: Desk, clock: Clock, venue: Slow
+) -> None:
+    entry = await in_doubt(desk, venue)
+    clock.move(20)
+    async with desk.sessions() as session:
+        connection = await session.get_one(Connection, entry.connection_id)
+    traits = (await broker_of(desk, connection)).traits
+    for expected in (1, 1):
+        assert not await resolution.record_silence(desk, traits, entry, ABSENT, desk.now())
+        [entry] = await orders(desk)
+        assert entry.misses == expected
+    clock.move(2)
+    assert await resolution.record_silence(desk, traits, entry, ABSENT, desk.now())
 
 
 @pytest.mark.parametrize("seconds", [20, 400])

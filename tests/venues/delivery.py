@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from aiohttp import web
@@ -96,8 +97,10 @@ async def cut_in_half(incoming: web.BaseRequest, page: Page) -> web.StreamRespon
     body = page.text.encode()
     response = web.StreamResponse(status=page.status, headers={"Content-Length": str(len(body))})
     response.content_type = page.content_type
-    await response.prepare(incoming)
-    await response.write(body[: len(body) // 2])
+    # Whoever asked may be dead by now.
+    with suppress(ConnectionResetError):
+        await response.prepare(incoming)
+        await response.write(body[: len(body) // 2])
     if incoming.transport is not None:
         incoming.transport.close()
     return response

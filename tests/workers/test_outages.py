@@ -193,6 +193,10 @@ async def test_while_postgres_is_away_intake_says_503_and_nothing_is_half_done(
                 refused = [answer for answer in answers.values() if answer.status_code == 503]
                 assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
                 await _check_whole(desk, {n for n, answer in answers.items() if answer.status_code == 202})
+                assert worker.events("job_put_off") != []
+                assert worker.events("job_failed") == [], (
+                    "nobody reads a traceback for every job of an outage"
+                )
                 assert await worker.stop() == 0
 
 
