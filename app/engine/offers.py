@@ -6,7 +6,7 @@ from typing import Final
 
 from app.brokers.crypto import listed_exchanges
 from app.brokers.crypto.credentials import KNOWN_FIELDS
-from app.brokers.crypto.tiers import UNREDUCED, Tier
+from app.brokers.crypto.tiers import UNSERVED, Tier
 from app.brokers.metatrader import credentials as metatrader
 from app.brokers.metatrader.platforms import PLATFORMS
 from app.brokers.paper.terms import RECORDING, SYNTHETIC
@@ -140,8 +140,8 @@ def check_market(offer: Offer, market_type: MarketType, *, sandbox: bool) -> Non
     """The venue has that market, it can be left, and there is a sandbox where one is asked for. Raises Invalid."""
     if market_type not in offer.market_types:
         raise Invalid("market_type", f"{offer.name} trades {' and '.join(offer.market_types)}.")
-    if (offer.id, market_type) in UNREDUCED:
-        raise Invalid("market_type", UNREDUCED[offer.id, market_type])
+    if (offer.id, market_type) in UNSERVED:
+        raise Invalid("market_type", UNSERVED[offer.id, market_type])
     if sandbox and not offer.sandbox:
         raise Invalid("sandbox", f"{offer.name} has no sandbox.")
 

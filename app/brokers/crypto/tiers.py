@@ -77,23 +77,33 @@ UNPLACED: Final[Mapping[str, str]] = {
 
 _SPOT, _SWAP = MarketType.SPOT, MarketType.SWAP
 
-_TURNS = "Its class cannot say that an order may only reduce a position, so no account is opened there."
+_TURNS = "Its class cannot say that an order may only reduce a position."
 
 UNREDUCED: Final[Mapping[tuple[str, MarketType], str]] = {
     **{
         (each, _SWAP): _TURNS
         for each in ("bigone", "bitstamp", "bullish", "cryptocom", "onetrading", "zebpay")
     },
-    (
-        "coinbase",
-        _SWAP,
-    ): "Its class closes the whole of a position where a part is meant, so no account is opened there.",
+    ("coinbase", _SWAP): "Its class closes the whole of a position where a part is meant.",
 }
-"""Where what is sent to leave a position might do more than that, and why: no account is opened there."""
+"""Where what is sent to leave a position might do more than that, and why."""
+
+_NEVER_LEFT: Final = {
+    **{(each, _SPOT): _LIMIT_ONLY for each in ("coinone", "coinspot", "gemini", "nado", "p2b", "zaif")},
+    **{(each, _SWAP): _LIMIT_ONLY for each in ("gemini", "nado")},
+    ("zebpay", _SPOT): _SPENDS_ON_SALE,
+    **{(each, kind): why for each, why in UNPLACED.items() for kind in (_SPOT, _SWAP)},
+}
+"""Where nothing can be sent that leaves a position, and why."""
+
+UNSERVED: Final[Mapping[tuple[str, MarketType], str]] = {
+    case: f"{why} No account is opened there." for case, why in {**_NEVER_LEFT, **UNREDUCED}.items()
+}
+"""Where no account is opened, because what is bought there could not be sold again, and nothing else with it."""
 
 REASONS: Final[Mapping[tuple[str, MarketType], str]] = {
     **{(each, kind): _NO_ID for each in _WITHOUT_IDS.split() for kind in (_SPOT, _SWAP)},
-    **UNREDUCED,
+    **UNSERVED,
     ("htx", _SWAP): "Our id is not taken by its class there, and the position mode is not told.",
     ("bitrue", _SWAP): _NO_POSITIONS,
     ("hashkey", _SWAP): "Its class lists the positions of one symbol at a time.",
@@ -103,11 +113,7 @@ REASONS: Final[Mapping[tuple[str, MarketType], str]] = {
     ("delta", _SWAP): "Its class sets margin modes of sub-accounts only.",
     **{(each, _SPOT): _OTHER_TRADES for each in ("bequant", "fmfwio", "hitbtc")},
     **{(each, _SWAP): _BALANCED for each in ("fmfwio", "hitbtc")},
-    ("zebpay", _SPOT): _SPENDS_ON_SALE,
     **{(each, _SWAP): _FOR_ACCOUNTS for each in ("modetrade", "mudrex", "woofipro")},
-    **{(each, _SPOT): _LIMIT_ONLY for each in ("coinone", "coinspot", "gemini", "nado", "p2b", "zaif")},
-    **{(each, _SWAP): _LIMIT_ONLY for each in ("gemini", "nado")},
-    **{(each, kind): why for each, why in UNPLACED.items() for kind in (_SPOT, _SWAP)},
     ("bydfi", _SWAP): "Its class takes no order back.",
     ("extended", _SWAP): _PRICED,
 }

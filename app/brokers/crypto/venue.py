@@ -17,7 +17,7 @@ from app.brokers.crypto.profiles import profile_of
 from app.brokers.crypto.public import PublicMarket
 from app.brokers.crypto.settings import Wanted
 from app.brokers.crypto.tariffs import Toll, tariff_of
-from app.brokers.crypto.tiers import UNREDUCED
+from app.brokers.crypto.tiers import UNSERVED
 from app.brokers.crypto.transport import Transport
 from app.brokers.crypto.ways import VALIDITY, Profile
 from app.brokers.directory import Access
@@ -64,9 +64,9 @@ class CryptoVenue:
     async def open(self, access: Access) -> CryptoBroker:
         """The broker of a connection; its credentials are unsealed here and nowhere else. Raises Refused."""
         _check_served(access.exchange, access.market_type)
-        turns = UNREDUCED.get((access.exchange, access.market_type))
-        if turns is not None:
-            raise Refused(turns, code=TERMS_NOT_SERVED)
+        why = UNSERVED.get((access.exchange, access.market_type))
+        if why is not None:
+            raise Refused(why, code=TERMS_NOT_SERVED)
         credentials = self._unsealed(access)
         profile = profile_of(access.exchange, access.market_type)
         account = digest_of(credentials)
