@@ -106,6 +106,9 @@ _KUCOIN_STOP: Final = StopWire(
 )
 
 STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
+    ("kraken", SPOT): StopWire(
+        "cl_ord_id", "volume", "price", {"ordertype": "stop-loss"}, {"type": "sell"}, {"type": "buy"}
+    ),
     ("kucoin", SWAP): _KUCOIN_STOP,
     ("kucoinfutures", SWAP): _KUCOIN_STOP,
     ("bitget", SWAP): StopWire(

@@ -12,7 +12,7 @@ from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
 from app.domain.orders import OrderType, TriggerSource
 
-_SWAP: Final = MarketType.SWAP
+_SPOT, _SWAP = MarketType.SPOT, MarketType.SWAP
 
 
 def _refused(*codes: int | str) -> dict[str, str]:
@@ -82,6 +82,8 @@ HELD: Final[Mapping[tuple[str, MarketType], Mapping[str, Any]]] = {
     ("bybitid", _SWAP): {"style": NativeStyle.STOP_AND_TARGETS},
     ("gate", _SWAP): _GATE,
     ("hyperliquid", _SWAP): _HYPERLIQUID,
+    # A stop waits in the list of all orders, and stays the same one when it fires.
+    ("kraken", _SPOT): {"style": NativeStyle.STOP_ONLY},
     ("kucoin", _SWAP): _KUCOIN,
     ("kucoinfutures", _SWAP): _KUCOIN,
     ("okx", _SWAP): _OKX,
