@@ -59,12 +59,15 @@ def test_what_holds_stops_is_what_has_been_read_on_the_wire() -> None:
     assert set(SOFTWARE_ONLY) <= COMPATIBLE - set(HELD)
 
 
-@pytest.mark.parametrize("exchange", sorted(exchange for exchange, kind in COMPATIBLE if kind is SWAP))
-def test_a_class_that_could_leave_stops_at_its_venue_does_or_it_is_said_why_not(exchange: str) -> None:
-    features = (getattr(library, exchange)().features.get("swap") or {}).get("linear") or {}
+@pytest.mark.parametrize(("exchange", "market_type"), sorted(COMPATIBLE))
+def test_a_class_that_could_leave_stops_at_its_venue_does_or_it_is_said_why_not(
+    exchange: str, market_type: MarketType
+) -> None:
+    told = getattr(library, exchange)().features.get(market_type) or {}
+    features = (told.get("linear") or {}) if market_type is SWAP else told
     creates = features.get("createOrder") or {}
     if creates.get("stopLossPrice") or creates.get("triggerPrice"):
-        assert (exchange, SWAP) in HELD.keys() | SOFTWARE_ONLY.keys()
+        assert (exchange, market_type) in HELD.keys() | SOFTWARE_ONLY.keys()
 
 
 @pytest.mark.parametrize("exchange", sorted(library.exchanges))

@@ -21,7 +21,7 @@ from tests.wire.venues import (
     mexc,
     phemex,
 )
-from tests.wire.venues.okx import OKX, OKX_SWAP
+from tests.wire.venues.okx import OKX, OKX_SPOT, OKX_SWAP
 
 SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
 
@@ -50,11 +50,11 @@ VENUES: Final[Mapping[tuple[str, MarketType], Venue]] = {
     ("kucoinfutures", SWAP): kucoin.SWAP,
     ("mexc", SPOT): mexc.SPOT,
     ("mexc", SWAP): mexc.SWAP,
-    ("myokx", SPOT): OKX,
+    ("myokx", SPOT): OKX_SPOT,
     ("myokx", SWAP): OKX,
-    ("okx", SPOT): OKX,
+    ("okx", SPOT): OKX_SPOT,
     ("okx", SWAP): OKX_SWAP,
-    ("okxus", SPOT): OKX,
+    ("okxus", SPOT): OKX_SPOT,
     ("phemex", SPOT): phemex.SPOT,
     ("phemex", SWAP): phemex.SWAP,
 }

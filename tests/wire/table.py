@@ -105,7 +105,26 @@ _KUCOIN_STOP: Final = StopWire(
     {"side": "sell", "stop": "down", "positionSide": "LONG"},
 )
 
+_BYBIT_STOP: Final = StopWire(
+    "orderLinkId",
+    "qty",
+    "triggerPrice",
+    {"orderType": "Market", "category": "spot", "orderFilter": "tpslOrder"},
+    {"side": "Sell"},
+    {"side": "Buy"},
+)
+_OKX_STOP: Final = StopWire(
+    "algoClOrdId",
+    "sz",
+    "slTriggerPx",
+    {"ordType": "conditional", "slOrdPx": "-1", "slTriggerPxType": "last", "tdMode": "cash"},
+    {"side": "sell"},
+    {"side": "buy"},
+)
+
 STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
+    **{(each, SPOT): _BYBIT_STOP for each in ("bybiteu", "bybitid")},
+    **{(each, SPOT): _OKX_STOP for each in ("myokx", "okx", "okxus")},
     ("kraken", SPOT): StopWire(
         "cl_ord_id", "volume", "price", {"ordertype": "stop-loss"}, {"type": "sell"}, {"type": "buy"}
     ),

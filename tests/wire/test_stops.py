@@ -53,6 +53,11 @@ def _stop(told: Told, side: Side = Side.SELL, source: TriggerSource | None = Non
     )
 
 
+def _cannot_be(told: Told, side: Side) -> bool:
+    """Whether nothing is held there that such a stop could be for: spot has no short side."""
+    return told.story.market_type is MarketType.SPOT and side is Side.BUY
+
+
 async def _placed(told: Told, request: OrderRequest) -> OrderReport:
     """It has been put to the venue."""
     report = await told.driven.broker.place(request)
@@ -73,6 +78,8 @@ def test_every_market_that_holds_stops_has_been_read() -> None:
 
 @pytest.mark.parametrize("side", [Side.SELL, Side.BUY])
 async def test_a_stop_says_what_it_is(told: Told, side: Side) -> None:
+    if _cannot_be(told, side):
+        return
     request, wire = _stop(told, side), _wire(told)
     await _placed(told, request)
     [sent] = told.story.placed
@@ -105,7 +112,7 @@ async def test_the_prices_that_stops_go_by_are_told(told: Told) -> None:
 
 async def test_a_stop_is_for_the_side_that_is_held(told: Told) -> None:
     wire = _wire(told)
-    if not told.driven.profile.holds_hedged:
+    if told.story.market_type is MarketType.SPOT or not told.driven.profile.holds_hedged:
         assert wire.closes_long is None
         return
     assert wire.closes_long is not None
@@ -173,6 +180,8 @@ async def test_a_stop_is_taken_back(told: Told, knows: bool) -> None:
 
 @pytest.mark.parametrize("side", [Side.SELL, Side.BUY])
 async def test_a_stop_that_has_fired_is_what_it_became(told: Told, side: Side) -> None:
+    if _cannot_be(told, side):
+        return
     request, broker = _stop(told, side), told.driven.broker
     report = await _placed(told, request)
     told.story.become("filled")

@@ -32,6 +32,16 @@ _OKX: Final = {
     "rooms": {OrderType.STOP: {"trigger": True, "ordType": "conditional"}},
     "real_order": ("ordIdList", "ordId"),
 }
+_OKX_SPOT: Final = {
+    "style": NativeStyle.STOP_ONLY,
+    "refusals": _OKX["refusals"],
+    "options": _OKX["options"],
+    # The class would borrow for it.
+    "stop_params": {"tdMode": "cash"},
+    "stop_id": _OKX["stop_id"],
+    "rooms": _OKX["rooms"],
+    "real_order": _OKX["real_order"],
+}
 _GATE: Final = {
     "style": NativeStyle.STOP_ONLY,
     "refusals": _refused("AUTO_TRIGGER_PRICE_LESS_LAST", "AUTO_TRIGGER_PRICE_GREATE_LAST", "POSITION_EMPTY"),
@@ -78,7 +88,8 @@ _HYPERLIQUID: Final = {
 
 HELD: Final[Mapping[tuple[str, MarketType], Mapping[str, Any]]] = {
     ("bitget", _SWAP): _BITGET,
-    # Its protocol is Bybit's own, and its class is that of Bybit under another address.
+    # Their protocol is Bybit's own, and their classes are that of Bybit under other addresses.
+    **{(each, _SPOT): {"style": NativeStyle.STOP_ONLY} for each in ("bybiteu", "bybitid")},
     ("bybitid", _SWAP): {"style": NativeStyle.STOP_AND_TARGETS},
     ("gate", _SWAP): _GATE,
     ("hyperliquid", _SWAP): _HYPERLIQUID,
@@ -87,12 +98,24 @@ HELD: Final[Mapping[tuple[str, MarketType], Mapping[str, Any]]] = {
     ("kucoin", _SWAP): _KUCOIN,
     ("kucoinfutures", _SWAP): _KUCOIN,
     ("okx", _SWAP): _OKX,
+    **{(each, _SPOT): _OKX_SPOT for each in ("myokx", "okx", "okxus")},
 }
 """What it changes of a profile that the venue is to hold stops."""
 
 _ANOTHER: Final = "A stop that fired is another order there, and nothing surely tells which."
 
+_UNREAD: Final = "Nobody has gone the whole way of a stop on its spot market yet."
+
 SOFTWARE_ONLY: Final[Mapping[tuple[str, MarketType], str]] = {
+    **{
+        (each, _SPOT): _UNREAD
+        for each in (
+            *("binanceus", "bingx", "bitget", "cryptocom", "gate", "gateeu"),
+            *("htx", "kucoin", "phemex"),
+        )
+    },
+    ("coinbase", _SPOT): "Its stops sell at a limit, which the price may leave behind.",
+    ("deribit", _SPOT): _ANOTHER,
     **{(each, _SWAP): _ANOTHER for each in ("bingx", "deribit")},
     ("krakenfutures", _SWAP): "It tells for five seconds only what became of a stop.",
     ("mexc", _SWAP): "Its conditional orders take no id of ours.",

@@ -145,11 +145,28 @@ def _stop_orders(shown: Shown) -> Answers:
     }
 
 
+def _spot_stop_orders(shown: Shown) -> Answers:
+    """The same on spot, where stops are told of to who asks for them only."""
+    told = _stop_orders(shown)
+    [row] = [
+        row for asked, answer in told.items() if "/v5/order/" in asked for row in answer["result"]["list"]
+    ]
+    row |= {"stopOrderType": "tpslOrder", "triggerDirection": 0, "triggerBy": "", "reduceOnly": False}
+    is_open = shown.state == "open"
+    nothing = _ok({"list": [], "nextPageCursor": ""})
+    apart = {
+        "GET /v5/order/realtime#orderFilter=tpslOrder": _ok({"list": [row]}) if is_open else nothing,
+        "GET /v5/order/history#orderFilter=tpslOrder": nothing if is_open else _ok({"list": [row]}),
+    }
+    # Those that are asked for more exactly stand first.
+    return {**apart, **told, "GET /v5/order/realtime": nothing, "GET /v5/order/history": nothing, **apart}
+
+
 def _error(code: int, words: str) -> Any:
     return {**_ok({}), "retCode": code, "retMsg": words}
 
 
-SPOT = Venue(
+_PLAIN = Venue(
     quotes={
         "GET /v5/market/tickers#symbol=BTCUSDT": _ok({"list": [_ticker("BTCUSDT", BID, ASK)]}),
         "GET /v5/market/tickers": _ok(
@@ -164,20 +181,28 @@ SPOT = Venue(
     none={"GET /v5/order/realtime": _ok({"list": []})},
 )
 
-SWAP = replace(
-    SPOT,
-    stops=Stops(
-        create=SPOT.create,
-        name="orderLinkId",
-        created=SPOT.created,
-        orders=_stop_orders,
-        cancel=SPOT.cancel,
-        cancelled=SPOT.created,
-        gone=_error(110001, "order not exists or too late to cancel"),
-        refused=_error(110093, "expect Falling, but trigger_price[19000] >= current[18900]"),
-        none={
-            "GET /v5/order/realtime": _ok({"list": []}),
-            "GET /v5/order/history": _ok({"list": [], "nextPageCursor": ""}),
-        },
+_STOPS = Stops(
+    create=_PLAIN.create,
+    name="orderLinkId",
+    created=_PLAIN.created,
+    orders=_stop_orders,
+    cancel=_PLAIN.cancel,
+    cancelled=_PLAIN.created,
+    gone=_error(110001, "order not exists or too late to cancel"),
+    refused=_error(110093, "expect Falling, but trigger_price[19000] >= current[18900]"),
+    none={
+        "GET /v5/order/realtime": _ok({"list": []}),
+        "GET /v5/order/history": _ok({"list": [], "nextPageCursor": ""}),
+    },
+)
+
+SWAP = replace(_PLAIN, stops=_STOPS)
+SPOT = replace(
+    _PLAIN,
+    stops=replace(
+        _STOPS,
+        orders=_spot_stop_orders,
+        refused=_error(170193, "Buy order price cannot be higher than 0USDT."),
+        none={"GET /v5/order/realtime#orderFilter=tpslOrder": _ok({"list": []}), **_STOPS.none},
     ),
 )

@@ -220,4 +220,4 @@ OKX = Venue(
     none=_NONE,
 )
 
-OKX_SWAP = replace(OKX, stops=STOPS)
+OKX_SPOT = OKX_SWAP = replace(OKX, stops=STOPS)
