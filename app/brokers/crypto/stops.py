@@ -103,17 +103,19 @@ HELD: Final[Mapping[tuple[str, MarketType], Mapping[str, Any]]] = {
 """What it changes of a profile that the venue is to hold stops."""
 
 _ANOTHER: Final = "A stop that fired is another order there, and nothing surely tells which."
-
+_AT_ONCE: Final = "Its class knows no stop loss there: told of one, it would sell at once."
+_IDS_ASIDE: Final = "Its class puts our id beside the trigger, not into the order that it becomes."
 _UNREAD: Final = "Nobody has gone the whole way of a stop on its spot market yet."
 
 SOFTWARE_ONLY: Final[Mapping[tuple[str, MarketType], str]] = {
-    **{
-        (each, _SPOT): _UNREAD
-        for each in (
-            *("binanceus", "bingx", "bitget", "cryptocom", "gate", "gateeu"),
-            *("htx", "kucoin", "phemex"),
-        )
-    },
+    **{(each, _SPOT): _UNREAD for each in ("binanceus", "bingx", "kucoin")},
+    **{(each, _SPOT): _AT_ONCE for each in ("htx", "phemex")},
+    **{(each, _SPOT): _IDS_ASIDE for each in ("gate", "gateeu")},
+    ("bitget", _SPOT): _ANOTHER,
+    (
+        "cryptocom",
+        _SPOT,
+    ): "Its class places stops by a request from before the venue gave them ones of their own.",
     ("coinbase", _SPOT): "Its stops sell at a limit, which the price may leave behind.",
     ("deribit", _SPOT): _ANOTHER,
     **{(each, _SWAP): _ANOTHER for each in ("bingx", "deribit")},
