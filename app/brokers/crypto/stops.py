@@ -93,7 +93,8 @@ HELD: Final[Mapping[tuple[str, MarketType], Mapping[str, Any]]] = {
     ("bybitid", _SWAP): {"style": NativeStyle.STOP_AND_TARGETS},
     ("gate", _SWAP): _GATE,
     ("hyperliquid", _SWAP): _HYPERLIQUID,
-    # A stop waits in the list of all orders, and stays the same one when it fires.
+    # A stop waits in the list of all orders, and stays the same one when it fires. Its deadline is for the request to
+    # arrive by: that venue has one for every order, and stops wait for weeks.
     ("kraken", _SPOT): {"style": NativeStyle.STOP_ONLY},
     ("kucoin", _SWAP): _KUCOIN,
     ("kucoinfutures", _SWAP): _KUCOIN,
