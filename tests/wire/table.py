@@ -125,6 +125,9 @@ _OKX_STOP: Final = StopWire(
 STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
     **{(each, SPOT): _BYBIT_STOP for each in ("bybiteu", "bybitid")},
     **{(each, SPOT): _OKX_STOP for each in ("myokx", "okx", "okxus")},
+    ("kraken", SPOT): StopWire(
+        "cl_ord_id", "volume", "price", {"ordertype": "stop-loss"}, {"type": "sell"}, {"type": "buy"}
+    ),
     ("kucoin", SWAP): _KUCOIN_STOP,
     ("kucoinfutures", SWAP): _KUCOIN_STOP,
     ("bitget", SWAP): StopWire(

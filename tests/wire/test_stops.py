@@ -236,3 +236,15 @@ async def test_a_stop_that_cannot_stand_is_refused_for_certain(told: Told) -> No
         await told.driven.broker.place(request)
     assert len(told.story.placed) == 1
     assert not isinstance(await told.driven.broker.find(request.key), OrderReport)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "says"), [("htx", {"type": "sell-market"}), ("phemex", {"ordType": "Market"})]
+)
+async def test_a_class_that_knows_no_stop_loss_would_sell_at_once(
+    exchange: str, says: dict[str, str]
+) -> None:
+    """Why such a market holds none, for as long as it is so."""
+    async with telling(exchange, MarketType.SPOT) as told:
+        await _placed(told, _stop(told))
+        _says(told.story.placed[0], says)

@@ -93,6 +93,9 @@ HELD: Final[Mapping[tuple[str, MarketType], Mapping[str, Any]]] = {
     ("bybitid", _SWAP): {"style": NativeStyle.STOP_AND_TARGETS},
     ("gate", _SWAP): _GATE,
     ("hyperliquid", _SWAP): _HYPERLIQUID,
+    # A stop waits in the list of all orders, and stays the same one when it fires. Its deadline is for the request to
+    # arrive by: that venue has one for every order, and stops wait for weeks.
+    ("kraken", _SPOT): {"style": NativeStyle.STOP_ONLY},
     ("kucoin", _SWAP): _KUCOIN,
     ("kucoinfutures", _SWAP): _KUCOIN,
     ("okx", _SWAP): _OKX,
@@ -101,17 +104,19 @@ HELD: Final[Mapping[tuple[str, MarketType], Mapping[str, Any]]] = {
 """What it changes of a profile that the venue is to hold stops."""
 
 _ANOTHER: Final = "A stop that fired is another order there, and nothing surely tells which."
-
+_AT_ONCE: Final = "Its class knows no stop loss there: told of one, it would sell at once."
+_IDS_ASIDE: Final = "Its class puts our id beside the trigger, not into the order that it becomes."
 _UNREAD: Final = "Nobody has gone the whole way of a stop on its spot market yet."
 
 SOFTWARE_ONLY: Final[Mapping[tuple[str, MarketType], str]] = {
-    **{
-        (each, _SPOT): _UNREAD
-        for each in (
-            *("binanceus", "bingx", "bitget", "cryptocom", "gate", "gateeu"),
-            *("htx", "kraken", "kucoin", "phemex"),
-        )
-    },
+    **{(each, _SPOT): _UNREAD for each in ("binanceus", "bingx", "kucoin")},
+    **{(each, _SPOT): _AT_ONCE for each in ("htx", "phemex")},
+    **{(each, _SPOT): _IDS_ASIDE for each in ("gate", "gateeu")},
+    ("bitget", _SPOT): _ANOTHER,
+    (
+        "cryptocom",
+        _SPOT,
+    ): "Its class places stops by a request from before the venue gave them ones of their own.",
     ("coinbase", _SPOT): "Its stops sell at a limit, which the price may leave behind.",
     ("deribit", _SPOT): _ANOTHER,
     **{(each, _SWAP): _ANOTHER for each in ("bingx", "deribit")},

@@ -2,7 +2,20 @@
 
 from typing import Any
 
-from tests.wire.story import ASK, BID, NOW, OTHER_ASK, OTHER_BID, TIME, Answers, Shown, Story, Venue
+from tests.wire.story import (
+    ASK,
+    BID,
+    NOW,
+    OTHER_ASK,
+    OTHER_BID,
+    TIME,
+    TRIGGER,
+    Answers,
+    Shown,
+    Stops,
+    Story,
+    Venue,
+)
 
 
 def _ok(result: Any) -> Any:
@@ -80,6 +93,43 @@ def _orders(shown: Shown) -> Answers:
     }
 
 
+def _stop_created(shown: Shown) -> Any:
+    what = f"stop loss {TRIGGER}.0"
+    return _ok({"descr": {"order": f"{shown.side} {shown.size} BTCUSDT @ {what}"}, "txid": [shown.id]})
+
+
+def _stops(shown: Shown) -> Answers:
+    """A stop waits in the list of all orders, and stays the same one when it fires."""
+    answers = _orders(shown)
+    row = answers["POST /0/private/QueryOrders"]["result"][shown.id]
+    row |= {"stopprice": f"{TRIGGER}.0", "trigger": "last"}
+    row["descr"] |= {
+        "ordertype": "stop-loss",
+        "price": f"{TRIGGER}.0",
+        "order": f"{shown.side} {shown.size} BTCUSDT @ stop loss {TRIGGER}.0",
+    }
+    trade = {
+        "ordertxid": shown.id,
+        "pair": "BTCUSDT",
+        "time": NOW / 1000,
+        "type": shown.side,
+        "ordertype": "stop-loss",
+        "price": ASK,
+        "cost": shown.cost,
+        "fee": shown.fee,
+        "vol": shown.size,
+        "margin": "0",
+        "misc": "",
+        "trade_id": 1,
+    }
+    return {
+        **answers,
+        "POST /0/private/TradesHistory": _ok(
+            {"trades": {"T1": trade} if shown.state == "filled" else {}, "count": 1}
+        ),
+    }
+
+
 SPOT = Venue(
     quotes={
         "GET /0/public/Ticker#ETHUSDT": _ok(
@@ -93,6 +143,20 @@ SPOT = Venue(
     orders=_orders,
     cancel="POST /0/private/CancelOrder",
     cancelled=lambda _: _ok({"count": 1}),
+    stops=Stops(
+        create="POST /0/private/AddOrder",
+        name="cl_ord_id",
+        created=_stop_created,
+        orders=_stops,
+        cancel="POST /0/private/CancelOrder",
+        cancelled=lambda _: _ok({"count": 1}),
+        gone={"error": ["EOrder:Unknown order"]},
+        refused={"error": ["EOrder:Insufficient funds"]},
+        none={
+            "POST /0/private/OpenOrders": _ok({"open": {}}),
+            "POST /0/private/ClosedOrders": _ok({"closed": {}, "count": 0}),
+        },
+    ),
 )
 
 
