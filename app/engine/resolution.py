@@ -95,7 +95,16 @@ async def _resolve(desk: Desk, order: Order, connection: Connection) -> None:
         # It would open something that nobody waits for, if it showed itself all the same.
         async with desk.sessions.begin() as session:
             await connections.reconcile_at(session, order.connection_id, desk.now())
+        await _send_again(desk, order)
     await protection.after(desk, order.execution_id)
+
+
+async def _send_again(desk: Desk, order: Order) -> None:
+    """Ring for what was put back: whoever wants to be in or out has waited for the whole settle time already."""
+    if order.purpose is Purpose.ENTRY:
+        await desk.queue.execute([order.execution_id])
+    elif order.purpose is Purpose.CLOSE:
+        await desk.queue.close_position(order.id)
 
 
 async def _ask(broker: Broker, order: Order) -> OrderReport | Silence:

@@ -139,6 +139,17 @@ async def test_two_processes_that_look_at_the_same_moment_have_looked_once(
     assert await resolution.record_silence(desk, traits, entry, ABSENT, desk.now())
 
 
+async def test_what_is_proven_absent_is_rung_for_at_once(desk: Desk, clock: Clock, venue: Slow) -> None:
+    await in_doubt(desk, venue)
+    venue.speaks = True
+    for _ in range(5):
+        clock.move(2)
+        await sweep_all(desk)
+    assert [each.status for each in await executions(desk)] == [ExecutionStatus.PENDING]
+    await execute_all(desk)
+    assert [each.status for each in await executions(desk)] == [ExecutionStatus.EXECUTED]
+
+
 @pytest.mark.parametrize("seconds", [20, 400])
 async def test_a_word_that_comes_when_the_order_waits_again_changes_nothing(
     desk: Desk, clock: Clock, venue: Slow, seconds: int
