@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import math
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -100,6 +102,8 @@ class Kept:
     child: Child | None = None
     stopped: bool = False
     """Whether it stands still at the moment, by SIGSTOP."""
+    runs_since: float = math.inf
+    """Since when it has run without a break, by the monotonic clock."""
     next_point: str | None = None
     """The point its next life ends at."""
     passes: int = 1
@@ -111,6 +115,7 @@ class Kept:
             armed = {"point": self.next_point, "passes": self.passes} if self.next_point else {}
             self.next_point = None
             self.child = await self.nursery.start({**self.wanted, **armed})
+            self.runs_since = time.monotonic()
             self.ends.append(await self.child.ended)
             await asyncio.sleep(RESTART_SECONDS)
 
@@ -120,6 +125,11 @@ class Kept:
             return False
         self.child.signal(signal.SIGKILL)
         return True
+
+    def has_run_for(self) -> float:
+        """How many seconds it has run by now without a break; 0 where it does not."""
+        runs = self.child is not None and not self.child.ended.done() and not self.stopped
+        return max(0.0, time.monotonic() - self.runs_since) if runs else 0.0
 
     async def pause(self, seconds: float) -> None:
         """Let it stand still for a while."""
@@ -132,7 +142,7 @@ class Kept:
             await asyncio.sleep(seconds)
         finally:
             child.signal(signal.SIGCONT)
-            self.stopped = False
+            self.stopped, self.runs_since = False, time.monotonic()
 
 
 @dataclass(eq=False)

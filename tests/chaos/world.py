@@ -34,7 +34,7 @@ from migrations import upgrade_to_head
 from tests.chaos.checker import Account
 from tests.chaos.lanes import COINS, PAIRS, Lane, walked
 from tests.chaos.nemesis import Nemesis
-from tests.chaos.outcome import Outcome, Spells
+from tests.chaos.outcome import SERVES_AFTER, Moment, Outcome, Spells
 from tests.chaos.processes import Kept, Nursery, Postgres
 from tests.chaos.source import QUICK_VENUE, copied
 from tests.chaos.stage import VENUES, connected, connected_exchange
@@ -166,16 +166,24 @@ class World:
         bare, closing = Spells(self.outcome.uncovered), Spells(self.outcome.leaving)
         covered: dict[tuple[UUID, str], Cover] = {}
         dust: dict[tuple[UUID, str], Decimal] = {}
+        now = Moment(time.monotonic(), 0.0)
         while True:
+            now = self._later(now)
             with suppress(SQLAlchemyError, OSError, asyncpg.PostgresError):
                 covered, dust = await self._covered(), await self._dust()
             without_stop = self._bare(dust)
             leaving = {each for each in without_stop if (known := covered.get(each)) and known.is_left}
-            closing.note(leaving)
+            closing.note(leaving, now)
             bare.note(
-                {each for each in without_stop if each not in leaving and not _is_fresh(covered.get(each))}
+                {each for each in without_stop if each not in leaving and not _is_fresh(covered.get(each))},
+                now,
             )
             await asyncio.sleep(0.5)
+
+    def _later(self, before: Moment) -> Moment:
+        wall = time.monotonic()
+        serves = any(each.has_run_for() >= SERVES_AFTER.total_seconds() for each in self.workers)
+        return Moment(wall, before.served + (wall - before.wall if serves else 0.0))
 
     def _bare(self, dust: Mapping[tuple[UUID, str], Decimal]) -> list[tuple[UUID, str]]:
         """What is held without its stop at the venue."""
