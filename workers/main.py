@@ -13,26 +13,22 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from datetime import UTC, timedelta
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 
 import structlog
 import uvloop
-from arq.connections import ArqRedis, RedisSettings
 from arq.cron import CronJob, cron
-from arq.worker import Worker, func
-from redis.asyncio import ConnectionPool
-from redis.exceptions import RedisError
 
 from app.desk import Desk, open_desk
 from app.engine import arrivals, delivering, journal, metering
 from app.engine.rekeying import MissingKeys, keys_checked
 from app.logs import configure_logs
-from app.queue import deserialize, serialize
 from app.settings import Settings, load_settings
 from workers import jobs
-from workers.hands import Hands, cancel, guarded
+from workers.doorbell import DRAIN, arq_settings, listen
+from workers.hands import Hands, guarded
 
 log = structlog.get_logger(__name__)
 
@@ -41,17 +37,7 @@ SWEEP_SECONDS = 2
 CHORE_SECONDS = 10
 BEAT_SECONDS = 10
 
-JOB_TIMEOUT = timedelta(minutes=3)
-"""For how long arq waits for what was rung for: longer than for any order. What it gives up goes on all the same."""
-
-DRAIN = timedelta(minutes=2)
-"""How long a stopping worker sees to its end what it has begun: longer than it may wait for an order (MetaTrader's
-bridges get 85 s). What is cut off after that is found by the sweep."""
-
 _LOOK_SECONDS = arrivals.EVERY // timedelta(seconds=1)
-_POLL = timedelta(milliseconds=50)
-_REDIS_PAUSE = timedelta(seconds=1)
-_REDIS_PATIENCE = timedelta(seconds=5)
 
 
 def cron_jobs(settings: Settings) -> list[CronJob]:
@@ -63,25 +49,6 @@ def cron_jobs(settings: Settings) -> list[CronJob]:
         cron(jobs.deliver_all, second=set(range(0, 60, SWEEP_SECONDS))),
         cron(jobs.chores, second=set(range(0, 60, CHORE_SECONDS)), run_at_startup=True),
     ]
-
-
-def arq_settings(settings: Settings) -> dict[str, Any]:
-    """What every arq worker of ours is made with."""
-    return {
-        "functions": [func(job, name=job.__qualname__) for job in jobs.ACTIVITY_JOBS],  # type: ignore[arg-type]
-        "redis_settings": RedisSettings.from_dsn(settings.redis_url.get_secret_value()),
-        # Results would only keep a second ring for the same row from being heard.
-        "keep_result": 0,
-        "max_tries": 1,
-        "max_jobs": 50,
-        "job_timeout": JOB_TIMEOUT,
-        "poll_delay": _POLL,
-        "health_check_interval": 15,
-        "job_serializer": serialize,
-        "job_deserializer": deserialize,
-        "log_results": False,
-        "timezone": UTC,
-    }
 
 
 def __getattr__(name: str) -> Any:
@@ -150,7 +117,7 @@ async def run(settings: Settings) -> None:
         hands = Hands(desk)
         ctx = {"desk": desk, "hands": hands}
         async with asyncio.TaskGroup() as group:
-            group.create_task(_listen(settings, ctx, stopping))
+            group.create_task(listen(settings, ctx, stopping))
             group.create_task(_every(settings.monitor_seconds, lambda: jobs.monitor(ctx), stopping))
             group.create_task(_every(_LOOK_SECONDS, lambda: jobs.look(ctx), stopping))
             group.create_task(_every(SWEEP_SECONDS, lambda: jobs.sweep(ctx), stopping))
@@ -203,67 +170,6 @@ async def _every(seconds: int, work: Callable[[], Awaitable[None]], stopping: as
         pause = seconds - time.time() % seconds
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), pause)
-
-
-async def _listen(settings: Settings, ctx: jobs.Context, stopping: asyncio.Event) -> None:
-    """Keep an arq worker running for as long as there is a Redis, and build another when it is back."""
-    silent = False
-
-    async def heard(ctx: dict[Any, Any]) -> None:  # noqa: ARG001 - arq calls it so
-        nonlocal silent
-        silent = False
-        log.info("queue_heard")
-
-    while not stopping.is_set():
-        redis = _open_queue(settings)
-        worker = Worker(
-            **arq_settings(settings),
-            redis_pool=redis,
-            handle_signals=False,
-            on_startup=heard,
-            ctx=dict(ctx),
-        )
-        running = asyncio.create_task(worker.async_run())
-        stop = asyncio.create_task(stopping.wait())
-        await asyncio.wait((running, stop), return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if running.done():
-            reason = type(running.exception()).__name__
-            if not silent:
-                log.warning("queue_lost", reason=reason)
-            silent = True
-        # Without Redis nobody can be told how a job has ended, and the work itself goes on.
-        await _put_down(worker, running, DRAIN if stopping.is_set() else timedelta(0))
-        await _close_queue(redis, worker.health_check_key)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), _REDIS_PAUSE.total_seconds())
-
-
-def _open_queue(settings: Settings) -> ArqRedis:
-    """A client for one arq worker; an answer that does not come counts as a Redis that is lost."""
-    pool = ConnectionPool.from_url(
-        settings.redis_url.get_secret_value(),
-        socket_connect_timeout=_REDIS_PATIENCE.total_seconds(),
-        socket_timeout=_REDIS_PATIENCE.total_seconds(),
-    )
-    return ArqRedis(pool, job_serializer=serialize, job_deserializer=deserialize)
-
-
-async def _close_queue(redis: ArqRedis, health_check_key: str) -> None:
-    """Take the sign of life back, if Redis is there, and let go of it."""
-    with suppress(RedisError, OSError):
-        await redis.delete(health_check_key)
-    await redis.aclose(close_connection_pool=True)
-
-
-async def _put_down(worker: Worker, running: "asyncio.Task[None]", patience: timedelta) -> None:
-    """Let the worker take no more, and wait for the jobs it has begun, which need no taking."""
-    await cancel({running})
-    begun = set(worker.tasks.values())
-    if begun:
-        _, late = await asyncio.wait(begun, timeout=patience.total_seconds())
-        await cancel(late)
-    await asyncio.gather(*begun, return_exceptions=True)
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from app.store.positions import Position
 from tests.desks import add_connection, write_recording
 from tests.engine.signals import executions, orders, positions, publish
 from tests.workers.processes import PLAIN_ARQ, Worker, own_redis, until, working
-from workers.main import DRAIN
+from workers.doorbell import DRAIN
 
 ADMIN: Final = Owner(Role.ADMIN, "admin-0")
 """Admins need no plan."""
