@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from app.brokers.port import Refused, VenueError
 from app.domain.errors import Conflict, Denied, EngineError, Forbidden, Invalid, NotFound
-from app.store.outages import is_outage
+from app.store.outages import is_clash, is_outage
 
 log = structlog.get_logger(__name__)
 
@@ -208,7 +208,8 @@ async def answer(request: Request, error: Exception) -> Response:
         log.error("request_failed", exc_info=error)
         return _render(request, "internal", CODES["internal"].example, 500)
     if isinstance(known, Unavailable):
-        log.warning("unavailable", reason=type(error).__name__, detail=known.message)
+        shown = error if is_clash(error) else None
+        log.warning("unavailable", reason=type(error).__name__, detail=known.message, exc_info=shown)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     return _render(
         request, known.code, known.message, _status(known), _faults(error), headers | _headers(known)
@@ -230,6 +231,8 @@ def kind_of(error: Exception) -> EngineError | None:
             return Unavailable(f"The venue did not answer: {error.message}")
         case _ if is_outage(error):
             return Unavailable("The database cannot be reached at the moment.")
+        case _ if is_clash(error):
+            return Unavailable("Something else changed the same at this moment; nothing was changed.")
         case _:
             return None
 
