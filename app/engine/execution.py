@@ -15,7 +15,7 @@ from sqlalchemy import select
 from app.brokers.port import CREDENTIALS_REFUSED, Broker, VenueError
 from app.desk import Desk
 from app.domain import stops
-from app.domain.entries import Entry
+from app.domain.entries import Entry, check_course
 from app.domain.errors import Denied
 from app.domain.exits import NativeStyle, final_target
 from app.domain.money import ZERO, exact, stored, text
@@ -232,6 +232,15 @@ def deny(trade: Trade, denial: Denied, now: datetime) -> None:
     execution.updated_at = now
     log.info("execution_denied", **naming.of_execution(execution), code=denial.code)
     telling.execution_denied(trade.session, execution, denial, now)
+
+
+async def deny_if_over(trade: Trade, now: datetime) -> None:
+    """Deny a pending execution whose signal was cancelled or closed."""
+    signal = await trade.session.get_one(SignalRow, trade.execution.signal_id)
+    try:
+        check_course(await course_of(trade.session, signal))
+    except Denied as denial:
+        deny(trade, denial, now)
 
 
 async def _put_off(desk: Desk, execution_id: UUID, failure: VenueError) -> None:

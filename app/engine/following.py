@@ -29,6 +29,7 @@ from app.domain.signals import EventType, Outcome, Verdict
 from app.engine import closing, endings, lapsing, naming, protection, trades, triggers, updating
 from app.engine.access import broker_of
 from app.engine.courses import portion_of, updates_of
+from app.engine.execution import deny_if_over
 from app.engine.lapsing import Ending
 from app.engine.rooms import AT_ONCE, Room, side_by_side
 from app.engine.trades import Trade
@@ -60,12 +61,14 @@ async def follow(desk: Desk, event_id: UUID) -> None:
         if event.due_at is None or event.provider is None or event.source_id is None:
             return
         signal_id = await id_of(session, event.provider, event.source_id)
-        under_way = await _under_way(session, signal_id)
+        under_way = await _under_way(session, signal_id, EventType(event.type))
     waiting: list[UUID] = []
 
     async def one(execution: Execution, connection: Connection) -> None:
         with naming.bound(execution.signal_id, execution.id, connection.id):
-            if not await _CARRY_OUT[EventType(event.type)](desk, event, execution.id, connection):
+            if execution.status is ExecutionStatus.PENDING:
+                await _deny(desk, execution.id)
+            elif not await _CARRY_OUT[EventType(event.type)](desk, event, execution.id, connection):
                 waiting.append(execution.id)
 
     failures = await _apart(under_way, one)
@@ -87,8 +90,11 @@ async def _apart(
     return [failure for failures in answers for failure in failures]
 
 
-async def _under_way(session: AsyncSession, signal_id: UUID | None) -> Sequence[tuple[Execution, Connection]]:
-    """What may still open something from a signal, and what it holds."""
+async def _under_way(
+    session: AsyncSession, signal_id: UUID | None, type_: EventType
+) -> Sequence[tuple[Execution, Connection]]:
+    """What may still open something from a signal, and what it holds; what is not claimed only where it may be over."""
+    unclaimed = [ExecutionStatus.PENDING] if type_ in _WHY else []
     rows = await session.execute(
         select(Execution, Connection)
         .join(Connection, Connection.id == Execution.connection_id)
@@ -96,11 +102,19 @@ async def _under_way(session: AsyncSession, signal_id: UUID | None) -> Sequence[
         .where(
             Execution.signal_id == signal_id,
             Connection.deleted_at.is_(None),
-            or_(Execution.status.in_(_MAY_STILL_OPEN), Position.status.in_(OPEN)),
+            or_(Execution.status.in_([*_MAY_STILL_OPEN, *unclaimed]), Position.status.in_(OPEN)),
         )
         .order_by(Execution.id)
     )
     return [(execution, connection) for execution, connection in rows.all()]
+
+
+async def _deny(desk: Desk, execution_id: UUID) -> None:
+    """Deny what is not claimed yet, if its signal is over: its venue, which it may wait for, need not be asked."""
+    async with desk.sessions.begin() as session:
+        trade = await trades.locked(session, execution_id)
+        if trade.execution.status is ExecutionStatus.PENDING:
+            await deny_if_over(trade, desk.now())
 
 
 async def _cancel(desk: Desk, event: Event, execution_id: UUID, connection: Connection) -> bool:

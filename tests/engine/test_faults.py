@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from app.brokers.paper.book import PaperOrder
 from app.brokers.paper.tape import Recordings
 from app.brokers.paper.venue import open_paper
-from app.brokers.port import CREDENTIALS_REFUSED, Refused, Uncertain, VenueError
+from app.brokers.port import CREDENTIALS_REFUSED, Refused, Uncertain, Unreachable, VenueError
 from app.desk import Desk, open_database, open_sessions
 from app.domain.errors import Conflict
 from app.domain.exits import CloseReason, Protection
@@ -147,6 +147,47 @@ async def test_a_signal_that_grew_old_while_its_venue_could_not_be_asked_says_wh
     assert done.message is not None
     assert done.message.startswith("The signal is ")
     assert done.message.endswith(f" s old; 300 s are accepted. Until then: {why}")
+
+
+@pytest.mark.parametrize(
+    ("type_", "code"),
+    [(EventType.CANCELLED, "signal_cancelled"), (EventType.CLOSED, "signal_closed")],
+)
+async def test_what_waits_for_its_venue_ends_with_its_signal_and_asks_no_more(
+    desk: Desk, clock: Clock, venue: FaultyVenue, type_: EventType, code: str
+) -> None:
+    await add_connection(desk)
+    venue.closed = Unreachable("binance has asked us to slow down; nothing was sent.")
+    await publish(desk)
+    await execute_all(desk)
+    assert [each.status for each in await executions(desk)] == [ExecutionStatus.PENDING]
+
+    await change(desk, EventType.UPDATED, stop_loss="18500")
+    await execute_all(desk)
+    assert [each.status for each in await executions(desk)] == [ExecutionStatus.PENDING]
+    clock.move(1)
+    await change(desk, type_)
+    await execute_all(desk)
+    [done] = await executions(desk)
+    assert (done.status, done.code, done.due_at) == (ExecutionStatus.DENIED, code, None)
+
+    venue.closed = None
+    await settle(desk, clock)
+    assert await placed_at_venue(desk) == 0
+
+
+async def test_what_waits_for_its_venue_is_executed_though_a_portion_was_closed(
+    desk: Desk, clock: Clock, venue: FaultyVenue
+) -> None:
+    await add_connection(desk)
+    venue.closed = Unreachable("binance has asked us to slow down; nothing was sent.")
+    await publish(desk)
+    await execute_all(desk)
+    await change(desk, EventType.CLOSED, portion="0.5")
+    await execute_all(desk)
+    venue.closed = None
+    await settle(desk, clock)
+    assert [each.status for each in await executions(desk)] == [ExecutionStatus.EXECUTED]
 
 
 async def test_a_venue_that_cannot_say_ends_in_review_and_is_still_asked(
