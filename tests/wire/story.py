@@ -22,7 +22,9 @@ OTHER_BID, OTHER_ASK = "990", "1000"
 FIRED_ID: Final = "990011"
 """Of the order that a conditional one becomes."""
 TRIGGER: Final = "19000"
-"""Where a conditional order waits."""
+"""Where a stop waits."""
+TARGET: Final = "21000"
+"""Where a target waits that is a conditional order."""
 NOW: Final = int(START.timestamp() * 1000) + 1000
 """When everything happens, in milliseconds."""
 TIME: Final = "2026-11-24T09:30:01.000Z"
@@ -49,6 +51,21 @@ class Shown:
     def market(self) -> "Shown":
         """The market order that a conditional one has become."""
         return replace(self, type="market", id=FIRED_ID)
+
+    @property
+    def is_target(self) -> bool:
+        """Whether it is a conditional order that waits for a gain."""
+        return self.type == "target"
+
+    @property
+    def trigger(self) -> str:
+        """Where it waits, if it is a conditional order."""
+        return TARGET if self.is_target else TRIGGER
+
+    @property
+    def waits_above(self) -> bool:
+        """Whether the price has to rise for it, if it is a conditional order."""
+        return (self.side == "sell") == self.is_target
 
     def pick(self, opened: Any, filled: Any, cancelled: Any) -> Any:
         """The venue's word for where it stands."""
@@ -104,9 +121,11 @@ class Stops:
     gone: Any
     """What is answered to that when it does not rest any more."""
     refused: Any
-    """What is answered to one that is not taken."""
+    """What is answered to a stop that is not taken."""
     none: Answers
     """Of conditional orders, where there is none."""
+    refused_target: Any = None
+    """The same of a target, where those are conditional orders, too."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +184,7 @@ class Story:
     def private(self, sent: Sent) -> Any:
         """What is answered with one."""
         self.asked.append(sent)
-        if self.type == "stop" and self.venue.stops is not None:
+        if self.type in ("stop", "target") and self.venue.stops is not None:
             return self._of_stop(sent, self.venue.stops)
         if _matches(sent, self.venue.create) and sent.values(self.name):
             self.placed.append(sent)
@@ -183,7 +202,7 @@ class Story:
         if _matches(sent, stops.create) and sent.values(stops.name):
             self.placed.append(sent)
             if self.refuses:
-                return stops.refused
+                return stops.refused if self.type == "stop" else stops.refused_target
             is_swap = self.market_type is MarketType.SWAP
             [ours] = sent.values(stops.name)
             self.order = Shown(ours, self.side, self.type, "open", is_swap, self.reduces)

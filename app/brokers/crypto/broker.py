@@ -380,7 +380,8 @@ class CryptoBroker:
             return False
         with calling(Call(urgency=_urgency(request))) as call:
             try:
-                if request.type is OrderType.STOP and await self._venue_settings.is_unified():
+                is_conditional = self._profile.is_conditional(request.type)
+                if is_conditional and await self._venue_settings.is_unified():
                     raise Refused("Stops of unified accounts are not known well enough to be left here.")
                 if not request.reduce_only:
                     await self._venue_settings.prepare(request.symbol, call)
@@ -485,7 +486,7 @@ class CryptoBroker:
             await brackets.cancel(self._exchange, key.symbol, key.client_order_id)
             return
         look_up = self._profile.look_up_of(key.type)
-        by_id = key.type is OrderType.STOP and self._profile.cancels_stops_by_id
+        by_id = self._profile.is_conditional(key.type) and self._profile.conditional.cancels_by_id
         if look_up is not LookUp.LISTED and not by_id:
             # What goes for the venue's id where ours is given: never the text None.
             placeholder = None if look_up is LookUp.FILTERED else ""
@@ -519,7 +520,7 @@ class CryptoBroker:
                 and amount(order.get("filled")) == ZERO
                 and not self._look_ups.real_orders(order, key)
             ):
-                resting[key.client_order_id] = report_of(order, (), {}, key, listed)
+                resting[key.client_order_id] = report_of(order, (), {}, key, listed, self._profile)
         return resting
 
     def _balance_params(self) -> dict[str, Any]:

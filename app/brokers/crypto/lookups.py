@@ -158,11 +158,11 @@ class LookUps:
         if fees is None and self._tells_trades:
             trades = await self._trades(order, key)
             fees = fees_of_trades(trades, filled)
-        return report_of(order, trades, fees, key, listed, named=named)
+        return report_of(order, trades, fees, key, listed, self._profile, named=named)
 
     def real_orders(self, order: Answer, key: OrderKey) -> list[str]:
         """What a conditional order became: one order, or several where the venue has split it."""
-        for field in self._profile.real_order if self._lives_apart(key) else ():
+        for field in self._profile.conditional.real_order if self._lives_apart(key) else ():
             told = (order.get("info") or {}).get(field)
             names = [str(each or "") for each in (told if isinstance(told, list) else [told])]
             if known := [each for each in names if each not in ("", "0")]:
@@ -171,7 +171,7 @@ class LookUps:
 
     def _lives_apart(self, key: OrderKey) -> bool:
         """Whether it is a conditional order that becomes another one when it fires."""
-        return bool(self._profile.real_order) and key.type in self._profile.rooms
+        return bool(self._profile.conditional.real_order) and self._profile.is_conditional(key.type)
 
     @property
     def _tells_trades(self) -> bool:

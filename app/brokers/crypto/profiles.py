@@ -17,6 +17,7 @@ from app.brokers.crypto.ways import (
     MILLISECOND,
     VALIDITY,
     ClientId,
+    Conditional,
     Deadline,
     LeverageBy,
     LookUp,
@@ -31,7 +32,7 @@ from app.brokers.crypto.ways import (
 )
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
-from app.domain.orders import OrderType, TriggerSource
+from app.domain.orders import TriggerSource
 
 _REJECTED: Final = "rejected_by_venue"
 _SMALL_VALUE: Final = "notional_below_minimum"
@@ -93,8 +94,7 @@ _BINANCE_SWAP: Final = replace(
         TriggerSource.MARK: Trigger({"workingType": "MARK_PRICE"}, "fetch_mark_prices", "markPrice"),
         TriggerSource.LAST: Trigger({"workingType": "CONTRACT_PRICE"}, "fetch_last_prices", "price"),
     },
-    rooms={OrderType.STOP: {"trigger": True}},
-    real_order=("actualOrderId",),
+    conditional=Conditional(room={"trigger": True}, real_order=("actualOrderId",)),
     leverage_beside_mode="leverage",
     unchanged=frozenset({"-4046", "-4059"}),
     mode_words="position side does not match",
@@ -172,7 +172,7 @@ _BYBIT_SPOT: Final = replace(
     alone={"fetchMarkets": {"types": ["spot"]}, "defaultType": "spot"},
     style=NativeStyle.STOP_ONLY,
     infers_direction=True,
-    rooms={OrderType.STOP: {"orderFilter": "tpslOrder"}},
+    conditional=Conditional(room={"orderFilter": "tpslOrder"}),
 )
 _BYBIT_SWAP: Final = replace(
     _BYBIT,
@@ -450,8 +450,9 @@ _DATE_REQUESTS: Final = (
 def profile_of(exchange: str, market_type: MarketType) -> Profile:
     """The ways of a venue on one of its markets; the cautious ones where the table has none."""
     known = _PROFILES.get((exchange, market_type)) or _ANY.get(exchange) or Profile()
-    held = HELD.get((exchange, market_type), {})
-    return replace(known, dates_requests=exchange in _DATE_REQUESTS.split(), **held)
+    profile = replace(known, dates_requests=exchange in _DATE_REQUESTS.split())
+    holding = HELD.get((exchange, market_type))
+    return profile if holding is None else holding(profile)
 
 
 _SAME_VENUE: Final[Mapping[str, str]] = {"binanceusdm": "binance", "kucoinfutures": "kucoin"}

@@ -8,7 +8,6 @@ from tests.wire.story import (
     NOW,
     OTHER_ASK,
     OTHER_BID,
-    TRIGGER,
     Answers,
     Shown,
     Stops,
@@ -206,15 +205,15 @@ def _swap_orders(shown: Shown) -> Answers:
 
 
 def _swap_stops(shown: Shown) -> Answers:
-    """A stop stays one order: untriggered ones have a list of their own, and either is told by our id."""
+    """A conditional order stays one: untriggered ones have a list of their own, and either is told by our id."""
     answers = _swap_orders(shown)
     row = answers["GET /api/v1/orders/byClientOid"]["data"]
     row |= {
         "type": "market",
         "price": None,
-        "stop": "down" if shown.side == "sell" else "up",
+        "stop": "up" if shown.waits_above else "down",
         "stopPriceType": "TP",
-        "stopPrice": TRIGGER,
+        "stopPrice": shown.trigger,
         "stopTriggered": shown.state == "filled",
         "reduceOnly": True,
     }
@@ -253,6 +252,7 @@ SWAP = Venue(
         cancelled=lambda shown: _ok({"cancelledOrderIds": [shown.id]}),
         gone=_error("100004", "The order cannot be canceled."),
         refused=_error("300009", "No open positions to close."),
+        refused_target=_error("300009", "No open positions to close."),
         none={
             "GET /api/v1/orders/byClientOid": _error("100001", "error.getOrder.orderNotExist"),
             "GET /api/v1/orders#status=active": _ok({"items": []}),
