@@ -21,7 +21,7 @@ from app.domain.money import ZERO
 from app.domain.orders import Leg, OrderReport, OrderRequest, OrderStatus, OrderType, Side, TriggerSource
 from tests.desks import START
 from tests.wire.classes import ASK, CONTRACT, QUANTITY
-from tests.wire.story import TARGET, TRIGGER
+from tests.wire.story import CUT, TARGET, TRIGGER
 from tests.wire.table import STOPS, TARGETS, WIRES, StopWire
 from tests.wire.test_stories import Told, telling
 from tests.wire.transport import Sent
@@ -237,6 +237,23 @@ async def test_a_stop_that_has_fired_is_what_it_became(told: Waiting, side: Side
     assert await broker.resting([told.driven.symbol]) == []
     assert await broker.cancel(named) == fired
     assert len(told.story.placed) == 1
+
+
+@pytest.mark.parametrize("exchange", ["gate", "kucoin", "kucoinfutures"])
+async def test_a_stop_for_more_than_is_left_tells_what_it_has_sold(exchange: str) -> None:
+    """A target has been taken, and the stop was not replaced yet."""
+    async with waiting(exchange, SWAP) as told:
+        request, broker = told.order(), told.driven.broker
+        report = await _placed(told, request)
+        told.story.become("cut")
+        named = replace(request.key, exchange_order_id=report.exchange_order_id)
+        for key in (request.key, named):
+            fired = await broker.find(key)
+            assert isinstance(fired, OrderReport)
+            assert (fired.status, fired.filled_quantity) == (OrderStatus.CANCELLED, CUT)
+            assert (fired.average_price, fired.leg) == (ASK, Leg.STOP)
+        [fill] = await broker.fills(told.driven.symbol, START, [])
+        assert fill.quantity == CUT
 
 
 async def test_what_a_fired_stop_traded_is_known_as_ours(told: Waiting) -> None:

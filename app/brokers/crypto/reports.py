@@ -23,6 +23,10 @@ _STATUSES: Final = {
     "cancelled": OrderStatus.CANCELLED,
     "expired": OrderStatus.EXPIRED,
     "rejected": OrderStatus.REJECTED,
+    # Gate's own words for what ended before it was whole, which its class passes on.
+    **dict.fromkeys(
+        ("auto_deleveraged", "position_closed", "reduce_only", "reduce_out", "stp"), OrderStatus.CANCELLED
+    ),
 }
 
 _TRIGGERED: Final = frozenset({OrderType.STOP, OrderType.OCO})

@@ -175,7 +175,7 @@ def _swap_orders(shown: Shown) -> Answers:
         "leverage": "5",
         "marginMode": "ISOLATED",
         "isActive": shown.state == "open",
-        "cancelExist": shown.state == "cancelled",
+        "cancelExist": shown.state in ("cancelled", "cut"),
         "status": "open" if shown.state == "open" else "done",
         "reduceOnly": False,
         "settleCurrency": "USDT",
@@ -189,8 +189,8 @@ def _swap_orders(shown: Shown) -> Answers:
         "side": shown.side,
         "liquidity": "taker",
         "price": ASK,
-        "size": int(shown.size),
-        "value": "7400",
+        "size": int(shown.filled),
+        "value": shown.cost,
         "feeRate": "0.001",
         "fee": shown.fee,
         "feeCurrency": "USDT",
@@ -200,7 +200,7 @@ def _swap_orders(shown: Shown) -> Answers:
     return {
         "GET /api/v1/orders/byClientOid": _ok(row),
         "GET /api/v1/orders#status=active": _ok({"items": [row] if shown.state == "open" else []}),
-        "GET /api/v1/fills": _ok({"items": [fill] if shown.state == "filled" else []}),
+        "GET /api/v1/fills": _ok({"items": [fill] if shown.has_traded else []}),
     }
 
 
@@ -214,7 +214,7 @@ def _swap_stops(shown: Shown) -> Answers:
         "stop": "up" if shown.waits_above else "down",
         "stopPriceType": "TP",
         "stopPrice": shown.trigger,
-        "stopTriggered": shown.state == "filled",
+        "stopTriggered": shown.has_traded,
         "reduceOnly": True,
     }
     return {
