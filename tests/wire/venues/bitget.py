@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from tests.wire.classes import ORDER_ID
 from tests.wire.story import (
     ASK,
     BID,
@@ -252,7 +253,7 @@ SWAP = Venue(
         name="clientOid",
         created=_created,
         orders=_swap_stops,
-        cancel="POST /api/v2/mix/order/cancel-plan-order",
+        cancel=f"POST /api/v2/mix/order/cancel-plan-order#{ORDER_ID}",
         cancelled=lambda shown: _ok(
             {"successList": [{"orderId": shown.id, "clientOid": shown.ours}], "failureList": []}
         ),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.wire.classes import ORDER_ID
 from tests.wire.story import (
     ASK,
     BID,
@@ -248,7 +249,8 @@ SWAP = Venue(
         name="clientOid",
         created=_created,
         orders=_swap_stops,
-        cancel="DELETE /api/v1/orders/*",
+        # That the same by our id takes back what waits for a price, nobody says.
+        cancel=f"DELETE /api/v1/orders/{ORDER_ID}",
         cancelled=lambda shown: _ok({"cancelledOrderIds": [shown.id]}),
         gone=_error("100004", "The order cannot be canceled."),
         refused=_error("300009", "No open positions to close."),
