@@ -205,9 +205,6 @@ STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
 """Every market of tier compatible whose stops the venue holds, and nothing else."""
 
 TARGETS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
-    ("gate", SWAP): replace(
-        STOPS["gate", SWAP], sells={"size": "-37", "rule": "1"}, buys={"size": "37", "rule": "2"}
-    ),
     ("kucoin", SWAP): _KUCOIN_TARGET,
     ("kucoinfutures", SWAP): _KUCOIN_TARGET,
     ("okx", SWAP): replace(

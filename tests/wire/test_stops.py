@@ -241,7 +241,7 @@ async def test_a_stop_that_has_fired_is_what_it_became(told: Waiting, side: Side
 
 @pytest.mark.parametrize("exchange", ["gate", "kucoin", "kucoinfutures"])
 async def test_a_stop_for_more_than_is_left_tells_what_it_has_sold(exchange: str) -> None:
-    """A target has been taken, and the stop was not replaced yet."""
+    """A part was closed by a target or by hand, and the stop was not replaced yet."""
     async with waiting(exchange, SWAP) as told:
         request, broker = told.order(), told.driven.broker
         report = await _placed(told, request)

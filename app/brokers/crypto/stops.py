@@ -78,10 +78,8 @@ def _okx_trigger(name: str, method: str, field: str) -> Trigger:
 
 
 def _gate(profile: Profile) -> Profile:
-    """What only reduces ends when nothing is left, but for accounts with two sides, which take no entries here."""
     return replace(
-        profile,
-        style=NativeStyle.STOP_AND_TARGETS,
+        _stops(profile),
         refusals=_refused("AUTO_TRIGGER_PRICE_LESS_LAST", "AUTO_TRIGGER_PRICE_GREATE_LAST", "POSITION_EMPTY"),
         triggers={
             TriggerSource.MARK: Trigger({"price_type": "1"}, "fetch_tickers", "markPrice"),
@@ -89,7 +87,6 @@ def _gate(profile: Profile) -> Profile:
             TriggerSource.INDEX: Trigger({"price_type": "2"}, "fetch_tickers", "indexPrice"),
         },
         conditional=Conditional(
-            types=_BOTH,
             client_id=ClientId("clientOrderId", "text", Shape.HEX28, prefix="t-", is_prefixed_here=True),
             room={"trigger": True},
             real_order=("trade_id",),
@@ -154,22 +151,22 @@ HELD: Final[Mapping[tuple[str, MarketType], Callable[[Profile], Profile]]] = {
 }
 """What it changes of a profile that the venue is to hold stops, and targets where it can."""
 
+_HELD_TWICE: Final = (
+    "A target there would hold coins that the stop is to sell, or outlive it and sell the owner's."
+)
+_FOR_MORE: Final = "a stop might sell nothing between a target and its own replacement."
+
 STOP_ONLY: Final[Mapping[tuple[str, MarketType], str]] = {
-    **{
-        (exchange, kind): "Each order holds the coins that it is to sell, and the stop is for all of them."
-        for exchange, kind in HELD
-        if kind is _SPOT
-    },
+    **{(exchange, kind): _HELD_TWICE for exchange, kind in HELD if kind is _SPOT},
     (
         "bitget",
         _SWAP,
-    ): "It refuses what is to close more than is left, and does not say that it spares stops: after a "
-    "target the stop might sell nothing until it is replaced.",
+    ): f"It refuses an order that would close more than is left, and excepts no stop: {_FOR_MORE}",
     (
-        "hyperliquid",
+        "gate",
         _SWAP,
-    ): "It refuses whole what is to close more than is left: after a target the stop would sell "
-    "nothing until it is replaced.",
+    ): f"It cancels an order that would turn a position, and does not say that the rest is closed: {_FOR_MORE}",
+    ("hyperliquid", _SWAP): f"It refuses an order that would close more than is left: {_FOR_MORE}",
 }
 """Why our monitor watches the targets of a market whose stops the venue holds."""
 

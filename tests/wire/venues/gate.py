@@ -9,6 +9,7 @@ from tests.wire.story import (
     NOW,
     OTHER_ASK,
     OTHER_BID,
+    TRIGGER,
     Answers,
     Shown,
     Stops,
@@ -177,8 +178,8 @@ def _swap_stop(shown: Shown) -> Any:
         "trigger": {
             "strategy_type": 0,
             "price_type": 1,
-            "price": shown.trigger,
-            "rule": 1 if shown.waits_above else 2,
+            "price": TRIGGER,
+            "rule": 1 if shown.side == "buy" else 2,
             "expiration": 0,
         },
         "initial": {
@@ -232,10 +233,6 @@ SWAP = Venue(
         cancelled=_swap_stop,
         gone={"label": "AUTO_ORDER_NOT_FOUND", "message": "order not found"},
         refused={"label": "AUTO_TRIGGER_PRICE_LESS_LAST", "message": "trigger price is over the last one"},
-        refused_target={
-            "label": "AUTO_TRIGGER_PRICE_GREATE_LAST",
-            "message": "Trigger.Price must > last_price",
-        },
         none={
             "GET /api/v4/futures/*/price_orders": [],
             "GET /api/v4/futures/*/orders": [],
