@@ -122,9 +122,26 @@ _OKX_STOP: Final = StopWire(
     {"side": "buy"},
 )
 
+_OKX_SWAP_STOP: Final = StopWire(
+    "algoClOrdId",
+    "sz",
+    "slTriggerPx",
+    {"ordType": "conditional", "slOrdPx": "-1", "reduceOnly": "true", "tdMode": "isolated"},
+    {"side": "sell"},
+    {"side": "buy"},
+    {
+        TriggerSource.MARK: {"slTriggerPxType": "mark"},
+        TriggerSource.LAST: {"slTriggerPxType": "last"},
+    },
+    {"posSide": "long", "side": "sell"},
+)
+
 STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
     **{(each, SPOT): _BYBIT_STOP for each in ("bybiteu", "bybitid")},
     **{(each, SPOT): _OKX_STOP for each in ("myokx", "okx", "okxus")},
+    ("binanceus", SPOT): StopWire(
+        "newClientOrderId", "quantity", "stopPrice", {"type": "STOP_LOSS"}, {"side": "SELL"}, {"side": "BUY"}
+    ),
     ("kraken", SPOT): StopWire(
         "cl_ord_id", "volume", "price", {"ordertype": "stop-loss"}, {"type": "sell"}, {"type": "buy"}
     ),
@@ -181,19 +198,7 @@ STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
         {"b": "false", "p": "18050"},
         {"b": "true", "p": "19950"},
     ),
-    ("okx", SWAP): StopWire(
-        "algoClOrdId",
-        "sz",
-        "slTriggerPx",
-        {"ordType": "conditional", "slOrdPx": "-1", "reduceOnly": "true", "tdMode": "isolated"},
-        {"side": "sell"},
-        {"side": "buy"},
-        {
-            TriggerSource.MARK: {"slTriggerPxType": "mark"},
-            TriggerSource.LAST: {"slTriggerPxType": "last"},
-        },
-        {"posSide": "long", "side": "sell"},
-    ),
+    **{(each, SWAP): _OKX_SWAP_STOP for each in ("myokx", "okx")},
 }
 """Every market of tier compatible whose stops the venue holds, and nothing else."""
 

@@ -1,5 +1,6 @@
 """What a stop at a compatible venue goes through: placed, seen, taken back, fired: on answers in the venue's words."""
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from decimal import Decimal
@@ -16,13 +17,13 @@ from app.domain.market import MarketType
 from app.domain.money import ZERO
 from app.domain.orders import Leg, OrderReport, OrderRequest, OrderStatus, OrderType, Side, TriggerSource
 from tests.desks import START
-from tests.wire.classes import ASK, CONTRACT, QUANTITY
+from tests.wire.classes import ASK, CONTRACT, QUANTITY, driven
 from tests.wire.story import TRIGGER
-from tests.wire.table import STOPS, WIRES, StopWire
+from tests.wire.table import ANSWERS, STOPS, WIRES, StopWire
 from tests.wire.test_stories import Told, telling
 from tests.wire.transport import Sent
 
-SWAP: Final = MarketType.SWAP
+SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
 CASES: Final = sorted(STOPS)
 
 
@@ -238,13 +239,68 @@ async def test_a_stop_that_cannot_stand_is_refused_for_certain(told: Told) -> No
     assert not isinstance(await told.driven.broker.find(request.key), OrderReport)
 
 
+async def test_what_a_symbol_lists_no_stop_for_is_refused_before_it_leaves() -> None:
+    async with telling("binanceus", SPOT) as told:
+        told.driven.exchange.market(told.driven.symbol)["info"]["orderTypes"].remove("STOP_LOSS")
+        with pytest.raises(Refused):
+            await told.driven.broker.place(_stop(told))
+        assert told.story.placed == []
+
+
+async def _left(exchange: str, market_type: MarketType) -> tuple[OrderRequest, list[Sent]]:
+    """A stop where none is left, and what its class would send of it: why that is so, for as long as it is."""
+    async with driven(exchange, market_type, ANSWERS.get(exchange, {})) as opened:
+        stop = opened.request(OrderType.STOP, Side.SELL, reduce_only=True)
+        stop = replace(stop, price=None, trigger_price=Decimal(TRIGGER))
+        return stop, await opened.place(stop, "isolated" if market_type is SWAP else None)
+
+
 @pytest.mark.parametrize(
-    ("exchange", "says"), [("htx", {"type": "sell-market"}), ("phemex", {"ordType": "Market"})]
+    ("exchange", "market_type", "says"),
+    [
+        ("htx", SPOT, {"type": "sell-market"}),
+        ("mexc", SWAP, {"type": "6", "side": "4"}),
+        ("phemex", SPOT, {"ordType": "Market"}),
+        ("phemex", SWAP, {"ordType": "Market"}),
+    ],
 )
-async def test_a_class_that_knows_no_stop_loss_would_sell_at_once(
-    exchange: str, says: dict[str, str]
+async def test_a_class_that_takes_no_stop_loss_would_sell_at_once(
+    exchange: str, market_type: MarketType, says: dict[str, str]
 ) -> None:
-    """Why such a market holds none, for as long as it is so."""
-    async with telling(exchange, MarketType.SPOT) as told:
-        await _placed(told, _stop(told))
-        _says(told.story.placed[0], says)
+    _, [sent] = await _left(exchange, market_type)
+    _says(sent, says)
+    assert not [name for name, _ in sent.pairs() if "trigger" in name.lower() or "stopP" in name]
+
+
+@pytest.mark.parametrize("exchange", ["gate", "gateeu"])
+async def test_our_id_would_not_reach_the_order_that_a_stop_becomes(exchange: str) -> None:
+    stop, [sent] = await _left(exchange, SPOT)
+    said = json.loads(sent.body)
+    assert said["trigger"]["text"] == stop.client_order_id
+    assert "text" not in said["put"]
+
+
+async def test_a_stop_would_leave_by_a_request_that_is_for_other_orders() -> None:
+    _, [sent] = await _left("cryptocom", SPOT)
+    assert sent.url.endswith("/private/create-order")
+    _says(sent, {"type": "STOP_LOSS", "ref_price": TRIGGER})
+
+
+async def test_a_class_whose_stops_sell_at_a_limit_sends_none_that_sells_at_market() -> None:
+    _, sent = await _left("coinbase", SPOT)
+    assert sent == []
+
+
+async def test_a_class_may_read_a_stop_that_fired_as_cancelled() -> None:
+    fired = {"id": "vs8", "symbol": "BTCUSDT", "status": "TRIGGERED", "stop": "loss", "stopTriggerTime": 1}
+    async with driven("kucoin", SPOT, {}) as opened:
+        assert opened.exchange.parse_order(fired)["status"] == "cancelled"
+
+
+async def test_what_a_stop_became_may_have_no_id_of_ours() -> None:
+    async with telling("bingx", SWAP) as told:
+        request, broker = _stop(told), told.driven.broker
+        await _placed(told, request)
+        assert isinstance(await broker.find(request.key), OrderReport)
+        told.story.become("filled")
+        assert not isinstance(await broker.find(request.key), OrderReport)

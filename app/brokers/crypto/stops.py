@@ -87,6 +87,9 @@ _HYPERLIQUID: Final = {
 }
 
 HELD: Final[Mapping[tuple[str, MarketType], Mapping[str, Any]]] = {
+    # A stop waits in the list of all orders, and stays the same one when it fires. Where a symbol lists no such order,
+    # its class refuses.
+    ("binanceus", _SPOT): {"style": NativeStyle.STOP_ONLY},
     ("bitget", _SWAP): _BITGET,
     # Their protocol is Bybit's own, and their classes are that of Bybit under other addresses.
     **{(each, _SPOT): {"style": NativeStyle.STOP_ONLY} for each in ("bybiteu", "bybitid")},
@@ -98,31 +101,34 @@ HELD: Final[Mapping[tuple[str, MarketType], Mapping[str, Any]]] = {
     ("kraken", _SPOT): {"style": NativeStyle.STOP_ONLY},
     ("kucoin", _SWAP): _KUCOIN,
     ("kucoinfutures", _SWAP): _KUCOIN,
-    ("okx", _SWAP): _OKX,
+    # Its class is that of OKX under another address, too.
+    **{(each, _SWAP): _OKX for each in ("myokx", "okx")},
     **{(each, _SPOT): _OKX_SPOT for each in ("myokx", "okx", "okxus")},
 }
 """What it changes of a profile that the venue is to hold stops."""
 
-_ANOTHER: Final = "A stop that fired is another order there, and nothing surely tells which."
-_AT_ONCE: Final = "Its class knows no stop loss there: told of one, it would sell at once."
+_AT_ONCE: Final = "Told of a stop loss, its class would sell at once there."
 _IDS_ASIDE: Final = "Its class puts our id beside the trigger, not into the order that it becomes."
-_UNREAD: Final = "Nobody has gone the whole way of a stop on its spot market yet."
+_LOGGED: Final = "What became of a stop is told by a log of its own, which its class does not read."
 
 SOFTWARE_ONLY: Final[Mapping[tuple[str, MarketType], str]] = {
-    **{(each, _SPOT): _UNREAD for each in ("binanceus", "bingx", "kucoin")},
-    **{(each, _SPOT): _AT_ONCE for each in ("htx", "phemex")},
-    **{(each, _SPOT): _IDS_ASIDE for each in ("gate", "gateeu")},
-    ("bitget", _SPOT): _ANOTHER,
+    (
+        "bingx",
+        _SPOT,
+    ): "It answers for our id for two hours only, and does not say what a stop becomes that fires.",
+    ("bingx", _SWAP): "A stop that fired is gone there, and the order in its place has no id of ours.",
+    ("bitget", _SPOT): "Its class knows no stop loss there, and does not ask what a trigger order became.",
+    ("coinbase", _SPOT): "Its stops sell at a limit, which the price may leave behind.",
     (
         "cryptocom",
         _SPOT,
-    ): "Its class places stops by a request from before the venue gave them ones of their own.",
-    ("coinbase", _SPOT): "Its stops sell at a limit, which the price may leave behind.",
-    ("deribit", _SPOT): _ANOTHER,
-    **{(each, _SWAP): _ANOTHER for each in ("bingx", "deribit")},
+    ): "Its class places stops by a request from before the venue gave them one of their own.",
+    **{("deribit", kind): _LOGGED for kind in (_SPOT, _SWAP)},
+    **{(each, _SPOT): _IDS_ASIDE for each in ("gate", "gateeu")},
+    ("htx", _SPOT): _AT_ONCE,
     ("krakenfutures", _SWAP): "It tells for five seconds only what became of a stop.",
-    ("mexc", _SWAP): "Its conditional orders take no id of ours.",
-    ("myokx", _SWAP): "Its class does not say that swaps can have stops.",
-    ("phemex", _SWAP): "Its class cannot take a stop back from an account that has a long and a short side.",
+    ("kucoin", _SPOT): "Its class reads a stop that fired as one that was cancelled.",
+    ("mexc", _SWAP): f"{_AT_ONCE} The venue's own conditional orders take no id of ours.",
+    **{("phemex", kind): _AT_ONCE for kind in (_SPOT, _SWAP)},
 }
 """Why our monitor watches the stops of a market whose class could place them."""
