@@ -209,6 +209,19 @@ async def test_what_a_fired_stop_traded_is_known_as_ours(told: Told) -> None:
     assert await broker.fills(told.driven.symbol, START, [named]) == []
 
 
+INFERRING: Final = [case for case in CASES if profile_of(*case).infers_direction]
+
+
+@pytest.mark.parametrize(("exchange", "market_type"), INFERRING)
+async def test_a_stop_that_was_passed_does_not_wait_for_the_price_to_come_back(
+    exchange: str, market_type: MarketType
+) -> None:
+    async with telling(exchange, market_type) as told:
+        with pytest.raises(Refused):
+            await told.driven.broker.place(replace(_stop(told), trigger_price=ASK))
+        assert told.story.placed == []
+
+
 async def test_a_stop_that_comes_before_its_position_may_come_again() -> None:
     async with telling("bitget", SWAP) as told:
         assert told.story.venue.stops is not None
@@ -219,9 +232,14 @@ async def test_a_stop_that_comes_before_its_position_may_come_again() -> None:
             await told.driven.broker.place(_stop(told))
 
 
-@pytest.mark.parametrize("exchange", ["bitget", "kucoin", "kucoinfutures"])
-async def test_no_stop_is_left_in_accounts_whose_stops_nobody_has_read(exchange: str) -> None:
-    async with telling(exchange, SWAP) as told:
+@pytest.mark.parametrize(
+    ("exchange", "market_type"),
+    [("bitget", SPOT), ("bitget", SWAP), ("kucoin", SWAP), ("kucoinfutures", SWAP)],
+)
+async def test_no_stop_is_left_in_accounts_whose_stops_nobody_has_read(
+    exchange: str, market_type: MarketType
+) -> None:
+    async with telling(exchange, market_type) as told:
         told.story.is_unified = True
         # The position mode is not what this is about.
         with pytest.raises(Refused, match="unified"):

@@ -62,7 +62,7 @@ def creation(
     if request.type is OrderType.STOP:
         if request.trigger_price is None:
             raise Refused("A stop order has a trigger price.")
-        params["stopLossPrice"] = number(request.trigger_price)
+        params[profile.stop_price] = number(request.trigger_price)
     if request.type is OrderType.OCO:
         raise Refused("This venue has no order that is stop and target at once.")
     is_limit = request.type in (OrderType.LIMIT, OrderType.TAKE_PROFIT)

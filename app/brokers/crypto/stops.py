@@ -7,7 +7,7 @@ it back, and reading what it became. A stop that would be lost, or stand twice, 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from app.brokers.crypto.ways import ClientId, LookUp, Shape, Trigger
+from app.brokers.crypto.ways import ClientId, Follow, LookUp, Shape, Trigger
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
 from app.domain.orders import OrderType, TriggerSource
@@ -80,6 +80,19 @@ _BITGET: Final = {
     "real_order": ("executeOrderId",),
     "unified": ("handle_uta_and_params", "createOrder"),
 }
+_BITGET_SPOT: Final = {
+    # It keeps no coins for a stop, and tells by a request of its own what it became.
+    "style": NativeStyle.STOP_ONLY,
+    "infers_direction": True,
+    # What its class calls a stop loss it has for swaps only.
+    "stop_price": "stopPrice",
+    "stop_params": {"triggerType": "fill_price"},
+    "stop_look_up": LookUp.SEARCHED,
+    "rooms": {OrderType.STOP: {"trigger": True}},
+    "stop_lists": {"limit": 100},
+    "follow": Follow("v2/spot/trade/plan-sub-order", ("private", "spot"), "planOrderId", "orderId"),
+    "unified": _BITGET["unified"],
+}
 _HYPERLIQUID: Final = {
     # A stop waits in the list of all orders, and stays the same one when it fires.
     "style": NativeStyle.STOP_ONLY,
@@ -90,6 +103,7 @@ HELD: Final[Mapping[tuple[str, MarketType], Mapping[str, Any]]] = {
     # A stop waits in the list of all orders, and stays the same one when it fires. Where a symbol lists no such order,
     # its class refuses.
     ("binanceus", _SPOT): {"style": NativeStyle.STOP_ONLY},
+    ("bitget", _SPOT): _BITGET_SPOT,
     ("bitget", _SWAP): _BITGET,
     # Their protocol is Bybit's own, and their classes are that of Bybit under other addresses.
     **{(each, _SPOT): {"style": NativeStyle.STOP_ONLY} for each in ("bybiteu", "bybitid")},
@@ -117,7 +131,6 @@ SOFTWARE_ONLY: Final[Mapping[tuple[str, MarketType], str]] = {
         _SPOT,
     ): "It answers for our id for two hours only, and does not say what a stop becomes that fires.",
     ("bingx", _SWAP): "A stop that fired is gone there, and the order in its place has no id of ours.",
-    ("bitget", _SPOT): "Its class knows no stop loss there, and does not ask what a trigger order became.",
     ("coinbase", _SPOT): "Its stops sell at a limit, which the price may leave behind.",
     (
         "cryptocom",

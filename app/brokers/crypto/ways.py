@@ -40,7 +40,9 @@ class LookUp(StrEnum):
     FILTERED = "filtered"
     """Open, then closed and cancelled orders, filtered by the venue."""
     LISTED = "listed"
-    """Open, then closed orders, searched here."""
+    """Open, then closed orders, searched here; one request for the order of the venue's own id, where that is known."""
+    SEARCHED = "searched"
+    """Open, then closed and cancelled orders, searched here, whichever id is known."""
 
 
 class Quoting(StrEnum):
@@ -145,6 +147,19 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True)
+class Follow:
+    """A request by which a venue tells what a conditional order became, and which its class does not know."""
+
+    path: str
+    api: tuple[str, ...]
+    """The part of the venue's interface that it belongs to, as the class names it."""
+    asks: str
+    """Under which name it is told the order's id."""
+    tells: str
+    """The field of a row of its list that holds the id of what that became."""
+
+
+@dataclass(frozen=True, slots=True)
 class Records:
     """How a venue lists the funding it charged and paid; the fields are those of a row of the list."""
 
@@ -204,6 +219,8 @@ class Profile:
     """Under which keys the id of a conditional order travels, where they are not those of other orders."""
     stop_look_up: LookUp | None = None
     """How a conditional order is found, if not as other orders are."""
+    stop_price: str = "stopLossPrice"
+    """What the class calls the price that a stop waits for."""
     stop_params: Mapping[str, Any] = field(default_factory=dict)
     """What else a stop is created with."""
     stop_lists: Mapping[str, Any] = field(default_factory=dict)
@@ -216,6 +233,8 @@ class Profile:
     real_order: tuple[str, ...] = ()
     """Where a conditional order that has fired names the order it became, in the venue's own answer. Itself it trades
     nothing."""
+    follow: Follow | None = None
+    """How that is asked for, where its answer does not name it."""
     sides: Mapping[str, str] = field(default_factory=dict)
     """What the venue's own words for the side of an order or a trade mean, where the class does not know them."""
     trades_by: str | None = None
