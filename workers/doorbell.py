@@ -118,9 +118,11 @@ async def _close_queue(redis: ArqRedis, health_check_key: str) -> None:
 @asynccontextmanager
 async def _patience() -> AsyncIterator[None]:
     """Leave off when Redis is lost, and after a while: its client connects one by one, each for as long as it may."""
-    with suppress(RedisError, OSError):
+    try:
         async with asyncio.timeout(_REDIS_PATIENCE.total_seconds()):
             yield
+    except (RedisError, OSError) as error:
+        log.info("queue_silent", reason=type(error).__name__)
 
 
 async def _put_down(worker: Worker, running: "asyncio.Task[None]", patience: timedelta) -> None:

@@ -17,8 +17,8 @@ from tests.servers import reachable_directory, valkey_spot
 
 # Every warning is an error: a worker has none. A pipeline of arq's own that a stop cuts off in the middle of a command
 # is let go by the interpreter, which the Redis client takes for one left open.
-_ARQ_PIPELINE: Final = "ignore:Unclosed client session <redis.asyncio.client.Pipeline:ResourceWarning"
-WORKER: Final = (sys.executable, "-W", "error", "-W", _ARQ_PIPELINE, "-m", "workers.main")
+ARQ_PIPELINE: Final = "ignore:Unclosed client session <redis.asyncio.client.Pipeline:ResourceWarning"
+WORKER: Final = (sys.executable, "-W", "error", "-W", ARQ_PIPELINE, "-m", "workers.main")
 PLAIN_ARQ: Final = (str(Path(sys.executable).parent / "arq"), "workers.main.WorkerSettings")
 
 T = TypeVar("T")

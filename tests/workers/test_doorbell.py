@@ -5,6 +5,7 @@ import gc
 import signal
 from typing import Any, Final
 
+import pytest
 import structlog
 
 from app.desk import open_redis
@@ -12,7 +13,7 @@ from app.engine.sweeping import Finding
 from app.queue import RedisQueue
 from app.settings import settings_from
 from app.store.schema import new_id
-from tests.workers.processes import own_redis, until
+from tests.workers.processes import ARQ_PIPELINE, own_redis, until
 from workers.doorbell import listen
 
 JOBS: Final = 20
@@ -32,6 +33,7 @@ class SlowHands:
         await asyncio.Event().wait()
 
 
+@pytest.mark.filterwarnings(ARQ_PIPELINE)
 async def test_jobs_under_way_when_redis_stands_still_end_soon_and_without_a_word(
     serverless_environment: dict[str, str],
 ) -> None:
@@ -42,15 +44,24 @@ async def test_jobs_under_way_when_redis_stands_still_end_soon_and_without_a_wor
     async def are_all_over() -> bool:
         return asyncio.all_tasks() <= before
 
-    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    # A pipeline of arq's own that is cut off in the middle of a command has no exception; the client speaks of it, too.
+    loop.set_exception_handler(
+        lambda _, context: complaints.append(context) if "exception" in context else None
+    )
     try:
         async with own_redis() as redis:
             settings = settings_from(serverless_environment | {"ENGINE_REDIS_URL": redis.url})
             listening = asyncio.create_task(listen(settings, {"hands": hands}, stopping))
-            client = open_redis(redis.url)
-            await RedisQueue(client).execute([new_id() for _ in range(JOBS)])
+            client, ids = open_redis(redis.url), [new_id() for _ in range(JOBS)]
+            queue = RedisQueue(client)
+
+            async def are_all_begun() -> bool:
+                # A ring that takes too long on a busy machine is left; ringing twice is one job.
+                await queue.execute(ids)
+                return hands.begun == JOBS
+
+            await until(are_all_begun)
             await client.aclose()
-            await until(lambda: asyncio.sleep(0, hands.begun == JOBS))
 
             with structlog.testing.capture_logs() as logs:
                 redis.process.send_signal(signal.SIGSTOP)
