@@ -322,3 +322,20 @@ async def test_what_a_stop_became_may_have_no_id_of_ours() -> None:
         assert isinstance(await broker.find(request.key), OrderReport)
         told.story.become("filled")
         assert not isinstance(await broker.find(request.key), OrderReport)
+
+
+async def test_a_log_may_say_that_a_stop_fired_and_not_what_it_became() -> None:
+    fired = {
+        "uid": "ts8",
+        "tradeable": "BTCUSDT",
+        "direction": "Sell",
+        "quantity": str(QUANTITY),
+        "orderType": "IoC",
+        "clientId": "ours",
+        "reduceOnly": True,
+        "triggerOptions": {"triggerPrice": TRIGGER, "triggerSignal": "MarkPrice", "triggerSide": "Below"},
+    }
+    log = {"elements": [{"uid": "es8", "event": {"OrderTriggerActivated": {"order": fired}}}]}
+    async with driven("krakenfutures", SWAP, {"history/v2/triggers": log}) as opened:
+        [read] = await opened.exchange.fetch_closed_orders(opened.symbol, params={"trigger": True})
+        assert (read["id"], read["status"], Decimal(read["filled"])) == ("ts8", "closed", ZERO)

@@ -139,7 +139,7 @@ SOFTWARE_ONLY: Final[Mapping[tuple[str, MarketType], str]] = {
     **{("deribit", kind): _LOGGED for kind in (_SPOT, _SWAP)},
     **{(each, _SPOT): _IDS_ASIDE for each in ("gate", "gateeu")},
     ("htx", _SPOT): _AT_ONCE,
-    ("krakenfutures", _SWAP): "It tells for five seconds only what became of a stop.",
+    ("krakenfutures", _SWAP): "It tells for five seconds what became of a stop, and then only that it fired.",
     ("kucoin", _SPOT): "Its class reads a stop that fired as one that was cancelled.",
     ("mexc", _SWAP): f"{_AT_ONCE} The venue's own conditional orders take no id of ours.",
     **{("phemex", kind): _AT_ONCE for kind in (_SPOT, _SWAP)},
