@@ -169,16 +169,15 @@ async def _publish(desk: Desk, values: Mapping[str, Any]) -> tuple[UUID | None, 
     transaction a statement commits itself, and a third of the work that a session makes of it.
     """
     database: AsyncEngine = desk.sessions.kw["bind"]
-    connection = await database.raw_connection()
-    try:
-        driver: Any = connection.driver_connection
-        row = await driver.fetchrow(_PUBLISH, *(values[name] for name in _GIVEN))
-    except asyncio.CancelledError:
-        # What the server still does on this connection nobody waits for: it goes, and not back into the pool.
-        connection.invalidate()
-        raise
-    finally:
-        connection.close()
+    async with database.connect() as connection:
+        pooled = await connection.get_raw_connection()
+        driver: Any = pooled.driver_connection
+        try:
+            row = await driver.fetchrow(_PUBLISH, *(values[name] for name in _GIVEN))
+        except asyncio.CancelledError:
+            # What the server still does on this connection nobody waits for: it goes, and not back into the pool.
+            pooled.invalidate()
+            raise
     return row["signal_id"], row["execution_ids"] or ()
 
 

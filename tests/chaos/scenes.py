@@ -241,7 +241,7 @@ async def closed_by_hand(stage: Stage) -> None:
 async def killed_before_the_row(stage: Stage) -> None:
     """The API is killed before the row of a signal is written."""
     account = await stage.open_account(*SWAP)
-    stage.worker.life.die_at("intake._publish: before connection = await database.raw_connection()")
+    stage.worker.life.die_at("intake._publish: before async with database.connect() as connection")
     await stage.publish(account, "killed-before-the-row")
     await _settled(stage)
 

@@ -62,6 +62,28 @@ async def until_somebody_waits(session: AsyncSession) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_more_signals_at_once_than_the_pool_keeps_connections_leave_none_behind(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = await asyncio.gather(*(publish(desk, f"of a burst {number}") for number in range(60)))
+    assert {each.status for each in sent} == {Reception.ACCEPTED}
+    pool = desk.sessions.kw["bind"].pool
+    assert (pool.checkedin(), pool.checkedout()) == (10, 0)
+    # Closed is not left to whoever clears up: at the server each ends by itself, a moment later.
+    others = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
+    )
+    async with asyncio.timeout(30):
+        while True:
+            async with desk.sessions() as session:
+                if await session.scalar(others) <= 10:
+                    break
+            await asyncio.sleep(0.02)
+    assert [
+        record.getMessage() for record in caplog.records if record.name.startswith("sqlalchemy.pool")
+    ] == []
+
+
 async def test_a_signal_to_many_is_one_statement_and_one_ring(desk: Desk) -> None:
     for number in range(30):
         await add_connection(desk, owner=Owner(Role.ADMIN, f"admin-{number}"))
