@@ -129,9 +129,34 @@ _OKX_STOP: Final = StopWire(
     {"side": "buy"},
 )
 
+_OKX_SWAP_STOP: Final = StopWire(
+    "algoClOrdId",
+    "sz",
+    "slTriggerPx",
+    {"ordType": "conditional", "slOrdPx": "-1", "reduceOnly": "true", "tdMode": "isolated"},
+    {"side": "sell"},
+    {"side": "buy"},
+    {
+        TriggerSource.MARK: {"slTriggerPxType": "mark"},
+        TriggerSource.LAST: {"slTriggerPxType": "last"},
+    },
+    {"posSide": "long", "side": "sell"},
+)
+
 STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
     **{(each, SPOT): _BYBIT_STOP for each in ("bybiteu", "bybitid")},
     **{(each, SPOT): _OKX_STOP for each in ("myokx", "okx", "okxus")},
+    ("bitget", SPOT): StopWire(
+        "clientOid",
+        "size",
+        "triggerPrice",
+        {"orderType": "market", "planType": "amount", "triggerType": "fill_price"},
+        {"side": "sell"},
+        {"side": "buy"},
+    ),
+    ("binanceus", SPOT): StopWire(
+        "newClientOrderId", "quantity", "stopPrice", {"type": "STOP_LOSS"}, {"side": "SELL"}, {"side": "BUY"}
+    ),
     ("kraken", SPOT): StopWire(
         "cl_ord_id", "volume", "price", {"ordertype": "stop-loss"}, {"type": "sell"}, {"type": "buy"}
     ),
@@ -188,34 +213,25 @@ STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
         {"b": "false", "p": "18050"},
         {"b": "true", "p": "19950"},
     ),
-    ("okx", SWAP): StopWire(
-        "algoClOrdId",
-        "sz",
-        "slTriggerPx",
-        {"ordType": "conditional", "slOrdPx": "-1", "reduceOnly": "true", "tdMode": "isolated"},
-        {"side": "sell"},
-        {"side": "buy"},
-        {
-            TriggerSource.MARK: {"slTriggerPxType": "mark"},
-            TriggerSource.LAST: {"slTriggerPxType": "last"},
-        },
-        {"posSide": "long", "side": "sell"},
-    ),
+    **{(each, SWAP): _OKX_SWAP_STOP for each in ("myokx", "okx")},
 }
 """Every market of tier compatible whose stops the venue holds, and nothing else."""
 
 TARGETS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
     ("kucoin", SWAP): _KUCOIN_TARGET,
     ("kucoinfutures", SWAP): _KUCOIN_TARGET,
-    ("okx", SWAP): replace(
-        STOPS["okx", SWAP],
-        trigger="tpTriggerPx",
-        says={"ordType": "conditional", "tpOrdPx": "-1", "reduceOnly": "true", "tdMode": "isolated"},
-        sources={
-            TriggerSource.MARK: {"tpTriggerPxType": "mark"},
-            TriggerSource.LAST: {"tpTriggerPxType": "last"},
-        },
-    ),
+    **{
+        (each, SWAP): replace(
+            _OKX_SWAP_STOP,
+            trigger="tpTriggerPx",
+            says={"ordType": "conditional", "tpOrdPx": "-1", "reduceOnly": "true", "tdMode": "isolated"},
+            sources={
+                TriggerSource.MARK: {"tpTriggerPxType": "mark"},
+                TriggerSource.LAST: {"tpTriggerPxType": "last"},
+            },
+        )
+        for each in ("myokx", "okx")
+    },
 }
 """The same of those whose targets are conditional orders."""
 

@@ -3,6 +3,7 @@
 Targets that are conditional orders go through the same.
 """
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -20,13 +21,13 @@ from app.domain.market import MarketType
 from app.domain.money import ZERO
 from app.domain.orders import Leg, OrderReport, OrderRequest, OrderStatus, OrderType, Side, TriggerSource
 from tests.desks import START
-from tests.wire.classes import ASK, CONTRACT, QUANTITY
+from tests.wire.classes import ASK, CONTRACT, QUANTITY, driven
 from tests.wire.story import CUT, TARGET, TRIGGER
-from tests.wire.table import STOPS, TARGETS, WIRES, StopWire
+from tests.wire.table import ANSWERS, STOPS, TARGETS, WIRES, StopWire
 from tests.wire.test_stories import Told, telling
 from tests.wire.transport import Sent
 
-SWAP: Final = MarketType.SWAP
+SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
 CASES: Final = sorted(STOPS)
 
 STOP, TAKE_PROFIT = OrderType.STOP, OrderType.TAKE_PROFIT
@@ -266,6 +267,19 @@ async def test_what_a_fired_stop_traded_is_known_as_ours(told: Waiting) -> None:
     assert await broker.fills(told.driven.symbol, START, [named]) == []
 
 
+INFERRING: Final = [case for case in CASES if profile_of(*case).infers_direction]
+
+
+@pytest.mark.parametrize(("exchange", "market_type"), INFERRING)
+async def test_a_stop_that_was_passed_does_not_wait_for_the_price_to_come_back(
+    exchange: str, market_type: MarketType
+) -> None:
+    async with waiting(exchange, market_type) as told:
+        with pytest.raises(Refused):
+            await told.driven.broker.place(replace(told.order(), trigger_price=ASK))
+        assert told.story.placed == []
+
+
 async def test_a_stop_that_comes_before_its_position_may_come_again() -> None:
     async with waiting("bitget", SWAP) as told:
         assert told.story.venue.stops is not None
@@ -277,16 +291,17 @@ async def test_a_stop_that_comes_before_its_position_may_come_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("exchange", "order_type"),
+    ("exchange", "market_type", "order_type"),
     [
-        ("bitget", STOP),
-        *((each, kind) for each in ("kucoin", "kucoinfutures") for kind in (STOP, TAKE_PROFIT)),
+        ("bitget", SPOT, STOP),
+        ("bitget", SWAP, STOP),
+        *((each, SWAP, kind) for each in ("kucoin", "kucoinfutures") for kind in (STOP, TAKE_PROFIT)),
     ],
 )
 async def test_no_stop_is_left_in_accounts_whose_stops_nobody_has_read(
-    exchange: str, order_type: OrderType
+    exchange: str, market_type: MarketType, order_type: OrderType
 ) -> None:
-    async with waiting(exchange, SWAP, order_type) as told:
+    async with waiting(exchange, market_type, order_type) as told:
         told.story.is_unified = True
         # The position mode is not what this is about.
         with pytest.raises(Refused, match="unified"):
@@ -304,13 +319,85 @@ async def test_a_stop_that_cannot_stand_is_refused_for_certain(told: Waiting) ->
     assert not isinstance(await told.driven.broker.find(request.key), OrderReport)
 
 
+async def test_what_a_symbol_lists_no_stop_for_is_refused_before_it_leaves() -> None:
+    async with waiting("binanceus", SPOT) as told:
+        told.driven.exchange.market(told.driven.symbol)["info"]["orderTypes"].remove("STOP_LOSS")
+        with pytest.raises(Refused):
+            await told.driven.broker.place(told.order())
+        assert told.story.placed == []
+
+
+async def _left(exchange: str, market_type: MarketType) -> tuple[OrderRequest, list[Sent]]:
+    """A stop where none is left, and what its class would send of it: why that is so, for as long as it is."""
+    async with driven(exchange, market_type, ANSWERS.get(exchange, {})) as opened:
+        stop = opened.request(OrderType.STOP, Side.SELL, reduce_only=True)
+        stop = replace(stop, price=None, trigger_price=Decimal(TRIGGER))
+        return stop, await opened.place(stop, "isolated" if market_type is SWAP else None)
+
+
 @pytest.mark.parametrize(
-    ("exchange", "says"), [("htx", {"type": "sell-market"}), ("phemex", {"ordType": "Market"})]
+    ("exchange", "market_type", "says"),
+    [
+        ("htx", SPOT, {"type": "sell-market"}),
+        ("mexc", SWAP, {"type": "6", "side": "4"}),
+        ("phemex", SPOT, {"ordType": "Market"}),
+        ("phemex", SWAP, {"ordType": "Market"}),
+    ],
 )
-async def test_a_class_that_knows_no_stop_loss_would_sell_at_once(
-    exchange: str, says: dict[str, str]
+async def test_a_class_that_takes_no_stop_loss_would_sell_at_once(
+    exchange: str, market_type: MarketType, says: dict[str, str]
 ) -> None:
-    """Why such a market holds none, for as long as it is so."""
-    async with waiting(exchange, MarketType.SPOT) as told:
-        await _placed(told, told.order())
-        _says(told.story.placed[0], says)
+    _, [sent] = await _left(exchange, market_type)
+    _says(sent, says)
+    assert not [name for name, _ in sent.pairs() if "trigger" in name.lower() or "stopP" in name]
+
+
+@pytest.mark.parametrize("exchange", ["gate", "gateeu"])
+async def test_our_id_would_not_reach_the_order_that_a_stop_becomes(exchange: str) -> None:
+    stop, [sent] = await _left(exchange, SPOT)
+    said = json.loads(sent.body)
+    assert said["trigger"]["text"] == stop.client_order_id
+    assert "text" not in said["put"]
+
+
+async def test_a_stop_would_leave_by_a_request_that_is_for_other_orders() -> None:
+    _, [sent] = await _left("cryptocom", SPOT)
+    assert sent.url.endswith("/private/create-order")
+    _says(sent, {"type": "STOP_LOSS", "ref_price": TRIGGER})
+
+
+async def test_a_class_whose_stops_sell_at_a_limit_sends_none_that_sells_at_market() -> None:
+    _, sent = await _left("coinbase", SPOT)
+    assert sent == []
+
+
+async def test_a_class_may_read_a_stop_that_fired_as_cancelled() -> None:
+    fired = {"id": "vs8", "symbol": "BTCUSDT", "status": "TRIGGERED", "stop": "loss", "stopTriggerTime": 1}
+    async with driven("kucoin", SPOT, {}) as opened:
+        assert opened.exchange.parse_order(fired)["status"] == "cancelled"
+
+
+async def test_what_a_stop_became_may_have_no_id_of_ours() -> None:
+    async with waiting("bingx", SWAP) as told:
+        request, broker = told.order(), told.driven.broker
+        await _placed(told, request)
+        assert isinstance(await broker.find(request.key), OrderReport)
+        told.story.become("filled")
+        assert not isinstance(await broker.find(request.key), OrderReport)
+
+
+async def test_a_log_may_say_that_a_stop_fired_and_not_what_it_became() -> None:
+    fired = {
+        "uid": "ts8",
+        "tradeable": "BTCUSDT",
+        "direction": "Sell",
+        "quantity": str(QUANTITY),
+        "orderType": "IoC",
+        "clientId": "ours",
+        "reduceOnly": True,
+        "triggerOptions": {"triggerPrice": TRIGGER, "triggerSignal": "MarkPrice", "triggerSide": "Below"},
+    }
+    log = {"elements": [{"uid": "es8", "event": {"OrderTriggerActivated": {"order": fired}}}]}
+    async with driven("krakenfutures", SWAP, {"history/v2/triggers": log}) as opened:
+        [read] = await opened.exchange.fetch_closed_orders(opened.symbol, params={"trigger": True})
+        assert (read["id"], read["status"], Decimal(read["filled"])) == ("ts8", "closed", ZERO)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from app.brokers.crypto.ways import ClientId, Conditional, LookUp, Profile, Shape, Trigger
+from app.brokers.crypto.ways import ClientId, Conditional, Follow, LookUp, Profile, Shape, Trigger
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
 from app.domain.orders import OrderType, TriggerSource
@@ -129,6 +129,24 @@ def _bitget(profile: Profile) -> Profile:
     )
 
 
+def _bitget_spot(profile: Profile) -> Profile:
+    """It keeps no coins for a stop, and tells by a request of its own what it became."""
+    return replace(
+        _stops(profile),
+        infers_direction=True,
+        conditional=Conditional(
+            look_up=LookUp.SEARCHED,
+            # What its class calls a stop loss it has for swaps only.
+            names={OrderType.STOP: "stopPrice"},
+            params={OrderType.STOP: {"triggerType": "fill_price"}},
+            room={"trigger": True},
+            lists={"limit": 100},
+            follow=Follow("v2/spot/trade/plan-sub-order", ("private", "spot"), "planOrderId", "orderId"),
+        ),
+        unified=("handle_uta_and_params", "createOrder"),
+    )
+
+
 def _hyperliquid(profile: Profile) -> Profile:
     """A stop waits in the list of all orders, and stays the same one when it fires."""
     words = ("Invalid TP/SL price", "Reduce only order would increase position")
@@ -136,6 +154,10 @@ def _hyperliquid(profile: Profile) -> Profile:
 
 
 HELD: Final[Mapping[tuple[str, MarketType], Callable[[Profile], Profile]]] = {
+    # A stop waits in the list of all orders, and stays the same one when it fires. Where a symbol lists no such order,
+    # its class refuses.
+    ("binanceus", _SPOT): _stops,
+    ("bitget", _SPOT): _bitget_spot,
     ("bitget", _SWAP): _bitget,
     # Their protocol is Bybit's own, and their classes are that of Bybit under other addresses.
     **{(each, _SPOT): _stops for each in ("bybiteu", "bybitid")},
@@ -146,7 +168,8 @@ HELD: Final[Mapping[tuple[str, MarketType], Callable[[Profile], Profile]]] = {
     # arrive by: that venue has one for every order, and stops wait for weeks.
     ("kraken", _SPOT): _stops,
     **{(each, _SWAP): _kucoin for each in ("kucoin", "kucoinfutures")},
-    ("okx", _SWAP): _okx_swap,
+    # The class of the other is that of OKX under another address.
+    **{(each, _SWAP): _okx_swap for each in ("myokx", "okx")},
     **{(each, _SPOT): _okx_spot for each in ("myokx", "okx", "okxus")},
 }
 """What it changes of a profile that the venue is to hold stops, and targets where it can."""
@@ -170,26 +193,27 @@ STOP_ONLY: Final[Mapping[tuple[str, MarketType], str]] = {
 }
 """Why our monitor watches the targets of a market whose stops the venue holds."""
 
-_ANOTHER: Final = "A stop that fired is another order there, and nothing surely tells which."
-_AT_ONCE: Final = "Its class knows no stop loss there: told of one, it would sell at once."
+_AT_ONCE: Final = "Told of a stop loss, its class would sell at once there."
 _IDS_ASIDE: Final = "Its class puts our id beside the trigger, not into the order that it becomes."
-_UNREAD: Final = "Nobody has gone the whole way of a stop on its spot market yet."
+_LOGGED: Final = "What became of a stop is told by a log of its own, which its class does not read."
 
 SOFTWARE_ONLY: Final[Mapping[tuple[str, MarketType], str]] = {
-    **{(each, _SPOT): _UNREAD for each in ("binanceus", "bingx", "kucoin")},
-    **{(each, _SPOT): _AT_ONCE for each in ("htx", "phemex")},
-    **{(each, _SPOT): _IDS_ASIDE for each in ("gate", "gateeu")},
-    ("bitget", _SPOT): _ANOTHER,
+    (
+        "bingx",
+        _SPOT,
+    ): "It answers for our id for two hours only, and does not say what a stop becomes that fires.",
+    ("bingx", _SWAP): "A stop that fired is gone there, and the order in its place has no id of ours.",
+    ("coinbase", _SPOT): "Its stops sell at a limit, which the price may leave behind.",
     (
         "cryptocom",
         _SPOT,
-    ): "Its class places stops by a request from before the venue gave them ones of their own.",
-    ("coinbase", _SPOT): "Its stops sell at a limit, which the price may leave behind.",
-    ("deribit", _SPOT): _ANOTHER,
-    **{(each, _SWAP): _ANOTHER for each in ("bingx", "deribit")},
-    ("krakenfutures", _SWAP): "It tells for five seconds only what became of a stop.",
-    ("mexc", _SWAP): "Its conditional orders take no id of ours.",
-    ("myokx", _SWAP): "Its class does not say that swaps can have stops.",
-    ("phemex", _SWAP): "Its class cannot take a stop back from an account that has a long and a short side.",
+    ): "Its class places stops by a request from before the venue gave them one of their own.",
+    **{("deribit", kind): _LOGGED for kind in (_SPOT, _SWAP)},
+    **{(each, _SPOT): _IDS_ASIDE for each in ("gate", "gateeu")},
+    ("htx", _SPOT): _AT_ONCE,
+    ("krakenfutures", _SWAP): "It tells for five seconds what became of a stop, and then only that it fired.",
+    ("kucoin", _SPOT): "Its class reads a stop that fired as one that was cancelled.",
+    ("mexc", _SWAP): f"{_AT_ONCE} The venue's own conditional orders take no id of ours.",
+    **{("phemex", kind): _AT_ONCE for kind in (_SPOT, _SWAP)},
 }
 """Why our monitor watches the stops of a market whose class could place them."""
