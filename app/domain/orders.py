@@ -132,7 +132,7 @@ class OrderRequest:
     take_profit: Decimal | None = None
     """What an entry carries from the first moment, where a venue's orders can (see NativeStyle.ATTACHED)."""
     trigger_source: TriggerSource | None = None
-    """Which price reaches the trigger, where the venue offers a choice."""
+    """Which price reaches the trigger, where the venue offers a choice. A target has one where it waits as stops do."""
 
     @property
     def key(self) -> OrderKey:

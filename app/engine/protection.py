@@ -237,7 +237,7 @@ async def _claim_leg(desk: Desk, broker: Broker, execution_id: UUID, leg: Protec
             price=leg.target,
             trigger_price=leg.stop,
             handle=position.handle,
-            trigger_source=None if leg.stop is None else position.trigger_source,
+            trigger_source=position.trigger_source,
             reduce_only=True,
             reserved=ZERO,
             plan_revision=position.plan_revision,

@@ -191,7 +191,7 @@ async def test_paper_and_every_exchange_of_ccxt_can_be_connected(api: Api) -> No
     okx = by_id["okx"]
     assert okx["credential_fields"] == ["api_key", "api_secret", "api_passphrase"]
     assert okx["credential_labels"]["api_passphrase"] == "API passphrase"
-    assert okx["native_protection"] == {"spot": "stop_only", "swap": "stop_only"}
+    assert okx["native_protection"] == {"spot": "stop_only", "swap": "stop_and_targets"}
     assert by_id["gate"]["native_protection"] == {"spot": "none", "swap": "stop_only"}
     assert okx["trigger_sources"] == {"swap": ["mark", "last"]}
     assert (okx["client_order_ids"]["swap"], okx["proves_absence"]["swap"]) == (True, False)

@@ -11,7 +11,7 @@ import pytest
 from app.brokers.crypto import open_crypto
 from app.brokers.crypto.catalogue import catalogue
 from app.brokers.crypto.profiles import profile_of
-from app.brokers.crypto.stops import HELD, SOFTWARE_ONLY
+from app.brokers.crypto.stops import HELD, SOFTWARE_ONLY, STOP_ONLY
 from app.brokers.crypto.tiers import CERTIFIED, COMPATIBLE, UNSERVED, Tier, tier_of
 from app.brokers.crypto.ways import CAUTIOUS_SETTLE, VALIDITY
 from app.brokers.directory import Access
@@ -57,6 +57,10 @@ def test_what_is_compatible_sends_nothing_that_was_not_read(exchange: str, marke
 def test_what_holds_stops_is_what_has_been_read_on_the_wire() -> None:
     assert set(STOPS) == set(HELD) <= COMPATIBLE
     assert set(SOFTWARE_ONLY) <= COMPATIBLE - set(HELD)
+
+
+def test_who_holds_stops_alone_has_a_reason() -> None:
+    assert set(STOP_ONLY) == {case for case in HELD if profile_of(*case).style is NativeStyle.STOP_ONLY}
 
 
 @pytest.mark.parametrize(("exchange", "market_type"), sorted(COMPATIBLE))

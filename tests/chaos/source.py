@@ -79,7 +79,7 @@ QUICK_VENUE: Final = (
         "VALIDITY: Final = timedelta(seconds=5)",
         "VALIDITY: Final = timedelta(seconds=4)",
     ),
-    Edit("app/brokers/crypto/profiles.py", "settle=timedelta(seconds=20)", "settle=timedelta(seconds=8)"),
+    Edit("app/brokers/crypto/certified.py", "settle=timedelta(seconds=20)", "settle=timedelta(seconds=8)"),
     Edit(
         "app/brokers/crypto/ways.py",
         "CAUTIOUS_SETTLE: Final = timedelta(seconds=60)",

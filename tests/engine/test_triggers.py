@@ -13,7 +13,7 @@ from app.desk import Desk
 from app.domain.errors import Invalid
 from app.domain.exits import CloseReason
 from app.domain.market import MarketType
-from app.domain.orders import Purpose, TriggerSource
+from app.domain.orders import OrderStatus, OrderType, Purpose, TriggerSource
 from app.domain.positions import PositionStatus
 from app.engine import connections, monitoring
 from app.store.connections import Connection, Kind
@@ -115,6 +115,24 @@ async def test_the_last_price_may_be_chosen(desk: Desk, venue: Exchange, exchang
     assert position.status is PositionStatus.OPEN
     position = await walk(desk, venue, price=18900, mark=20000)
     assert (position.status, position.close_reason) == (PositionStatus.CLOSED, CloseReason.STOP_LOSS)
+
+
+@SWAPS
+async def test_targets_are_to_go_by_the_price_of_the_stop(desk: Desk, venue: Exchange, exchange: str) -> None:
+    """Where they wait for a price like it; a limit order has no choice, and is taken as one."""
+    connection = await connected(desk, venue, exchange, native=True, trigger_source="last")
+    assert (await connections.test(desk, USER, connection.id)).ok
+    await connections.activate(desk, USER, connection.id)
+    await publish(desk, stop_loss="19000", targets=[("21000", "0.5"), ("22000", "0.5")])
+    await execute_all(desk)
+    legs = [order for order in await orders(desk) if order.purpose is Purpose.PROTECTION]
+    assert [order.type for order in legs] == [
+        OrderType.STOP,
+        OrderType.TAKE_PROFIT,
+        OrderType.TAKE_PROFIT,
+    ]
+    assert {order.status for order in legs} == {OrderStatus.OPEN}
+    assert {order.request().trigger_source for order in legs} == {TriggerSource.LAST}
 
 
 @BOTH

@@ -121,7 +121,7 @@ def market_of(exchange: Any, market_type: MarketType, base: str = "BTC") -> dict
             "priceScale": 0 if is_swap else 8,
             "valueScale": 0 if is_swap else 8,
             "info": {
-                "orderTypes": ["LIMIT", "MARKET"],
+                "orderTypes": ["LIMIT", "MARKET", "STOP_LOSS"],
                 "symbol": f"{base}USDT",
                 "baseTickSizeEv": "1",
                 "product_specs": {},

@@ -21,7 +21,7 @@ from tests.wire.venues import (
     mexc,
     phemex,
 )
-from tests.wire.venues.okx import OKX, OKX_SPOT, OKX_SWAP
+from tests.wire.venues.okx import OKX_SPOT, OKX_SWAP
 
 SPOT, SWAP = MarketType.SPOT, MarketType.SWAP
 
@@ -51,7 +51,7 @@ VENUES: Final[Mapping[tuple[str, MarketType], Venue]] = {
     ("mexc", SPOT): mexc.SPOT,
     ("mexc", SWAP): mexc.SWAP,
     ("myokx", SPOT): OKX_SPOT,
-    ("myokx", SWAP): OKX,
+    ("myokx", SWAP): OKX_SWAP,
     ("okx", SPOT): OKX_SPOT,
     ("okx", SWAP): OKX_SWAP,
     ("okxus", SPOT): OKX_SPOT,

@@ -22,7 +22,11 @@ OTHER_BID, OTHER_ASK = "990", "1000"
 FIRED_ID: Final = "990011"
 """Of the order that a conditional one becomes."""
 TRIGGER: Final = "19000"
-"""Where a conditional order waits."""
+"""Where a stop waits."""
+TARGET: Final = "21000"
+"""Where a target waits that is a conditional order."""
+CUT: Final = Decimal("0.2")
+"""What was left to close when a stop for more of it fired."""
 NOW: Final = int(START.timestamp() * 1000) + 1000
 """When everything happens, in milliseconds."""
 TIME: Final = "2026-11-24T09:30:01.000Z"
@@ -40,7 +44,7 @@ class Shown:
     side: str
     type: str
     state: str
-    """`open`, `filled` or `cancelled`."""
+    """`open`, `filled`, `cancelled`, or `cut`: filled as far as there was something to close, which was less."""
     is_swap: bool
     reduces: bool
     """Whether it was to close, and nothing else."""
@@ -50,41 +54,66 @@ class Shown:
         """The market order that a conditional one has become."""
         return replace(self, type="market", id=FIRED_ID)
 
+    @property
+    def is_target(self) -> bool:
+        """Whether it is a conditional order that waits for a gain."""
+        return self.type == "target"
+
+    @property
+    def trigger(self) -> str:
+        """Where it waits, if it is a conditional order."""
+        return TARGET if self.is_target else TRIGGER
+
+    @property
+    def waits_above(self) -> bool:
+        """Whether the price has to rise for it, if it is a conditional order."""
+        return (self.side == "sell") == self.is_target
+
     def pick(self, opened: Any, filled: Any, cancelled: Any) -> Any:
         """The venue's word for where it stands."""
-        return {"open": opened, "filled": filled, "cancelled": cancelled}[self.state]
+        return {"open": opened, "filled": filled, "cut": filled, "cancelled": cancelled}[self.state]
+
+    @property
+    def has_traded(self) -> bool:
+        """Whether any of it was filled."""
+        return self.state in ("filled", "cut")
 
     @property
     def size(self) -> str:
         """As the venue counts: coins, or contracts."""
-        return str((QUANTITY / CONTRACT).normalize()) if self.is_swap else str(QUANTITY)
+        return self._counted(QUANTITY)
 
     @property
     def filled(self) -> str:
         """How much of it is filled."""
-        return self.size if self.state == "filled" else "0"
+        return self._counted(self._traded)
 
     @property
     def left(self) -> str:
         """How much of it is not."""
-        return "0" if self.state == "filled" else self.size
+        return self._counted(QUANTITY - self._traded)
 
     @property
     def average(self) -> str:
         """At what price it was filled."""
-        return ASK if self.state == "filled" else "0"
+        return ASK if self.has_traded else "0"
 
     @property
     def cost(self) -> str:
         """For how much."""
-        return (
-            str((QUANTITY * Decimal(ASK)).normalize().to_integral_value()) if self.state == "filled" else "0"
-        )
+        return str((self._traded * Decimal(ASK)).normalize().to_integral_value())
 
     @property
     def fee(self) -> str:
         """What that cost, in USDT."""
-        return "7.4" if self.state == "filled" else "0"
+        return "7.4" if self.has_traded else "0"
+
+    @property
+    def _traded(self) -> Decimal:
+        return {"filled": QUANTITY, "cut": CUT}.get(self.state, Decimal(0))
+
+    def _counted(self, quantity: Decimal) -> str:
+        return f"{quantity / CONTRACT:.0f}" if self.is_swap else str(quantity)
 
 
 @dataclass(frozen=True)
@@ -104,9 +133,11 @@ class Stops:
     gone: Any
     """What is answered to that when it does not rest any more."""
     refused: Any
-    """What is answered to one that is not taken."""
+    """What is answered to a stop that is not taken."""
     none: Answers
     """Of conditional orders, where there is none."""
+    refused_target: Any = None
+    """The same of a target, where those are conditional orders, too."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +196,7 @@ class Story:
     def private(self, sent: Sent) -> Any:
         """What is answered with one."""
         self.asked.append(sent)
-        if self.type == "stop" and self.venue.stops is not None:
+        if self.type in ("stop", "target") and self.venue.stops is not None:
             return self._of_stop(sent, self.venue.stops)
         if _matches(sent, self.venue.create) and sent.values(self.name):
             self.placed.append(sent)
@@ -183,7 +214,7 @@ class Story:
         if _matches(sent, stops.create) and sent.values(stops.name):
             self.placed.append(sent)
             if self.refuses:
-                return stops.refused
+                return stops.refused if self.type == "stop" else stops.refused_target
             is_swap = self.market_type is MarketType.SWAP
             [ours] = sent.values(stops.name)
             self.order = Shown(ours, self.side, self.type, "open", is_swap, self.reduces)
@@ -197,7 +228,7 @@ class Story:
         return self._answer(sent, {**orders, **self.venue.account(self)})
 
     def become(self, state: str) -> None:
-        """What happens to the order at the venue: `filled` or `cancelled`."""
+        """What happens to the order at the venue: `filled`, `cut` or `cancelled`."""
         assert self.order is not None
         self.order = replace(self.order, state=state)
 

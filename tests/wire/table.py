@@ -1,7 +1,7 @@
 """What each venue calls things on the wire: written down from the venues' own references, not from our profiles."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from app.domain.market import MarketType
@@ -75,7 +75,7 @@ WIRES: Final[Mapping[tuple[str, MarketType], Wire]] = {
 
 @dataclass(frozen=True)
 class StopWire:
-    """The native names of one venue for its stops."""
+    """The native names of one venue for its stops, or for targets that are conditional orders like them."""
 
     id: str
     """Of our client order id."""
@@ -85,9 +85,9 @@ class StopWire:
     says: Mapping[str, str]
     """What else it says: that it sells at market, and may only reduce a position."""
     sells: Mapping[str, str]
-    """How it says that it protects a long: that it sells below."""
+    """How it says that it leaves a long: which way it trades, and on which side of the price it waits."""
     buys: Mapping[str, str]
-    """How it says that it protects a short."""
+    """How it says that it leaves a short."""
     sources: Mapping[TriggerSource, Mapping[str, str]] = field(default_factory=dict)
     """How it says by which price it goes, where there is a choice; the usual one first."""
     closes_long: Mapping[str, str] | None = None
@@ -103,6 +103,13 @@ _KUCOIN_STOP: Final = StopWire(
     {"side": "buy", "stop": "up"},
     {TriggerSource.LAST: {"stopPriceType": "TP"}},
     {"side": "sell", "stop": "down", "positionSide": "LONG"},
+)
+
+_KUCOIN_TARGET: Final = replace(
+    _KUCOIN_STOP,
+    sells={"side": "sell", "stop": "up"},
+    buys={"side": "buy", "stop": "down"},
+    closes_long={"side": "sell", "stop": "up", "positionSide": "LONG"},
 )
 
 _BYBIT_STOP: Final = StopWire(
@@ -122,9 +129,34 @@ _OKX_STOP: Final = StopWire(
     {"side": "buy"},
 )
 
+_OKX_SWAP_STOP: Final = StopWire(
+    "algoClOrdId",
+    "sz",
+    "slTriggerPx",
+    {"ordType": "conditional", "slOrdPx": "-1", "reduceOnly": "true", "tdMode": "isolated"},
+    {"side": "sell"},
+    {"side": "buy"},
+    {
+        TriggerSource.MARK: {"slTriggerPxType": "mark"},
+        TriggerSource.LAST: {"slTriggerPxType": "last"},
+    },
+    {"posSide": "long", "side": "sell"},
+)
+
 STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
     **{(each, SPOT): _BYBIT_STOP for each in ("bybiteu", "bybitid")},
     **{(each, SPOT): _OKX_STOP for each in ("myokx", "okx", "okxus")},
+    ("bitget", SPOT): StopWire(
+        "clientOid",
+        "size",
+        "triggerPrice",
+        {"orderType": "market", "planType": "amount", "triggerType": "fill_price"},
+        {"side": "sell"},
+        {"side": "buy"},
+    ),
+    ("binanceus", SPOT): StopWire(
+        "newClientOrderId", "quantity", "stopPrice", {"type": "STOP_LOSS"}, {"side": "SELL"}, {"side": "BUY"}
+    ),
     ("kraken", SPOT): StopWire(
         "cl_ord_id", "volume", "price", {"ordertype": "stop-loss"}, {"type": "sell"}, {"type": "buy"}
     ),
@@ -181,21 +213,27 @@ STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
         {"b": "false", "p": "18050"},
         {"b": "true", "p": "19950"},
     ),
-    ("okx", SWAP): StopWire(
-        "algoClOrdId",
-        "sz",
-        "slTriggerPx",
-        {"ordType": "conditional", "slOrdPx": "-1", "reduceOnly": "true", "tdMode": "isolated"},
-        {"side": "sell"},
-        {"side": "buy"},
-        {
-            TriggerSource.MARK: {"slTriggerPxType": "mark"},
-            TriggerSource.LAST: {"slTriggerPxType": "last"},
-        },
-        {"posSide": "long", "side": "sell"},
-    ),
+    **{(each, SWAP): _OKX_SWAP_STOP for each in ("myokx", "okx")},
 }
 """Every market of tier compatible whose stops the venue holds, and nothing else."""
+
+TARGETS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
+    ("kucoin", SWAP): _KUCOIN_TARGET,
+    ("kucoinfutures", SWAP): _KUCOIN_TARGET,
+    **{
+        (each, SWAP): replace(
+            _OKX_SWAP_STOP,
+            trigger="tpTriggerPx",
+            says={"ordType": "conditional", "tpOrdPx": "-1", "reduceOnly": "true", "tdMode": "isolated"},
+            sources={
+                TriggerSource.MARK: {"tpTriggerPxType": "mark"},
+                TriggerSource.LAST: {"tpTriggerPxType": "last"},
+            },
+        )
+        for each in ("myokx", "okx")
+    },
+}
+"""The same of those whose targets are conditional orders."""
 
 _BYBIT: Final = {
     "user/query-api": {"retCode": 0, "result": {"unified": 0, "uta": 1}},

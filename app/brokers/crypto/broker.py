@@ -15,19 +15,14 @@ from app.brokers.crypto.exchange import Call, Surroundings, calling
 from app.brokers.crypto.funding import payments_of
 from app.brokers.crypto.history import fills_of, symbols_held
 from app.brokers.crypto.lookups import LookUps
-from app.brokers.crypto.markets import Listed, amount, decimal
+from app.brokers.crypto.markets import Listed
+from app.brokers.crypto.open_orders import OpenOrders
 from app.brokers.crypto.outcomes import is_not_found, of_order, of_read
 from app.brokers.crypto.permissions import Key, key_of, name_of
 from app.brokers.crypto.profiles import venue_of
 from app.brokers.crypto.public import PublicMarket
-from app.brokers.crypto.reports import (
-    Answer,
-    id_of,
-    own_id_of,
-    report_of,
-    side_of,
-)
-from app.brokers.crypto.requests import creation, listing, naming, needs_quote, places, room
+from app.brokers.crypto.reports import Answer, id_of
+from app.brokers.crypto.requests import creation, listing, naming, needs_quote, room
 from app.brokers.crypto.settings import VenueSettings, Wanted
 from app.brokers.crypto.ways import LookUp, Profile, shaped
 from app.brokers.limits.buckets import Urgency
@@ -48,7 +43,7 @@ from app.brokers.port import (
 from app.domain.exits import NativeStyle
 from app.domain.holdings import Fill, Payment
 from app.domain.market import Instrument, MarketType, Quote
-from app.domain.money import ZERO, exact, floor_to_step, text, trimmed
+from app.domain.money import ZERO, exact, floor_to_step, text
 from app.domain.orders import (
     OrderKey,
     OrderReport,
@@ -103,6 +98,7 @@ class CryptoBroker:
         self._market = market
         self._surroundings = surroundings
         self._look_ups = LookUps(exchange, profile, surroundings)
+        self._open_orders = OpenOrders(exchange, profile, self._look_ups)
         self._venue_settings = VenueSettings(exchange, profile, terms.wanted, surroundings.now)
         self._key: tuple[datetime, Key] | None = None
         self._name: str | None = None
@@ -279,27 +275,11 @@ class CryptoBroker:
             raise Refused("The venue lists open orders symbol by symbol.")
         listings, known = await self._ready(), await self._market.known()
         asked = [None] if symbols is None else [symbol for symbol in symbols if symbol in listings]
-        found: list[Resting] = []
         with calling(Call()) as call:
             try:
-                for symbol in asked:
-                    for where in places(self._profile):
-                        orders = await self._exchange.fetch_open_orders(symbol, None, None, where)
-                        found += [self._resting(order, known) for order in orders]
-                return _told(found, call)
+                return _told(await self._open_orders.resting(asked, known), call)
             except Exception as error:  # noqa: BLE001 - as above
                 raise of_read(error, call) from None
-
-    def _resting(self, order: Answer, known: Mapping[str, Listed]) -> Resting:
-        symbol, size = str(order.get("symbol")), decimal(order.get("amount"))
-        listed = known.get(symbol)
-        return Resting(
-            symbol=symbol,
-            client_order_id=self._own_id(order),
-            exchange_order_id=id_of(order),
-            side=side_of(order, self._profile),
-            quantity=None if listed is None or size is None else trimmed(listed.base(size)),
-        )
 
     async def close(self) -> None:
         """Let go of the exchange object; session and markets are shared."""
@@ -327,12 +307,6 @@ class CryptoBroker:
             return found
         asked = [{"settleCoin": coin} for coin in self._profile.settle_coins]
         return [each for params in asked for each in await self._exchange.fetch_positions(None, params)]
-
-    def _own_id(self, order: Answer) -> str | None:
-        """The client order id of an order as our books know it."""
-        told = own_id_of(order, self._profile)
-        is_bracketed = self._profile.style is NativeStyle.BRACKET
-        return brackets.list_id_of(told) if is_bracketed and told is not None else told
 
     def _check_fresh(self, request: OrderRequest) -> None:
         if self._surroundings.now() - request.signed_at > self._traits.validity:
@@ -376,12 +350,13 @@ class CryptoBroker:
 
     async def _settle_terms(self, request: OrderRequest, listed: Listed) -> bool:
         """Bring the venue's settings in line with the connection's; whether the account is hedged."""
-        if listed.instrument.market_type is not MarketType.SWAP:
-            return False
         with calling(Call(urgency=_urgency(request))) as call:
             try:
-                if request.type is OrderType.STOP and await self._venue_settings.is_unified():
+                is_conditional = self._profile.is_conditional(request.type)
+                if is_conditional and await self._venue_settings.is_unified():
                     raise Refused("Stops of unified accounts are not known well enough to be left here.")
+                if listed.instrument.market_type is not MarketType.SWAP:
+                    return False
                 if not request.reduce_only:
                     await self._venue_settings.prepare(request.symbol, call)
                 # Where orders cannot name their side nobody asks: entries were refused, and exits only ever reduce.
@@ -485,8 +460,8 @@ class CryptoBroker:
             await brackets.cancel(self._exchange, key.symbol, key.client_order_id)
             return
         look_up = self._profile.look_up_of(key.type)
-        by_id = key.type is OrderType.STOP and self._profile.cancels_stops_by_id
-        if look_up is not LookUp.LISTED and not by_id:
+        by_id = self._profile.is_conditional(key.type) and self._profile.conditional.cancels_by_id
+        if look_up in (LookUp.ONE, LookUp.FILTERED) and not by_id:
             # What goes for the venue's id where ours is given: never the text None.
             placeholder = None if look_up is LookUp.FILTERED else ""
             await self._exchange.cancel_order(placeholder, key.symbol, naming(key, self._profile))
@@ -508,19 +483,8 @@ class CryptoBroker:
                 orders = await self._exchange.fetch_open_orders(symbol, None, None, dict(where))
             except Exception:  # noqa: BLE001 - a listing is a saving; without it each order is looked up by itself
                 return {}
-        seen = {own_id_of(order, self._profile): order for order in orders}
-        resting: dict[str, OrderReport] = {}
-        for key in keys:
-            order = seen.get(key.client_order_id)
-            if order is None or key.symbol != symbol or listing(key.type, self._profile) != where:
-                continue
-            if (
-                order.get("status") == "open"
-                and amount(order.get("filled")) == ZERO
-                and not self._look_ups.real_orders(order, key)
-            ):
-                resting[key.client_order_id] = report_of(order, (), {}, key, listed)
-        return resting
+        here = [key for key in keys if key.symbol == symbol]
+        return self._open_orders.untouched(orders, where, here, listed)
 
     def _balance_params(self) -> dict[str, Any]:
         return {"type": self._profile.balance_type or self._terms.market_type.value}

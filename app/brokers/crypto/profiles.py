@@ -7,10 +7,10 @@ protection to our monitor: an exchange nobody has looked into is slower, never w
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
 from functools import cache
 from typing import Any, Final
 
+from app.brokers.crypto.certified import BINANCE_SPOT, BINANCE_SWAP, BYBIT_SPOT, BYBIT_SWAP
 from app.brokers.crypto.stops import HELD
 from app.brokers.crypto.ways import (
     CAUTIOUS_SETTLE,
@@ -25,185 +25,10 @@ from app.brokers.crypto.ways import (
     Practice,
     Profile,
     Quoting,
-    Records,
     Shape,
-    Trigger,
 )
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
-from app.domain.orders import OrderType, TriggerSource
-
-_REJECTED: Final = "rejected_by_venue"
-_SMALL_VALUE: Final = "notional_below_minimum"
-_SMALL: Final = "quantity_below_minimum"
-_POOR: Final = "insufficient_balance"
-
-
-def _codes(code: str, *numbers: int) -> dict[str, str]:
-    return {str(number): code for number in numbers}
-
-
-_BINANCE_REFUSALS: Final = {
-    **_codes(_REJECTED, -1013, -1100, -1101, -1102, -1103, -1104, -1105, -1106, -1111, -1112, -1114, -1115),
-    **_codes(_REJECTED, -1116, -1117, -1128, -1130, -2014, -2015, -1022, -1002),
-    **_codes("symbol_unknown", -1121),
-}
-_BINANCE: Final = Profile(
-    read_lag=timedelta(seconds=10),
-    client_id=ClientId("newClientOrderId", "origClientOrderId"),
-    look_up=LookUp.ONE,
-    is_proven=True,
-    settle=timedelta(seconds=20),
-    window_option="recvWindow",
-    options={
-        "fetchCurrencies": False,
-        "fetchMargins": False,
-        "fetchOpenOrders": {"warnWithoutSymbol": False},
-    },
-    lists_all=True,
-    trades_by="orderId",
-    refusals=_BINANCE_REFUSALS,
-    credential_codes=frozenset({"-2014", "-2015", "-1022"}),
-    refusing_words=(
-        "would trigger immediately",
-        "would immediately match and take",
-        "relationship of the prices for the orders is not correct",
-        "is not permitted for this account",
-        "not supported for this symbol",
-        "trading is not enabled",
-    ),
-    not_executed=frozenset({"-1003", "-1015", "-1021"}),
-    not_executed_statuses=frozenset({418, 429}),
-    uncertain=frozenset({"-1000", "-1001", "-1006", "-1007", "-4116"}),
-    holds_hedged=True,
-)
-_BINANCE_SPOT: Final = replace(
-    _BINANCE,
-    taker_fee=Decimal("0.001"),
-    alone={"fetchMarkets": {"types": ["spot"]}, "defaultType": "spot"},
-    style=NativeStyle.BRACKET,
-)
-_BINANCE_SWAP: Final = replace(
-    _BINANCE,
-    alone={"fetchMarkets": {"types": ["linear"]}, "defaultType": "swap", "defaultSubType": "linear"},
-    taker_fee=Decimal("0.0005"),
-    practice=Practice.DEMO,
-    style=NativeStyle.STOP_AND_TARGETS,
-    triggers={
-        TriggerSource.MARK: Trigger({"workingType": "MARK_PRICE"}, "fetch_mark_prices", "markPrice"),
-        TriggerSource.LAST: Trigger({"workingType": "CONTRACT_PRICE"}, "fetch_last_prices", "price"),
-    },
-    rooms={OrderType.STOP: {"trigger": True}},
-    real_order=("actualOrderId",),
-    leverage_beside_mode="leverage",
-    unchanged=frozenset({"-4046", "-4059"}),
-    mode_words="position side does not match",
-    forced_orders="fapiPrivateGetForceOrders",
-    forced_charges=("fapiPrivateGetIncome", "INSURANCE_CLEAR"),
-    funding=Records(
-        "fapiPrivateGetIncome",
-        {"incomeType": "FUNDING_FEE"},
-        id="tranId",
-        amount="income",
-        currency="asset",
-        time="time",
-        limit=1000,
-    ),
-    refusals={
-        **_BINANCE_REFUSALS,
-        **_codes(_POOR, -2018, -2019),
-        **_codes(
-            _REJECTED, -2020, -2021, -2022, -2023, -2024, -2025, -2026, -2027, -2028, -4001, -4002, -4003
-        ),
-        **_codes(
-            _REJECTED, -4004, -4005, -4013, -4014, -4015, -4016, -4023, -4024, -4061, -4120, -4131, -4400
-        ),
-        **_codes(_SMALL_VALUE, -4164),
-    },
-)
-_BYBIT: Final = Profile(
-    read_lag=timedelta(seconds=10),
-    client_id=ClientId("orderLinkId", "orderLinkId"),
-    look_up=LookUp.FILTERED,
-    is_proven=True,
-    settle=timedelta(seconds=20),
-    window_option="recvWindow",
-    trades_by="orderId",
-    fee_detail="cumFeeDetail",
-    refusals={
-        **_codes(_REJECTED, 10001, 10003, 10004, 10005, 10010, 10024, 33004, 110003, 110008, 110013, 110017),
-        **_codes(_REJECTED, 110018, 110023, 110028, 110092, 110093, 110095, 110096, 110097),
-        **_codes(
-            _REJECTED, 170115, 170116, 170117, 170130, 170132, 170133, 170134, 170135, 170136, 170137, 170193
-        ),
-        **_codes(_REJECTED, 170194, 170196, 170198, 170220, 170221, 170344, 170348),
-        **_codes("symbol_unknown", 170121),
-        **_codes(_SMALL, 170124),
-        **_codes(_POOR, 110004, 110006, 110007, 110012, 110014, 110044, 110045, 110052, 170033, 170131),
-        **_codes(_SMALL_VALUE, 110094, 170140),
-    },
-    credential_codes=frozenset({"10003", "10004", "10005", "10010", "33004"}),
-    ban_codes=frozenset({"10009"}),
-    not_executed=frozenset({"10002", "170222"}),
-    uncertain=frozenset(
-        _codes(
-            "",
-            10000,
-            10006,
-            10014,
-            10016,
-            10019,
-            10403,
-            10429,
-            110030,
-            110072,
-            170001,
-            170005,
-            170007,
-            170032,
-            170141,
-        )
-        | _codes("", 20003, 20006)
-    ),
-)
-_BYBIT_SPOT: Final = replace(
-    _BYBIT,
-    taker_fee=Decimal("0.001"),
-    alone={"fetchMarkets": {"types": ["spot"]}, "defaultType": "spot"},
-    style=NativeStyle.STOP_ONLY,
-    infers_direction=True,
-    rooms={OrderType.STOP: {"orderFilter": "tpslOrder"}},
-)
-_BYBIT_SWAP: Final = replace(
-    _BYBIT,
-    taker_fee=Decimal("0.00055"),
-    alone={"fetchMarkets": {"types": ["linear"]}, "defaultType": "swap", "defaultSubType": "linear"},
-    style=NativeStyle.STOP_AND_TARGETS,
-    triggers={
-        TriggerSource.MARK: Trigger({"triggerBy": "MarkPrice"}, "fetch_tickers", "markPrice"),
-        TriggerSource.LAST: Trigger({"triggerBy": "LastPrice"}, "fetch_tickers", "last"),
-        TriggerSource.INDEX: Trigger({"triggerBy": "IndexPrice"}, "fetch_tickers", "indexPrice"),
-    },
-    forced_types=("BustTrade", "AdlTrade"),
-    funding=Records(
-        "privateGetV5AccountTransactionLog",
-        {"accountType": "UNIFIED", "category": "linear", "type": "SETTLEMENT"},
-        id="id",
-        amount="funding",
-        currency="currency",
-        time="transactionTime",
-        limit=50,
-        path=("result", "list"),
-        cursor=("result", "nextPageCursor"),
-    ),
-    settle_coins=("USDT", "USDC"),
-    holds_hedged=True,
-    one_margin_mode=True,
-    unchanged=frozenset({"110025", "110026", "110043"}),
-    mode_words="position idx not match",
-    position_mode=PositionMode(("positionIdx",), frozenset({"1", "2"})),
-)
-
 
 WINDOWED_SETTLE: Final = timedelta(seconds=20)
 """The validity with what a venue may take to process and show an order, and clocks that differ."""
@@ -385,25 +210,25 @@ _ANY: Final[Mapping[str, Profile]] = {
 }
 
 _PROFILES: Final[Mapping[tuple[str, MarketType], Profile]] = {
-    ("binance", MarketType.SPOT): _BINANCE_SPOT,
-    ("binance", MarketType.SWAP): _BINANCE_SWAP,
+    ("binance", MarketType.SPOT): BINANCE_SPOT,
+    ("binance", MarketType.SWAP): BINANCE_SWAP,
     ("binanceus", MarketType.SPOT): replace(
-        _BINANCE_SPOT,
+        BINANCE_SPOT,
         alone={},
         lists_all=False,
         is_proven=False,
         settle=CAUTIOUS_SETTLE,
         style=NativeStyle.NONE,
     ),
-    ("binanceusdm", MarketType.SWAP): _BINANCE_SWAP,
-    ("bybit", MarketType.SPOT): _BYBIT_SPOT,
-    ("bybit", MarketType.SWAP): _BYBIT_SWAP,
+    ("binanceusdm", MarketType.SWAP): BINANCE_SWAP,
+    ("bybit", MarketType.SPOT): BYBIT_SPOT,
+    ("bybit", MarketType.SWAP): BYBIT_SWAP,
     **{
         (exchange, kind): replace(
             profile, is_proven=False, settle=CAUTIOUS_SETTLE, style=NativeStyle.NONE, funding=None
         )
         for exchange in ("bybiteu", "bybitid")
-        for kind, profile in ((MarketType.SPOT, _BYBIT_SPOT), (MarketType.SWAP, _BYBIT_SWAP))
+        for kind, profile in ((MarketType.SPOT, BYBIT_SPOT), (MarketType.SWAP, BYBIT_SWAP))
     },
     ("mexc", MarketType.SPOT): _windowed(_ANY["mexc"]),
     ("mexc", MarketType.SWAP): replace(
@@ -450,8 +275,9 @@ _DATE_REQUESTS: Final = (
 def profile_of(exchange: str, market_type: MarketType) -> Profile:
     """The ways of a venue on one of its markets; the cautious ones where the table has none."""
     known = _PROFILES.get((exchange, market_type)) or _ANY.get(exchange) or Profile()
-    held = HELD.get((exchange, market_type), {})
-    return replace(known, dates_requests=exchange in _DATE_REQUESTS.split(), **held)
+    profile = replace(known, dates_requests=exchange in _DATE_REQUESTS.split())
+    holding = HELD.get((exchange, market_type))
+    return profile if holding is None else holding(profile)
 
 
 _SAME_VENUE: Final[Mapping[str, str]] = {"binanceusdm": "binance", "kucoinfutures": "kucoin"}

@@ -23,6 +23,10 @@ _STATUSES: Final = {
     "cancelled": OrderStatus.CANCELLED,
     "expired": OrderStatus.EXPIRED,
     "rejected": OrderStatus.REJECTED,
+    # Gate's own words for what ended before it was whole, which its class passes on.
+    **dict.fromkeys(
+        ("auto_deleveraged", "position_closed", "reduce_only", "reduce_out", "stp"), OrderStatus.CANCELLED
+    ),
 }
 
 _TRIGGERED: Final = frozenset({OrderType.STOP, OrderType.OCO})
@@ -41,7 +45,7 @@ def id_of(order: Answer | None) -> str | None:
 
 def own_id_of(order: Answer, profile: Profile) -> str | None:
     """Our id in an answer, as we made it."""
-    for ours in (profile.client_id, profile.stop_id):
+    for ours in (profile.client_id, profile.conditional.client_id):
         if ours is None:
             continue
         told = order.get("clientOrderId") if ours.told is None else (order.get("info") or {}).get(ours.told)
@@ -156,6 +160,7 @@ def report_of(
     fees: Mapping[str, Decimal] | None,
     key: OrderKey,
     listed: Listed,
+    profile: Profile,
     *,
     named: str | None = None,
 ) -> OrderReport:
@@ -177,8 +182,8 @@ def report_of(
         fees_told=fees is not None,
         leg=_LEGS.get(key.type) if filled > ZERO else None,
         time=_time_of(order),
-        trigger_price=_trigger_of(order) if key.type in _TRIGGERED else None,
-        price=_positive(order.get("price")) if key.type in _PRICED else None,
+        trigger_price=_trigger_of(order, key.type) if key.type in _TRIGGERED else None,
+        price=_price_of(order, key.type, profile) if key.type in _PRICED else None,
         quantity=_size_of(order, listed) if key.type in _SIZED else None,
     )
 
@@ -188,9 +193,16 @@ def _size_of(order: Answer, listed: Listed) -> Decimal | None:
     return None if size is None else trimmed(listed.base(size))
 
 
-def _trigger_of(order: Answer) -> Decimal | None:
-    """Where its stop waits; classes put it under one of these names."""
-    told = (_positive(order.get(field)) for field in ("triggerPrice", "stopLossPrice", "stopPrice"))
+def _price_of(order: Answer, order_type: OrderType, profile: Profile) -> Decimal | None:
+    """Its limit; of a conditional target where it waits."""
+    is_awaited = profile.is_conditional(order_type)
+    return _trigger_of(order, order_type) if is_awaited else _positive(order.get("price"))
+
+
+def _trigger_of(order: Answer, order_type: OrderType) -> Decimal | None:
+    """Where it waits; classes put that under one of these names."""
+    own = "takeProfitPrice" if order_type is OrderType.TAKE_PROFIT else "stopLossPrice"
+    told = (_positive(order.get(field)) for field in ("triggerPrice", own, "stopPrice"))
     return next((price for price in told if price is not None), None)
 
 

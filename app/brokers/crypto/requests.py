@@ -59,15 +59,11 @@ def creation(
         params["marginMode"] = margin_mode
     if profile.leverage_in_orders and leverage is not None and listed.instrument.settle is not None:
         params["leverage"] = whole_or_exact(leverage)
-    if request.type is OrderType.STOP:
-        if request.trigger_price is None:
-            raise Refused("A stop order has a trigger price.")
-        params["stopLossPrice"] = number(request.trigger_price)
+    if profile.is_conditional(request.type):
+        params[profile.conditional.names[request.type]] = number(_awaited(request))
     if request.type is OrderType.OCO:
         raise Refused("This venue has no order that is stop and target at once.")
-    is_limit = request.type in (OrderType.LIMIT, OrderType.TAKE_PROFIT)
-    if is_limit and request.price is None:
-        raise Refused(f"A {request.type} order has a price.")
+    is_limit = _is_limit(request, profile)
     amount, price, priced = _size(request, listed, profile, quote)
     return Creation(
         symbol=request.symbol,
@@ -79,15 +75,27 @@ def creation(
     )
 
 
+def _is_limit(request: OrderRequest, profile: Profile) -> bool:
+    is_priced = request.type in (OrderType.LIMIT, OrderType.TAKE_PROFIT)
+    return is_priced and not profile.is_conditional(request.type)
+
+
+def _awaited(request: OrderRequest) -> Decimal:
+    """The price at which an order is to sell, now or when it is reached: a stop calls it its trigger."""
+    price = request.trigger_price if request.type is OrderType.STOP else request.price
+    if price is None:
+        raise Refused(f"A {request.type} order has a price.")
+    return price
+
+
 def _size(
     request: OrderRequest, listed: Listed, profile: Profile, quote: Quote | None
 ) -> tuple[float, float | None, Params]:
     """How much is traded and at what price, as the class is told that. Raises Refused without a quote it needs."""
     amount = number(listed.contracts(request.quantity))
-    if request.type in (OrderType.LIMIT, OrderType.TAKE_PROFIT) and request.price is not None:
-        return amount, number(request.price), {}
-    if request.type is OrderType.STOP and request.trigger_price is not None and profile.prices_market_orders:
-        return amount, number(request.trigger_price), {}
+    is_bounded = profile.is_conditional(request.type) and profile.prices_market_orders
+    if is_bounded or _is_limit(request, profile):
+        return amount, number(_awaited(request)), {}
     # A price beside a market order makes some venues buy for an amount of money instead.
     if request.type is OrderType.MARKET and profile.prices_market_orders:
         return amount, number(_present(quote).entering(request.side)), {}
@@ -110,11 +118,11 @@ def _native_params(request: OrderRequest, listed: Listed, profile: Profile, *, i
     name = _native(request.client_order_id, profile)
     params: Params = {ours.create: f"{ours.prefix}{name}" if ours.is_prefixed_here else name}
     params |= profile.order_params
-    if request.type is OrderType.STOP:
-        params |= profile.stop_params
-    if request.type is OrderType.STOP and profile.triggers:
-        usual = next(iter(profile.triggers))
-        params |= profile.triggers[request.trigger_source or usual].params
+    if profile.is_conditional(request.type):
+        params |= profile.conditional.params.get(request.type, {})
+        if profile.triggers:
+            usual = next(iter(profile.triggers))
+            params |= profile.triggers[request.trigger_source or usual].params_of(request.type)
     if profile.deadline is not None and not profile.deadline.is_header:
         params[profile.deadline.key] = profile.deadline.of(request.signed_at)
     if listed.instrument.market_type is MarketType.SWAP:
@@ -150,13 +158,13 @@ def _native(client_order_id: str, profile: Profile) -> str | int:
 
 def room(key: OrderKey, profile: Profile) -> Params:
     """What makes the venue look where orders of this type live."""
-    return dict(profile.rooms.get(key.type, {}))
+    return dict(profile.room_of(key.type))
 
 
 def listing(order_type: OrderType, profile: Profile) -> Params:
     """What makes the venue list the orders of a type."""
-    beside = profile.stop_lists if order_type is OrderType.STOP else {}
-    return {**profile.rooms.get(order_type, {}), **beside}
+    beside = profile.conditional.lists if profile.is_conditional(order_type) else {}
+    return {**profile.room_of(order_type), **beside}
 
 
 def places(profile: Profile) -> list[Params]:

@@ -40,7 +40,9 @@ class LookUp(StrEnum):
     FILTERED = "filtered"
     """Open, then closed and cancelled orders, filtered by the venue."""
     LISTED = "listed"
-    """Open, then closed orders, searched here."""
+    """Open, then closed orders, searched here; one request for the order of the venue's own id, where that is known."""
+    SEARCHED = "searched"
+    """Open, then closed and cancelled orders, searched here, whichever id is known."""
 
 
 class Quoting(StrEnum):
@@ -134,14 +136,64 @@ class PositionMode:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """How a stop is told to go by one price, and how the class tells that price."""
+    """How a conditional order is told to go by one price, and how the class tells that price."""
 
     params: Mapping[str, str]
-    """What the stop is created with."""
+    """What it is created with."""
     method: str
     """The method that answers by symbol."""
     field: str
     """Where its answers hold the price."""
+    target_params: Mapping[str, str] | None = None
+    """What a target is created with, if not with the same."""
+
+    def params_of(self, order_type: OrderType) -> Mapping[str, str]:
+        """What an order of a type is created with."""
+        if order_type is OrderType.TAKE_PROFIT and self.target_params is not None:
+            return self.target_params
+        return self.params
+
+
+_PRICES: Final = {OrderType.STOP: "stopLossPrice", OrderType.TAKE_PROFIT: "takeProfitPrice"}
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """A request by which a venue tells what a conditional order became, and which its class does not know."""
+
+    path: str
+    api: tuple[str, ...]
+    """The part of the venue's interface that it belongs to, as the class names it."""
+    asks: str
+    """Under which name it is told the order's id."""
+    tells: str
+    """The field of a row of its list that holds the id of what that became."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditional:
+    """How orders travel that wait for a price and then sell at market, where that is not as all others do."""
+
+    types: frozenset[OrderType] = frozenset({OrderType.STOP})
+    """Which orders these are. A target that is none of them is a limit order."""
+    client_id: ClientId | None = None
+    """Under which keys our id travels with them."""
+    look_up: LookUp | None = None
+    """How they are found."""
+    names: Mapping[OrderType, str] = field(default_factory=lambda: _PRICES)
+    """What the class calls the price that each waits for."""
+    params: Mapping[OrderType, Mapping[str, Any]] = field(default_factory=dict)
+    """What else each is created with."""
+    room: Mapping[str, Any] = field(default_factory=dict)
+    """What a look-up or cancel has to add to see them: they live apart."""
+    lists: Mapping[str, Any] = field(default_factory=dict)
+    """What a listing has to add to show those that are asked for singly like any other order."""
+    cancels_by_id: bool = False
+    """Whether they are taken back by the venue's own id only, however they are found."""
+    real_order: tuple[str, ...] = ()
+    """Where one that has fired names the order it became, in the venue's own answer. Itself it trades nothing."""
+    follow: Follow | None = None
+    """How that is asked for, where its answer does not name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,28 +246,14 @@ class Profile:
     style: NativeStyle = NativeStyle.NONE
     triggers: Mapping[TriggerSource, Trigger] = field(default_factory=dict)
     """Which prices may wake its stops, the usual one first; empty where there is no choice."""
-    rooms: Mapping[OrderType, Mapping[str, Any]] = field(default_factory=dict)
-    """What a look-up or cancel has to add to see orders of a type: conditional orders live apart."""
+    conditional: Conditional = field(default_factory=Conditional)
     lists_all: bool = False
     """Whether one request lists every open order of the account: none is cut off, whatever its symbol."""
     infers_direction: bool = False
     """Whether a stop fires whichever way its trigger is reached: one that was passed would wait for a return."""
-    stop_id: ClientId | None = None
-    """Under which keys the id of a conditional order travels, where they are not those of other orders."""
-    stop_look_up: LookUp | None = None
-    """How a conditional order is found, if not as other orders are."""
-    stop_params: Mapping[str, Any] = field(default_factory=dict)
-    """What else a stop is created with."""
-    stop_lists: Mapping[str, Any] = field(default_factory=dict)
-    """What a listing has to add to show conditional orders that are asked for singly like any other."""
-    cancels_stops_by_id: bool = False
-    """Whether a conditional order is taken back by the venue's own id only, however it is found."""
     unified: tuple[str, ...] = ()
     """The method by which the class finds out, and notes as `uta`, whether an account is a unified one, and what it is
     told beside parameters: such accounts have other requests for stops, which nobody has read."""
-    real_order: tuple[str, ...] = ()
-    """Where a conditional order that has fired names the order it became, in the venue's own answer. Itself it trades
-    nothing."""
     sides: Mapping[str, str] = field(default_factory=dict)
     """What the venue's own words for the side of an order or a trade mean, where the class does not know them."""
     trades_by: str | None = None
@@ -282,13 +320,21 @@ class Profile:
     quoted_by: tuple[Quoting, ...] = tuple(Quoting)
     """What may tell both sides of a market, in the order in which it is asked; some tickers hold no bid and ask."""
 
+    def is_conditional(self, order_type: OrderType) -> bool:
+        """Whether an order of a type waits for a price and then sells at market."""
+        return order_type in self.conditional.types
+
     def id_of(self, order_type: OrderType) -> ClientId:
         """Under which keys our id travels with an order of a type."""
-        return (self.stop_id if order_type is OrderType.STOP else None) or self.client_id
+        return (self.conditional.client_id if self.is_conditional(order_type) else None) or self.client_id
 
     def look_up_of(self, order_type: OrderType) -> LookUp:
         """How an order of a type is found."""
-        return (self.stop_look_up if order_type is OrderType.STOP else None) or self.look_up
+        return (self.conditional.look_up if self.is_conditional(order_type) else None) or self.look_up
+
+    def room_of(self, order_type: OrderType) -> Mapping[str, Any]:
+        """What makes the venue look where orders of a type live."""
+        return self.conditional.room if self.is_conditional(order_type) else {}
 
 
 def shaped(hex32: str, shape: Shape) -> str:

@@ -2,7 +2,20 @@
 
 from typing import Any
 
-from tests.wire.story import ASK, BID, NOW, OTHER_ASK, OTHER_BID, Answers, Shown, Story, Venue
+from tests.wire.story import (
+    ASK,
+    BID,
+    FIRED_ID,
+    NOW,
+    OTHER_ASK,
+    OTHER_BID,
+    TRIGGER,
+    Answers,
+    Shown,
+    Stops,
+    Story,
+    Venue,
+)
 
 
 def _ok(data: Any) -> Any:
@@ -165,6 +178,19 @@ def _swap_orders(shown: Shown) -> Answers:
     }
 
 
+def _swap_stops(shown: Shown) -> Answers:
+    """What it became stands in its place, whichever of their ids is asked for."""
+    waiting = {**_swap_row(shown), "type": "STOP_MARKET", "stopPrice": TRIGGER, "reduceOnly": True}
+    became = {**waiting, "orderId": FIRED_ID, "triggerOrderId": shown.id, "clientOrderId": ""}
+    row = became if shown.state == "filled" else waiting
+    return {
+        "GET /openApi/swap/v2/trade/order": _ok({"order": row}),
+        "GET /openApi/swap/v2/trade/openOrders": _ok({"orders": [row] if shown.state == "open" else []}),
+        "GET /openApi/swap/v*/trade/allOrders": _ok({"orders": [] if shown.state == "open" else [row]}),
+        "GET /openApi/swap/v*/trade/fullOrder": _ok({"orders": [row]}),
+    }
+
+
 SWAP = Venue(
     quotes={
         "GET /openApi/swap/v2/quote/bookTicker": _ok(
@@ -198,4 +224,18 @@ SWAP = Venue(
     orders=_swap_orders,
     cancel="DELETE /openApi/swap/v2/trade/order",
     none={"GET /openApi/swap/v2/trade/openOrders": _ok({"orders": []})},
+    stops=Stops(
+        create="POST /openApi/swap/v2/trade/order",
+        name="clientOrderID",
+        created=lambda shown: _ok({"order": _swap_row(shown)}),
+        orders=_swap_stops,
+        cancel="DELETE /openApi/swap/v2/trade/order",
+        cancelled=lambda shown: _ok({"order": _swap_row(shown)}),
+        gone={"code": 109421, "msg": "order does not exist"},
+        refused={"code": 101400, "msg": "SL Price must be lower than Last Price"},
+        none={
+            "GET /openApi/swap/v2/trade/openOrders": _ok({"orders": []}),
+            "GET /openApi/swap/v*/trade/fullOrder": _ok({"orders": []}),
+        },
+    ),
 )

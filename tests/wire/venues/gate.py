@@ -144,7 +144,9 @@ def _swap_row(shown: Shown) -> Any:
         "mkfr": "0.0002",
     }
     if shown.state != "open":
-        row |= {"finish_as": shown.pick("", "filled", "cancelled"), "finish_time": NOW / 1000}
+        # Nothing was left to reduce.
+        ended = "reduce_only" if shown.state == "cut" else shown.pick("", "filled", "cancelled")
+        row |= {"finish_as": ended, "finish_time": NOW / 1000}
     return row
 
 
@@ -155,7 +157,7 @@ def _swap_orders(shown: Shown) -> Answers:
         "create_time": NOW / 1000,
         "contract": "BTCUSDT",
         "order_id": shown.id,
-        "size": row["size"],
+        "size": int(shown.filled) * (1 if shown.side == "buy" else -1),
         "price": ASK,
         "role": "taker",
         "text": shown.ours,
@@ -164,12 +166,12 @@ def _swap_orders(shown: Shown) -> Answers:
         f"GET /api/v4/futures/*/orders/{shown.id}": row,
         "GET /api/v4/futures/*/orders#status=open": [row] if shown.state == "open" else [],
         "GET /api/v4/futures/*/orders": [row],
-        "GET /api/v4/futures/*/my_trades*": [trade] if shown.state == "filled" else [],
+        "GET /api/v4/futures/*/my_trades*": [trade] if shown.has_traded else [],
     }
 
 
 def _swap_stop(shown: Shown) -> Any:
-    has_fired, sign = shown.state == "filled", 1 if shown.side == "buy" else -1
+    has_fired, sign = shown.has_traded, 1 if shown.side == "buy" else -1
     row = {
         "id": int(shown.id),
         "user": 44,
@@ -202,7 +204,7 @@ def _swap_stop(shown: Shown) -> Any:
 def _swap_stops(shown: Shown) -> Answers:
     row, real = _swap_stop(shown), _swap_row(shown.market())
     real |= {"text": "ao-778899", "is_reduce_only": True}
-    has_fired = shown.state == "filled"
+    has_fired = shown.has_traded
     trades = _swap_orders(shown.market())["GET /api/v4/futures/*/my_trades*"]
     return {
         f"GET /api/v4/futures/*/price_orders/{shown.id}": row,

@@ -2,13 +2,13 @@
 
 from typing import Any
 
+from tests.wire.classes import ORDER_ID
 from tests.wire.story import (
     ASK,
     BID,
     NOW,
     OTHER_ASK,
     OTHER_BID,
-    TRIGGER,
     Answers,
     Shown,
     Stops,
@@ -176,7 +176,7 @@ def _swap_orders(shown: Shown) -> Answers:
         "leverage": "5",
         "marginMode": "ISOLATED",
         "isActive": shown.state == "open",
-        "cancelExist": shown.state == "cancelled",
+        "cancelExist": shown.state in ("cancelled", "cut"),
         "status": "open" if shown.state == "open" else "done",
         "reduceOnly": False,
         "settleCurrency": "USDT",
@@ -190,8 +190,8 @@ def _swap_orders(shown: Shown) -> Answers:
         "side": shown.side,
         "liquidity": "taker",
         "price": ASK,
-        "size": int(shown.size),
-        "value": "7400",
+        "size": int(shown.filled),
+        "value": shown.cost,
         "feeRate": "0.001",
         "fee": shown.fee,
         "feeCurrency": "USDT",
@@ -201,21 +201,21 @@ def _swap_orders(shown: Shown) -> Answers:
     return {
         "GET /api/v1/orders/byClientOid": _ok(row),
         "GET /api/v1/orders#status=active": _ok({"items": [row] if shown.state == "open" else []}),
-        "GET /api/v1/fills": _ok({"items": [fill] if shown.state == "filled" else []}),
+        "GET /api/v1/fills": _ok({"items": [fill] if shown.has_traded else []}),
     }
 
 
 def _swap_stops(shown: Shown) -> Answers:
-    """A stop stays one order: untriggered ones have a list of their own, and either is told by our id."""
+    """A conditional order stays one: untriggered ones have a list of their own, and either is told by our id."""
     answers = _swap_orders(shown)
     row = answers["GET /api/v1/orders/byClientOid"]["data"]
     row |= {
         "type": "market",
         "price": None,
-        "stop": "down" if shown.side == "sell" else "up",
+        "stop": "up" if shown.waits_above else "down",
         "stopPriceType": "TP",
-        "stopPrice": TRIGGER,
-        "stopTriggered": shown.state == "filled",
+        "stopPrice": shown.trigger,
+        "stopTriggered": shown.has_traded,
         "reduceOnly": True,
     }
     return {
@@ -249,10 +249,12 @@ SWAP = Venue(
         name="clientOid",
         created=_created,
         orders=_swap_stops,
-        cancel="DELETE /api/v1/orders/*",
+        # That the same by our id takes back what waits for a price, nobody says.
+        cancel=f"DELETE /api/v1/orders/{ORDER_ID}",
         cancelled=lambda shown: _ok({"cancelledOrderIds": [shown.id]}),
         gone=_error("100004", "The order cannot be canceled."),
         refused=_error("300009", "No open positions to close."),
+        refused_target=_error("300009", "No open positions to close."),
         none={
             "GET /api/v1/orders/byClientOid": _error("100001", "error.getOrder.orderNotExist"),
             "GET /api/v1/orders#status=active": _ok({"items": []}),

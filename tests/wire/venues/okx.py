@@ -10,7 +10,6 @@ from tests.wire.story import (
     NOW,
     OTHER_ASK,
     OTHER_BID,
-    TRIGGER,
     Answers,
     Shown,
     Stops,
@@ -141,6 +140,7 @@ def _stop_created(shown: Shown) -> Any:
 
 def _stop_orders(shown: Shown) -> Answers:
     is_open, has_fired = shown.state == "open", shown.state == "filled"
+    waits = "tp" if shown.is_target else "sl"
     row = {
         "instId": "BTCUSDT",
         "instType": "SWAP" if shown.is_swap else "SPOT",
@@ -152,11 +152,10 @@ def _stop_orders(shown: Shown) -> Answers:
         "ordType": "conditional",
         "side": shown.side,
         "sz": shown.size,
-        "slTriggerPx": TRIGGER,
-        "slTriggerPxType": "mark",
-        "slOrdPx": "-1",
-        "tpTriggerPx": "",
-        "tpOrdPx": "",
+        **{f"{leg}{field}": "" for leg in ("sl", "tp") for field in ("TriggerPx", "TriggerPxType", "OrdPx")},
+        f"{waits}TriggerPx": shown.trigger,
+        f"{waits}TriggerPxType": "mark",
+        f"{waits}OrdPx": "-1",
         "state": shown.pick("live", "effective", "canceled"),
         "actualSz": shown.filled if has_fired else "",
         "actualPx": "",
@@ -220,4 +219,13 @@ OKX = Venue(
     none=_NONE,
 )
 
-OKX_SPOT = OKX_SWAP = replace(OKX, stops=STOPS)
+OKX_SPOT = replace(OKX, stops=STOPS)
+OKX_SWAP = replace(
+    OKX,
+    # Stops of swap go by the mark price.
+    stops=replace(
+        STOPS,
+        refused=_refused("51304", "SL trigger price cannot be higher than the mark price"),
+        refused_target=_refused("51303", "TP trigger price cannot be lower than the mark price"),
+    ),
+)
