@@ -154,9 +154,6 @@ STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
         {"side": "sell"},
         {"side": "buy"},
     ),
-    ("binanceus", SPOT): StopWire(
-        "newClientOrderId", "quantity", "stopPrice", {"type": "STOP_LOSS"}, {"side": "SELL"}, {"side": "BUY"}
-    ),
     ("kraken", SPOT): StopWire(
         "cl_ord_id", "volume", "price", {"ordertype": "stop-loss"}, {"type": "sell"}, {"type": "buy"}
     ),

@@ -334,10 +334,15 @@ async def test_a_stop_that_cannot_stand_is_refused_for_certain(told: Waiting) ->
 
 async def test_what_a_symbol_lists_no_stop_for_is_refused_before_it_leaves() -> None:
     async with waiting("binanceus", SPOT) as told:
-        told.driven.exchange.market(told.driven.symbol)["info"]["orderTypes"].remove("STOP_LOSS")
+        listed = told.driven.exchange.market(told.driven.symbol)["info"]["orderTypes"]
+        assert [each for each in listed if each.startswith("STOP")] == ["STOP_LOSS_LIMIT"]
         with pytest.raises(Refused):
             await told.driven.broker.place(told.order())
         assert told.story.placed == []
+        # Nothing else is in its way.
+        listed.append("STOP_LOSS")
+        await told.driven.broker.place(told.order())
+        _says(told.story.placed[0], {"type": "STOP_LOSS", "stopPrice": TRIGGER})
 
 
 async def _left(exchange: str, market_type: MarketType) -> tuple[OrderRequest, list[Sent]]:

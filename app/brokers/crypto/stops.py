@@ -154,9 +154,6 @@ def _hyperliquid(profile: Profile) -> Profile:
 
 
 HELD: Final[Mapping[tuple[str, MarketType], Callable[[Profile], Profile]]] = {
-    # A stop waits in the list of all orders, and stays the same one when it fires. Where a symbol lists no such order,
-    # its class refuses.
-    ("binanceus", _SPOT): _stops,
     ("bitget", _SPOT): _bitget_spot,
     ("bitget", _SWAP): _bitget,
     # Their protocol is Bybit's own, and their classes are that of Bybit under other addresses.
@@ -198,6 +195,10 @@ _IDS_ASIDE: Final = "Its class puts our id beside the trigger, not into the orde
 _LOGGED: Final = "What became of a stop is told by a log of its own, which its class does not read."
 
 SOFTWARE_ONLY: Final[Mapping[tuple[str, MarketType], str]] = {
+    (
+        "binanceus",
+        _SPOT,
+    ): "Its markets list no stop but one that sells at a limit, which the price may leave behind.",
     (
         "bingx",
         _SPOT,
