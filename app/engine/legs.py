@@ -67,6 +67,13 @@ def hold_the_plan(trade: Trade, position: Position) -> bool:
     return any(position.stop_loss in (None, order.trigger_price) for order in trade.live_protection)
 
 
+def hold_the_stop(trade: Trade, position: Position, difference: Difference) -> bool:
+    """Whether the plan's stop stands at the venue for all that is held, whatever is in doubt beside it."""
+    stops = [order for order in trade.live_protection if order.trigger_price is not None]
+    stands = bool(stops) and all(order.status is OrderStatus.OPEN for order in stops)
+    return stands and not difference.moves_a_stop and hold_the_plan(trade, position)
+
+
 def hold_a_net(trade: Trade) -> bool:
     """Whether a stop stands at the venue, be it the plan's or an earlier one."""
     return any(order.trigger_price is not None for order in trade.live_protection)

@@ -109,6 +109,9 @@ async def _compare(desk: Desk, broker: Broker, execution_id: UUID) -> Difference
             order for order in legs.standing(trade, position) if order.status is not OrderStatus.OPEN
         ]
         if undecided:
+            if legs.hold_the_stop(trade, position, difference) and position.stop_doubted_at is None:
+                # A target in doubt, which some venues never resolve, is no reason to sell what its stop protects.
+                position.secure(now)
             position.protect_due_at = now + AGAIN
             return None
         if style is NativeStyle.ATTACHED:

@@ -187,7 +187,10 @@ async def test_what_waits_for_its_venue_is_executed_though_a_portion_was_closed(
     await execute_all(desk)
     venue.closed = None
     await settle(desk, clock)
-    assert [each.status for each in await executions(desk)] == [ExecutionStatus.EXECUTED]
+    [done] = await executions(desk)
+    assert (done.status, done.requested_quantity) == (ExecutionStatus.EXECUTED, Decimal("0.05")), (
+        "half of 0.1"
+    )
 
 
 async def test_a_venue_that_cannot_say_ends_in_review_and_is_still_asked(

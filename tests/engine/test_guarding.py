@@ -1,6 +1,7 @@
 """Every stop is watched: at once, proven, and given up with its position when nobody can watch it in time."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -8,20 +9,24 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, select
 
+from app.brokers.crypto import open_crypto
+from app.brokers.directory import Directory
 from app.brokers.paper.book import PaperOrder
 from app.brokers.paper.tape import Recordings
 from app.brokers.paper.venue import open_paper
 from app.desk import Desk, open_database, open_sessions
 from app.domain.exits import CloseReason, Protection
-from app.domain.orders import OrderRequest, OrderStatus
+from app.domain.orders import OrderRequest, OrderStatus, OrderType
 from app.domain.positions import PositionStatus
-from app.engine import monitoring
+from app.engine import connections, monitoring
 from app.engine.protection import PlanChange, edit_plan
 from app.store.notifications import Notification, NotificationType
 from app.store.positions import Position
 from tests.desks import START, USER, Clock, add_connection, opened_desk, write_recording
 from tests.engine.signals import execute_all, orders, positions, publish, sweep_all
+from tests.engine.test_triggers import connected
 from tests.faults import Fault, FaultyVenue
+from tests.venues.exchange import running_exchange
 
 CANDLES = [("20000", "20000", "20000", "20000")] * 200
 FEW = 5
@@ -219,6 +224,43 @@ async def test_a_position_without_a_stop_is_never_overdue(desk: Desk, clock: Clo
     await execute_all(desk)
     [position] = await positions(desk)
     assert (position.protected_at, position.unprotected_since) == (None, None)
+
+
+@pytest.mark.parametrize("exchange", ["binanceusdm", "bybit"])
+async def test_a_stop_that_stands_protects_while_a_target_is_in_doubt(
+    database_url: str, exchange: str
+) -> None:
+    async with running_exchange(start=START) as floor, opened_desk(database_url, Clock()) as on_paper:
+        crypto = open_crypto(on_paper.vault, {exchange: floor.url}, floor.clock.now)
+        venue = FaultyVenue(crypto, lambda request: request.type is OrderType.TAKE_PROFIT)
+        desk = replace(on_paper, brokers=Directory({"crypto": venue}), now=floor.clock.now)
+
+        async def go_on(rounds: int) -> Position:
+            for _ in range(rounds):
+                await floor.advance(4)
+                await monitoring.watch(desk)
+                await execute_all(desk)
+                await sweep_all(desk)
+            [position] = await positions(desk)
+            return position
+
+        connection = await connected(desk, floor, exchange)
+        assert (await connections.test(desk, USER, connection.id)).ok
+        await connections.activate(desk, USER, connection.id)
+        venue.faults.append(Fault.REQUEST_LOST)
+        venue.blind = True
+        await publish(desk, stop_loss="19000", targets=[("21000", "0.5"), ("22000", "0.5")])
+        await execute_all(desk)
+        position = await go_on(20)
+        assert (position.status, position.unprotected_since) == (PositionStatus.OPEN, None)
+        assert await risks_told(desk) == []
+
+        venue.blind = False
+        position = await go_on(20)
+        assert (position.status, position.protection) == (PositionStatus.OPEN, Protection.NATIVE)
+        standing = [each.type for each in await orders(desk) if each.status is OrderStatus.OPEN]
+        assert sorted(standing) == [OrderType.STOP, OrderType.TAKE_PROFIT, OrderType.TAKE_PROFIT]
+        await venue.close()
 
 
 async def test_an_answer_that_was_lost_is_looked_up_before_the_settle_time(
