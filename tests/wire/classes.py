@@ -121,7 +121,8 @@ def market_of(exchange: Any, market_type: MarketType, base: str = "BTC") -> dict
             "priceScale": 0 if is_swap else 8,
             "valueScale": 0 if is_swap else 8,
             "info": {
-                "orderTypes": ["LIMIT", "MARKET", "STOP_LOSS"],
+                # What Binance US takes on its markets.
+                "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS_LIMIT", "TAKE_PROFIT_LIMIT"],
                 "symbol": f"{base}USDT",
                 "baseTickSizeEv": "1",
                 "product_specs": {},

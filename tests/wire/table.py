@@ -146,17 +146,6 @@ _OKX_SWAP_STOP: Final = StopWire(
 STOPS: Final[Mapping[tuple[str, MarketType], StopWire]] = {
     **{(each, SPOT): _BYBIT_STOP for each in ("bybiteu", "bybitid")},
     **{(each, SPOT): _OKX_STOP for each in ("myokx", "okx", "okxus")},
-    ("bitget", SPOT): StopWire(
-        "clientOid",
-        "size",
-        "triggerPrice",
-        {"orderType": "market", "planType": "amount", "triggerType": "fill_price"},
-        {"side": "sell"},
-        {"side": "buy"},
-    ),
-    ("binanceus", SPOT): StopWire(
-        "newClientOrderId", "quantity", "stopPrice", {"type": "STOP_LOSS"}, {"side": "SELL"}, {"side": "BUY"}
-    ),
     ("kraken", SPOT): StopWire(
         "cl_ord_id", "volume", "price", {"ordertype": "stop-loss"}, {"type": "sell"}, {"type": "buy"}
     ),

@@ -108,6 +108,7 @@ def test_every_market_that_holds_stops_has_been_read() -> None:
     assert set(STOPS) == native
     assert set(TARGETS) == {case for case in native if profile_of(*case).is_conditional(TAKE_PROFIT)}
     assert set(TARGETS) <= set(WITH_TARGETS)
+    assert set(TARGETS) <= {(exchange, SWAP) for exchange, _ in FOR_MORE}
     for tables in (STOPS, TARGETS):
         for case, wire in tables.items():
             assert tuple(profile_of(*case).triggers) == tuple(wire.sources)
@@ -240,8 +241,20 @@ async def test_a_stop_that_has_fired_is_what_it_became(told: Waiting, side: Side
     assert len(told.story.placed) == 1
 
 
-@pytest.mark.parametrize("exchange", ["gate", "kucoin", "kucoinfutures"])
-async def test_a_stop_for_more_than_is_left_tells_what_it_has_sold(exchange: str) -> None:
+FOR_MORE: Final = [
+    ("gate", OrderStatus.CANCELLED),
+    ("kucoin", OrderStatus.CANCELLED),
+    ("kucoinfutures", OrderStatus.CANCELLED),
+    # They make the order for what is left, so it is whole.
+    ("myokx", OrderStatus.FILLED),
+    ("okx", OrderStatus.FILLED),
+]
+
+
+@pytest.mark.parametrize(("exchange", "status"), FOR_MORE)
+async def test_a_stop_for_more_than_is_left_tells_what_it_has_sold(
+    exchange: str, status: OrderStatus
+) -> None:
     """A part was closed by a target or by hand, and the stop was not replaced yet."""
     async with waiting(exchange, SWAP) as told:
         request, broker = told.order(), told.driven.broker
@@ -251,7 +264,7 @@ async def test_a_stop_for_more_than_is_left_tells_what_it_has_sold(exchange: str
         for key in (request.key, named):
             fired = await broker.find(key)
             assert isinstance(fired, OrderReport)
-            assert (fired.status, fired.filled_quantity) == (OrderStatus.CANCELLED, CUT)
+            assert (fired.status, fired.filled_quantity) == (status, CUT)
             assert (fired.average_price, fired.leg) == (ASK, Leg.STOP)
         [fill] = await broker.fills(told.driven.symbol, START, [])
         assert fill.quantity == CUT
@@ -291,17 +304,16 @@ async def test_a_stop_that_comes_before_its_position_may_come_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("exchange", "market_type", "order_type"),
+    ("exchange", "order_type"),
     [
-        ("bitget", SPOT, STOP),
-        ("bitget", SWAP, STOP),
-        *((each, SWAP, kind) for each in ("kucoin", "kucoinfutures") for kind in (STOP, TAKE_PROFIT)),
+        ("bitget", STOP),
+        *((each, kind) for each in ("kucoin", "kucoinfutures") for kind in (STOP, TAKE_PROFIT)),
     ],
 )
 async def test_no_stop_is_left_in_accounts_whose_stops_nobody_has_read(
-    exchange: str, market_type: MarketType, order_type: OrderType
+    exchange: str, order_type: OrderType
 ) -> None:
-    async with waiting(exchange, market_type, order_type) as told:
+    async with waiting(exchange, SWAP, order_type) as told:
         told.story.is_unified = True
         # The position mode is not what this is about.
         with pytest.raises(Refused, match="unified"):
@@ -321,10 +333,15 @@ async def test_a_stop_that_cannot_stand_is_refused_for_certain(told: Waiting) ->
 
 async def test_what_a_symbol_lists_no_stop_for_is_refused_before_it_leaves() -> None:
     async with waiting("binanceus", SPOT) as told:
-        told.driven.exchange.market(told.driven.symbol)["info"]["orderTypes"].remove("STOP_LOSS")
+        listed = told.driven.exchange.market(told.driven.symbol)["info"]["orderTypes"]
+        assert [each for each in listed if each.startswith("STOP")] == ["STOP_LOSS_LIMIT"]
         with pytest.raises(Refused):
             await told.driven.broker.place(told.order())
         assert told.story.placed == []
+        # Nothing else is in its way.
+        listed.append("STOP_LOSS")
+        await told.driven.broker.place(told.order())
+        _says(told.story.placed[0], {"type": "STOP_LOSS", "stopPrice": TRIGGER})
 
 
 async def _left(exchange: str, market_type: MarketType) -> tuple[OrderRequest, list[Sent]]:

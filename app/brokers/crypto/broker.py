@@ -350,13 +350,13 @@ class CryptoBroker:
 
     async def _settle_terms(self, request: OrderRequest, listed: Listed) -> bool:
         """Bring the venue's settings in line with the connection's; whether the account is hedged."""
+        if listed.instrument.market_type is not MarketType.SWAP:
+            return False
         with calling(Call(urgency=_urgency(request))) as call:
             try:
                 is_conditional = self._profile.is_conditional(request.type)
                 if is_conditional and await self._venue_settings.is_unified():
                     raise Refused("Stops of unified accounts are not known well enough to be left here.")
-                if listed.instrument.market_type is not MarketType.SWAP:
-                    return False
                 if not request.reduce_only:
                     await self._venue_settings.prepare(request.symbol, call)
                 # Where orders cannot name their side nobody asks: entries were refused, and exits only ever reduce.
@@ -461,7 +461,7 @@ class CryptoBroker:
             return
         look_up = self._profile.look_up_of(key.type)
         by_id = self._profile.is_conditional(key.type) and self._profile.conditional.cancels_by_id
-        if look_up in (LookUp.ONE, LookUp.FILTERED) and not by_id:
+        if look_up is not LookUp.LISTED and not by_id:
             # What goes for the venue's id where ours is given: never the text None.
             placeholder = None if look_up is LookUp.FILTERED else ""
             await self._exchange.cancel_order(placeholder, key.symbol, naming(key, self._profile))

@@ -64,8 +64,6 @@ class LookUps:
                 return await self._filtered_order(key, params)
             case LookUp.LISTED:
                 return await self.in_lists(key)
-            case LookUp.SEARCHED:
-                return await self._filtered_order(key, listing(key.type, self._profile))
 
     async def _filtered_order(self, key: OrderKey, params: dict[str, Any]) -> Answer | None:
         """Of the open orders, then of those of the past: whatever they ended as, however long ago they were placed."""
@@ -142,7 +140,7 @@ class LookUps:
     async def report(self, order: Answer, key: OrderKey, listed: Listed) -> OrderReport:
         """The report of an answer, with what a conditional order became, and fees from its trades where needed."""
         named = id_of(order)
-        became = await self._became(order, key)
+        became = self.real_orders(order, key)
         if len(became) > 1:
             raise Uncertain("The venue has split the triggered order.")
         if became:
@@ -162,14 +160,6 @@ class LookUps:
             fees = fees_of_trades(trades, filled)
         return report_of(order, trades, fees, key, listed, self._profile, named=named)
 
-    async def _became(self, order: Answer, key: OrderKey) -> list[str]:
-        """What a conditional order became, asked for where its answer does not say. Raises ccxt's errors."""
-        follow = self._profile.conditional.follow
-        if follow is None or not self._lives_apart(key) or order.get("status") != "closed":
-            return self.real_orders(order, key)
-        told = await self._exchange.request(follow.path, list(follow.api), "GET", {follow.asks: id_of(order)})
-        return [str(row[follow.tells]) for row in told["data"] if row.get(follow.tells)]
-
     def real_orders(self, order: Answer, key: OrderKey) -> list[str]:
         """What a conditional order became: one order, or several where the venue has split it."""
         for field in self._profile.conditional.real_order if self._lives_apart(key) else ():
@@ -181,8 +171,7 @@ class LookUps:
 
     def _lives_apart(self, key: OrderKey) -> bool:
         """Whether it is a conditional order that becomes another one when it fires."""
-        becomes_another = self._profile.conditional.real_order or self._profile.conditional.follow is not None
-        return bool(becomes_another) and self._profile.is_conditional(key.type)
+        return bool(self._profile.conditional.real_order) and self._profile.is_conditional(key.type)
 
     @property
     def _tells_trades(self) -> bool:
@@ -210,5 +199,5 @@ class LookUps:
         names = [key.exchange_order_id] if key.exchange_order_id is not None else []
         if self._lives_apart(key):
             order = await self.order(key)
-            names += [] if order is None else await self._became(order, key)
+            names += [] if order is None else self.real_orders(order, key)
         return names

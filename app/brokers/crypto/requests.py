@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from app.brokers.crypto.markets import Listed
 from app.brokers.crypto.ways import MarketBuy, Profile, Shape
@@ -12,6 +12,9 @@ from app.domain.money import exact, text
 from app.domain.orders import OrderKey, OrderRequest, OrderType, Side
 
 Params = dict[str, Any]
+
+_TRIGGERS: Final = {OrderType.STOP: "stopLossPrice", OrderType.TAKE_PROFIT: "takeProfitPrice"}
+"""Under which name a class is told the price that a conditional order waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ def creation(
     if profile.leverage_in_orders and leverage is not None and listed.instrument.settle is not None:
         params["leverage"] = whole_or_exact(leverage)
     if profile.is_conditional(request.type):
-        params[profile.conditional.names[request.type]] = number(_awaited(request))
+        params[_TRIGGERS[request.type]] = number(_awaited(request))
     if request.type is OrderType.OCO:
         raise Refused("This venue has no order that is stop and target at once.")
     is_limit = _is_limit(request, profile)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from app.brokers.crypto.ways import ClientId, Conditional, Follow, LookUp, Profile, Shape, Trigger
+from app.brokers.crypto.ways import ClientId, Conditional, LookUp, Profile, Shape, Trigger
 from app.domain.exits import NativeStyle
 from app.domain.market import MarketType
 from app.domain.orders import OrderType, TriggerSource
@@ -129,24 +129,6 @@ def _bitget(profile: Profile) -> Profile:
     )
 
 
-def _bitget_spot(profile: Profile) -> Profile:
-    """It keeps no coins for a stop, and tells by a request of its own what it became."""
-    return replace(
-        _stops(profile),
-        infers_direction=True,
-        conditional=Conditional(
-            look_up=LookUp.SEARCHED,
-            # What its class calls a stop loss it has for swaps only.
-            names={OrderType.STOP: "stopPrice"},
-            params={OrderType.STOP: {"triggerType": "fill_price"}},
-            room={"trigger": True},
-            lists={"limit": 100},
-            follow=Follow("v2/spot/trade/plan-sub-order", ("private", "spot"), "planOrderId", "orderId"),
-        ),
-        unified=("handle_uta_and_params", "createOrder"),
-    )
-
-
 def _hyperliquid(profile: Profile) -> Profile:
     """A stop waits in the list of all orders, and stays the same one when it fires."""
     words = ("Invalid TP/SL price", "Reduce only order would increase position")
@@ -154,10 +136,6 @@ def _hyperliquid(profile: Profile) -> Profile:
 
 
 HELD: Final[Mapping[tuple[str, MarketType], Callable[[Profile], Profile]]] = {
-    # A stop waits in the list of all orders, and stays the same one when it fires. Where a symbol lists no such order,
-    # its class refuses.
-    ("binanceus", _SPOT): _stops,
-    ("bitget", _SPOT): _bitget_spot,
     ("bitget", _SWAP): _bitget,
     # Their protocol is Bybit's own, and their classes are that of Bybit under other addresses.
     **{(each, _SPOT): _stops for each in ("bybiteu", "bybitid")},
@@ -199,10 +177,18 @@ _LOGGED: Final = "What became of a stop is told by a log of its own, which its c
 
 SOFTWARE_ONLY: Final[Mapping[tuple[str, MarketType], str]] = {
     (
+        "binanceus",
+        _SPOT,
+    ): "Its markets list no stop but one that sells at a limit, which the price may leave behind.",
+    (
         "bingx",
         _SPOT,
     ): "It answers for our id for two hours only, and does not say what a stop becomes that fires.",
     ("bingx", _SWAP): "A stop that fired is gone there, and the order in its place has no id of ours.",
+    (
+        "bitget",
+        _SPOT,
+    ): "It keeps no coins for a stop, and what it says of one that fired and failed nobody has seen on its wire.",
     ("coinbase", _SPOT): "Its stops sell at a limit, which the price may leave behind.",
     (
         "cryptocom",

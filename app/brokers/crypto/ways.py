@@ -41,8 +41,6 @@ class LookUp(StrEnum):
     """Open, then closed and cancelled orders, filtered by the venue."""
     LISTED = "listed"
     """Open, then closed orders, searched here; one request for the order of the venue's own id, where that is known."""
-    SEARCHED = "searched"
-    """Open, then closed and cancelled orders, searched here, whichever id is known."""
 
 
 class Quoting(StrEnum):
@@ -154,22 +152,6 @@ class Trigger:
         return self.params
 
 
-_PRICES: Final = {OrderType.STOP: "stopLossPrice", OrderType.TAKE_PROFIT: "takeProfitPrice"}
-
-
-@dataclass(frozen=True, slots=True)
-class Follow:
-    """A request by which a venue tells what a conditional order became, and which its class does not know."""
-
-    path: str
-    api: tuple[str, ...]
-    """The part of the venue's interface that it belongs to, as the class names it."""
-    asks: str
-    """Under which name it is told the order's id."""
-    tells: str
-    """The field of a row of its list that holds the id of what that became."""
-
-
 @dataclass(frozen=True, slots=True)
 class Conditional:
     """How orders travel that wait for a price and then sell at market, where that is not as all others do."""
@@ -180,8 +162,6 @@ class Conditional:
     """Under which keys our id travels with them."""
     look_up: LookUp | None = None
     """How they are found."""
-    names: Mapping[OrderType, str] = field(default_factory=lambda: _PRICES)
-    """What the class calls the price that each waits for."""
     params: Mapping[OrderType, Mapping[str, Any]] = field(default_factory=dict)
     """What else each is created with."""
     room: Mapping[str, Any] = field(default_factory=dict)
@@ -192,8 +172,6 @@ class Conditional:
     """Whether they are taken back by the venue's own id only, however they are found."""
     real_order: tuple[str, ...] = ()
     """Where one that has fired names the order it became, in the venue's own answer. Itself it trades nothing."""
-    follow: Follow | None = None
-    """How that is asked for, where its answer does not name it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,7 @@
 
 from typing import Any
 
-from tests.wire.story import (
-    ASK,
-    BID,
-    NOW,
-    OTHER_ASK,
-    OTHER_BID,
-    TRIGGER,
-    Answers,
-    Shown,
-    Stops,
-    Story,
-    Venue,
-)
+from tests.wire.story import ASK, BID, NOW, OTHER_ASK, OTHER_BID, Answers, Shown, Story, Venue
 
 
 def _ticker(name: str, bid: str, ask: str) -> dict[str, str]:
@@ -83,20 +71,6 @@ def _orders(shown: Shown) -> Answers:
     }
 
 
-def _stop(shown: Shown) -> Any:
-    """One order, whether it waits or has fired."""
-    return {**_row(shown), "type": "STOP_LOSS", "price": "0.00000000", "stopPrice": TRIGGER}
-
-
-def _stops(shown: Shown) -> Answers:
-    row = _stop(shown)
-    return {
-        **_orders(shown),
-        "GET /api/v3/order": row,
-        "GET /api/v3/openOrders": [row] if shown.state == "open" else [],
-    }
-
-
 US = Venue(
     quotes={
         "GET /api/v3/ticker/bookTicker#ETHUSDT": [
@@ -110,18 +84,4 @@ US = Venue(
     created=_row,
     orders=_orders,
     cancel="DELETE /api/v3/order",
-    stops=Stops(
-        create="POST /api/v3/order",
-        name="newClientOrderId",
-        created=_stop,
-        orders=_stops,
-        cancel="DELETE /api/v3/order",
-        cancelled=_stop,
-        gone={"code": -2011, "msg": "Unknown order sent."},
-        refused={"code": -2010, "msg": "Stop price would trigger immediately."},
-        none={
-            "GET /api/v3/order": {"code": -2013, "msg": "Order does not exist."},
-            "GET /api/v3/openOrders": [],
-        },
-    ),
 )

@@ -49,13 +49,10 @@ def _created(shown: Shown) -> Any:
     return _ok({"orderId": shown.id, "clientOid": shown.ours})
 
 
-_UNIFIED: Answers = {"GET /api/v3/account/settings": _ok({"assetMode": "union"})}
-
-
 def _spot_account(story: Story) -> Answers:
+    del story
     return {
         **_CLASSIC,
-        **(_UNIFIED if story.is_unified else {}),
         "GET /api/v2/spot/account/assets": _ok(
             [
                 {"coin": "USDT", "available": "900", "frozen": "100", "locked": "0", "uTime": str(NOW)},
@@ -95,60 +92,6 @@ def _spot_orders(shown: Shown) -> Answers:
     }
 
 
-def _spot_stops(shown: Shown) -> Answers:
-    """It says that it was executed; what it became has its id for ours, and another request names that."""
-    is_open, has_fired = shown.state == "open", shown.state == "filled"
-    row = {
-        "orderId": shown.id,
-        "clientOid": shown.ours,
-        "symbol": "BTCUSDT",
-        "size": shown.size,
-        "executePrice": "0",
-        "triggerPrice": TRIGGER,
-        "status": shown.pick("live", "executed", "cancelled"),
-        "orderType": "market",
-        "side": shown.side,
-        "planType": "amount",
-        "triggerType": "fill_price",
-        "enterPointSource": "API",
-        "cTime": str(NOW),
-        "uTime": str(NOW),
-    }
-    became = _spot_orders(shown.market())["GET /api/v2/spot/trade/orderInfo"]
-    became["data"][0]["clientOid"] = shown.id
-    trade = {
-        "userId": "7",
-        "symbol": "BTCUSDT",
-        "orderId": FIRED_ID,
-        "tradeId": "5",
-        "orderType": "market",
-        "side": shown.side,
-        "priceAvg": ASK,
-        "size": shown.size,
-        "amount": "7400",
-        "feeDetail": {"deduction": "no", "feeCoin": "USDT", "totalFee": "-7.4"},
-        "tradeScope": "taker",
-        "cTime": str(NOW),
-        "uTime": str(NOW),
-    }
-    sub_order = {"orderId": FIRED_ID, "price": "0", "type": "market", "status": "success"}
-    newest = "limit=100&symbol=BTCUSDT"
-    return {
-        f"GET /api/v2/spot/trade/current-plan-order#{newest}": _plans(*([row] if is_open else [])),
-        "GET /api/v2/spot/trade/history-plan-order#limit=100": _plans(*([] if is_open else [row])),
-        f"GET /api/v2/spot/trade/plan-sub-order#planOrderId={shown.id}": _ok(
-            [sub_order] if has_fired else []
-        ),
-        **({f"GET /api/v2/spot/trade/orderInfo#orderId={FIRED_ID}": became} if has_fired else {}),
-        "GET /api/v2/spot/trade/unfilled-orders": _ok([]),
-        "GET /api/v2/spot/trade/fills": _ok([trade] if has_fired else []),
-    }
-
-
-def _plans(*rows: Any) -> Any:
-    return _ok({"nextFlag": False, "idLessThan": "1", "orderList": list(rows)})
-
-
 SPOT = Venue(
     quotes=_quotes("/api/v2/spot/market", None),
     account=_spot_account,
@@ -157,21 +100,6 @@ SPOT = Venue(
     orders=_spot_orders,
     cancel="POST /api/v2/spot/trade/cancel-order",
     none={"GET /api/v2/spot/trade/unfilled-orders": _ok([])},
-    stops=Stops(
-        create="POST /api/v2/spot/trade/place-plan-order",
-        name="clientOid",
-        created=_created,
-        orders=_spot_stops,
-        cancel="POST /api/v2/spot/trade/cancel-plan-order",
-        cancelled=lambda _: _ok({"result": "success"}),
-        gone={"code": "43001", "msg": "The order does not exist"},
-        refused={"code": "43012", "msg": "Insufficient balance"},
-        none={
-            "GET /api/v2/spot/trade/current-plan-order": _plans(),
-            "GET /api/v2/spot/trade/history-plan-order": _plans(),
-            "GET /api/v2/spot/trade/unfilled-orders": _ok([]),
-        },
-    ),
 )
 
 
@@ -208,9 +136,10 @@ def _swap_account(story: Story) -> Answers:
         "cTime": str(NOW),
         "uTime": str(NOW),
     }
+    unified = {"GET /api/v3/account/settings": _ok({"assetMode": "union"})} if story.is_unified else {}
     return {
         **_CLASSIC,
-        **(_UNIFIED if story.is_unified else {}),
+        **unified,
         "GET /api/v2/mix/account/accounts": _ok([money]),
         "GET /api/v2/mix/account/account": _ok(money),
         "GET /api/v2/mix/position/all-position": _ok([position] if story.held else []),

@@ -107,11 +107,12 @@ def _orders(shown: Shown) -> Answers:
         "ordId": shown.id,
         "clOrdId": shown.ours,
         "px": "" if shown.type == "market" else ASK,
-        "sz": shown.size,
+        # What is to close more than is left is made for what is left.
+        "sz": shown.filled if shown.state == "cut" else shown.size,
         "ordType": shown.type,
         "side": shown.side,
         "accFillSz": shown.filled,
-        "avgPx": "" if shown.state != "filled" else ASK,
+        "avgPx": ASK if shown.has_traded else "",
         "state": shown.pick("live", "filled", "canceled"),
         "fee": f"-{shown.fee}",
         "feeCcy": "USDT",
@@ -139,7 +140,7 @@ def _stop_created(shown: Shown) -> Any:
 
 
 def _stop_orders(shown: Shown) -> Answers:
-    is_open, has_fired = shown.state == "open", shown.state == "filled"
+    is_open, has_fired = shown.state == "open", shown.has_traded
     waits = "tp" if shown.is_target else "sl"
     row = {
         "instId": "BTCUSDT",
@@ -173,7 +174,7 @@ def _stop_orders(shown: Shown) -> Answers:
         "clOrdId": "",
         "side": shown.side,
         "fillPx": ASK,
-        "fillSz": shown.size,
+        "fillSz": shown.filled,
         "fee": "-7.4",
         "feeCcy": "USDT",
         "execType": "T",
