@@ -19,6 +19,7 @@ from app.domain.signals import EventType
 from app.engine import arrivals, closing, halting, intake, monitoring, protection, sweeping, withdrawing
 from app.engine.protection import PlanChange
 from app.engine.sweeping import Finding, Kind
+from app.store.connections import Connection, ConnectionStatus
 from app.store.executions import Execution
 from app.store.positions import Position
 from app.store.signals import SignalRow
@@ -82,6 +83,8 @@ class Run:
         self._began = [ground.price(number) for number in range(len(ground.symbols))]
         self._published: list[tuple[int, Side]] = []
         """Symbol and direction of every signal."""
+        self._unheard: set[int] = set()
+        """Those that came when the connection had broken by itself, and are for nobody."""
         self._events = count(1)
         self._ended: set[int] = set()
         self._withdrawn: set[int] = set()
@@ -191,7 +194,12 @@ class Run:
             words |= {"order_type": "limit", "entry_price": text(price)}
         if step.stop is not None:
             words["stop_loss"] = text(_away(price, -Decimal(step.stop) * side.sign))
+        async with desk.sessions() as session:
+            connection = await session.get_one(Connection, self._connection_id)
+        is_heard = connection.status is ConnectionStatus.ACTIVE
         for _ in range(step.count):
+            if not is_heard:
+                self._unheard.add(len(self._published))
             self._published.append((number, side))
             await publish(
                 desk,
@@ -317,7 +325,9 @@ class Run:
 
     def _heard(self) -> Heard:
         return Heard(
-            published={f"s{number}": "" for number in range(len(self._published))},
+            published={
+                f"s{number}": "" for number in range(len(self._published)) if number not in self._unheard
+            },
             closed={f"s{number}" for number in self._ended},
         )
 
