@@ -210,8 +210,9 @@ class ProtectionTerms(Body):
     max_hold_minutes: Count | None = Field(default=None, examples=[1440])
     """After so many minutes a position is closed at market; null never."""
     trigger_source: TriggerSource | None = Field(default=None, examples=["mark"])
-    """Which price of a swap wakes stops, and targets that the engine watches: `mark`, `last` or `index` as far as GET
-    /v1/exchanges offers it; null is `mark`. Where there is no choice they go by the price that they trade at."""
+    """Which price of a swap wakes stops, and targets that do not rest as limit orders at the venue: `mark`, `last` or
+    `index` as far as GET /v1/exchanges offers it; null is `mark`. Where there is no choice they go by the price that
+    they trade at."""
     deadline_seconds: Deadline | None = Field(default=None, examples=[30])
     """How long a stop-loss may be watched by nobody, after a fill or while the venue's order is replaced: 5 to 3600
     seconds, null is 30. What cannot be protected by then is closed at market."""

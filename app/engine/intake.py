@@ -169,6 +169,7 @@ async def _publish(desk: Desk, values: Mapping[str, Any]) -> tuple[UUID | None, 
     transaction a statement commits itself, and a third of the work that a session makes of it.
     """
     database: AsyncEngine = desk.sessions.kw["bind"]
+    # A raw connection of the pool's own could not be closed from here where the pool is full: it would be left behind.
     async with database.connect() as connection:
         pooled = await connection.get_raw_connection()
         driver: Any = pooled.driver_connection

@@ -1,5 +1,6 @@
 """Stages: one account, on the paper venue or at a simulated exchange, with its owner's own hand beside the engine."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -40,14 +41,14 @@ def flat(price: str, minutes: int) -> list[tuple[str, str, str, str]]:
 
 
 @dataclass
-class Stage:
+class Stage(ABC):
     """A desk, and what is asked of it and of its venue."""
 
     desk: Desk
 
+    @abstractmethod
     async def advance(self, seconds: float) -> None:
         """Let time pass."""
-        raise NotImplementedError
 
     async def connection(self) -> Connection:
         """The one connection."""
